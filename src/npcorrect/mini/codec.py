@@ -13,7 +13,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-LATENT_CHANNELS = 8
+LATENT_CHANNELS = 16
+PATCH_SIZE = 16
 
 
 class Decoded(NamedTuple):
@@ -33,42 +34,29 @@ class MiniCodec(ModelMixin, ConfigMixin):
     def __init__(
         self,
         latent_channels: int = LATENT_CHANNELS,
-        width: int = 64,
-        block_out_channels: tuple[int, ...] = (64, 64, 64, 64, 64),
+        width: int = 384,
+        block_out_channels: tuple[int, ...] = (384,) * 5,
         scaling_factor: float = 1.0,
         shift_factor: float = 0.0,
     ) -> None:
         super().__init__()
-        w1, w2, w3 = width, 2 * width, 3 * width
+        patch = 3 * PATCH_SIZE**2
         self.encoder = nn.Sequential(
-            nn.Conv2d(3, w1, 4, 4),
+            nn.PixelUnshuffle(PATCH_SIZE),
+            nn.Conv2d(patch, width, 1),
             nn.GELU(),
-            nn.Conv2d(w1, w1, 3, padding=1),
+            nn.Conv2d(width, width, 1),
             nn.GELU(),
-            nn.Conv2d(w1, w2, 2, 2),
-            nn.GELU(),
-            nn.Conv2d(w2, w3, 2, 2),
-            nn.GELU(),
-            nn.Conv2d(w3, w3, 3, padding=1),
-            nn.GELU(),
-            nn.Conv2d(w3, latent_channels, 1),
+            nn.Conv2d(width, latent_channels, 1),
             nn.BatchNorm2d(latent_channels, affine=False),
         )
         self.decoder = nn.Sequential(
-            nn.Conv2d(latent_channels, w3, 3, padding=1),
+            nn.Conv2d(latent_channels, width, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(w3, w3, 3, padding=1),
+            nn.Conv2d(width, width, 1),
             nn.GELU(),
-            nn.Conv2d(w3, 4 * w2, 1),
-            nn.PixelShuffle(2),
-            nn.GELU(),
-            nn.Conv2d(w2, 4 * w1, 3, padding=1),
-            nn.PixelShuffle(2),
-            nn.GELU(),
-            nn.Conv2d(w1, w1, 3, padding=1),
-            nn.GELU(),
-            nn.Conv2d(w1, 48, 3, padding=1),
-            nn.PixelShuffle(4),
+            nn.Conv2d(width, patch, 1),
+            nn.PixelShuffle(PATCH_SIZE),
         )
 
     def encode(self, pixels: Tensor) -> Tensor:

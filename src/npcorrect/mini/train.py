@@ -1,0 +1,478 @@
+"""How the embedded weights were made: ``python -m npcorrect.mini.train --out DIR``.
+
+Four stages, each resumed from its checkpoint in ``DIR`` and skipped once finished:
+
+1. ``codec``: the latent autoencoder, on rendered scenes;
+2. ``text``: both text encoders, on what each word and each caption means, then frozen;
+3. ``transformer``: rectified flow (arXiv 2403.03206) on captions with habits and mistakes;
+4. ``reader``: the network through which the in-loop verifier sees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import FluxTransformer2DModel
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from npcorrect.mini.codec import LATENT_CHANNELS, MiniCodec, to_pixels
+from npcorrect.mini.data import TAGS, sample_pair, sample_spec
+from npcorrect.mini.grammar import RELATIONS, Spec
+from npcorrect.mini.model import (
+    MAX_TOKENS,
+    POOLED_WIDTH,
+    SHIFT,
+    TEXT_WIDTH,
+    assemble,
+    build_modules,
+    build_tokenizer,
+    load_weights,
+)
+from npcorrect.mini.network import ReaderNetwork, cell_labels, reading_loss
+from npcorrect.mini.scene import COLORS, GRID, IMAGE_SIZE, SHAPES, SIZES, Scene, render
+
+POOL = 40_000
+"""Scenes held in memory; the pool is drawn anew every :data:`POOL_LIFE` steps."""
+POOL_LIFE = 2_000
+EMPTY_CAPTIONS = 0.1
+"""Share of empty captions, for classifier-free guidance."""
+AUXILIARY_WEIGHT = 0.3
+EMA = 0.999
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps of each stage, and how the work is laid out."""
+
+    codec: int = 3_000
+    text: int = 1_500
+    transformer: int = 12_000
+    reader: int = 2_000
+    batch: int = 128
+    device: str = "cpu"
+    seed: int = 0
+
+
+class Stage:
+    """One training run with a checkpoint: parameters, optimisers, a cosine schedule, a log."""
+
+    def __init__(
+        self, name: str, out: Path, steps: int, networks: dict[str, nn.Module], rates: Rates
+    ) -> None:
+        self.name, self.out, self.steps, self.networks = name, out, steps, networks
+        self.optimizers = rates(networks)
+        self.peaks = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
+        self.step, self.seconds = 0, 0.0
+        self.log: list[tuple[int, float]] = []
+        self.path = out / f"{name}.checkpoint.pt"
+        if self.path.exists():
+            state = torch.load(self.path, weights_only=True)
+            for key, network in networks.items():
+                network.load_state_dict(state["networks"][key])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
+
+    def save(self) -> None:
+        """Write the checkpoint in one move, so that a kill leaves the old one or the new one."""
+        state = {
+            "networks": {key: network.state_dict() for key, network in self.networks.items()},
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "seconds": self.seconds,
+            "log": self.log,
+        }
+        partial = self.path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self.path)
+
+    def run(self, loss_of: Callable[[int], Tensor], after: Callable[[int], None] | None = None) -> None:
+        """Train to the last step: linear warm-up, then constant, then a linear fall to zero."""
+        bar = tqdm(total=self.steps, initial=self.step, desc=self.name, mininterval=5)
+        started, mean = time.monotonic() - self.seconds, 0.0
+        while self.step < self.steps:
+            factor = min(1.0, (self.step + 1) / 100, (self.steps - self.step) / (0.45 * self.steps))
+            for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
+                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                    group["lr"] = peak * factor
+            loss = loss_of(self.step)
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()
+            loss.backward()
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.step += 1
+            bar.update()
+            mean = 0.98 * mean + 0.02 * loss.item()
+            if after:
+                after(self.step)
+            if self.step % 100 == 0:
+                self.seconds = time.monotonic() - started
+                self.log.append((self.step, round(mean / (1 - 0.98**self.step), 5)))
+                bar.set_postfix(loss=f"{self.log[-1][1]:.4f}")
+            if self.step % 500 == 0 or self.step == self.steps:
+                self.save()
+        bar.close()
+
+    def record(self) -> None:
+        """Add steps, seconds and loss curve to ``training.json``, from which the card is written."""
+        path = self.out / "training.json"
+        record = json.loads(path.read_text()) if path.exists() else {}
+        record[self.name] = {
+            "steps": self.step,
+            "seconds": round(self.seconds),
+            "threads": torch.get_num_threads(),
+            "loss": self.log[:: max(1, len(self.log) // 30)],
+        }
+        path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+Rates = Callable[[dict[str, nn.Module]], Sequence[torch.optim.Optimizer]]
+
+
+def adamw(rate: float) -> Rates:
+    """AdamW on all parameters."""
+
+    def make(networks: dict[str, nn.Module]) -> list[torch.optim.Optimizer]:
+        parameters = [p for network in networks.values() for p in network.parameters()]
+        return [torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=1e-3)]
+
+    return make
+
+
+def muon_and_adamw(networks: dict[str, nn.Module]) -> list[torch.optim.Optimizer]:
+    """Muon on the matrices of the transformer's blocks, AdamW on everything else."""
+    matrices, rest = [], []
+    for network in networks.values():
+        for name, parameter in network.named_parameters():
+            (matrices if "blocks" in name and parameter.ndim == 2 else rest).append(parameter)
+    muon = torch.optim.Muon(matrices, lr=3e-3, adjust_lr_fn="match_rms_adamw", weight_decay=1e-2)
+    return [muon, torch.optim.AdamW(rest, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=1e-3)]
+
+
+@contextmanager
+def autocast(device: str) -> Iterator[None]:
+    """Matrix products in bfloat16, everything delicate in float32."""
+    with torch.autocast(device, torch.bfloat16):
+        yield
+
+
+def tokens_of(latents: Tensor) -> Tensor:
+    """FLUX's packing: latents ``(B, C, 2h, 2w)`` to tokens ``(B, h * w, 4 C)``."""
+    b, c, h, w = latents.shape
+    grid = latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return grid.reshape(b, (h // 2) * (w // 2), 4 * c)
+
+
+class Pool:
+    """Rendered, encoded training pairs, renewed as training goes on."""
+
+    def __init__(self, codec: MiniCodec, plan: Plan) -> None:
+        self.codec, self.plan, self.tokenizer = codec.eval(), plan, build_tokenizer()
+        self.age: int | None = None
+
+    def refresh(self, step: int) -> None:
+        """Draw the pool that belongs to this step, so that a resumed run goes on as it was."""
+        age = step // POOL_LIFE
+        if age == self.age:
+            return
+        self.age = age
+        rng = random.Random(f"{self.plan.seed}/{age}")
+        tokens, labels, captions = [], [], []
+        for _ in range(POOL // 500):
+            pairs = [sample_pair(rng) for _ in range(500)]
+            pixels = torch.from_numpy(np.stack([render(scene) for scene, _ in pairs]))
+            with torch.no_grad(), autocast(self.plan.device):
+                latents = self.codec.encode(to_pixels(pixels.to(self.plan.device)))
+            tokens.append(tokens_of(latents.float()))
+            labels += [cell_labels(scene) for scene, _ in pairs]
+            captions += [spec.text() for _, spec in pairs]
+        self.tokens = torch.cat(tokens)
+        self.labels = torch.stack(labels).to(self.plan.device)
+        self.captions = self.token_ids(captions)
+
+    def token_ids(self, captions: list[str]) -> Tensor:
+        """Padded token ids, ``(B, MAX_TOKENS)``."""
+        batch = self.tokenizer(
+            captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt"
+        )
+        ids: Tensor = batch.input_ids.to(self.plan.device)
+        return ids
+
+
+def train_codec(plan: Plan, out: Path) -> None:
+    """Reconstruct pictures from noisy latents; a linear probe keeps the latents meaningful."""
+    codec = MiniCodec().to(plan.device)
+    probe = CellHeads(4 * LATENT_CHANNELS).to(plan.device)
+    stage = Stage("codec", out, plan.codec, {"vae": codec, "probe": probe}, adamw(2e-3))
+    rng = random.Random(plan.seed)
+    scenes = [sample_pair(rng)[0] for _ in range(POOL // 2)]
+    pictures = torch.from_numpy(np.stack([render(scene) for scene in scenes]))
+    labels = torch.stack([cell_labels(scene) for scene in scenes]).to(plan.device)
+
+    def loss_of(step: int) -> Tensor:
+        chosen = torch.randint(len(pictures), (plan.batch,))
+        pixels = to_pixels(pictures[chosen].to(plan.device))
+        with autocast(plan.device):
+            latents = codec.encode(pixels)
+            noisy = latents + 0.1 * torch.randn_like(latents)
+            drawn = codec.decode(noisy).sample.float()
+            meaning = reading_loss(probe(tokens_of(noisy)).float(), labels[chosen])
+        return F.l1_loss(drawn, pixels) + 2 * F.mse_loss(drawn, pixels) + 0.02 * meaning
+
+    stage.run(loss_of)
+    finish(stage, {"vae": codec})
+
+
+class CellHeads(nn.Module):
+    """Linear probes from a cell's token to its shape (or emptiness), colour and size."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, len(SHAPES) + 1 + len(COLORS) + len(SIZES))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens ``(B, cells, width)`` to logits ``(B, cells, classes)``."""
+        logits: Tensor = self.linear(tokens)
+        return logits
+
+
+def word_labels(spec: Spec) -> list[tuple[int, int, int, int]]:
+    """For each noun in order of appearance: count, colour, size, and side of the relation."""
+    labels = []
+    for i, group in enumerate(spec.groups):
+        side = 1 + RELATIONS.index(spec.relation) + len(RELATIONS) * i if spec.relation else 0
+        color = 1 + tuple(COLORS).index(group.color) if group.color else 0
+        size = 1 + SIZES.index(group.size) if group.size else 0
+        labels.append((group.count or 0, color, size, side))
+    return labels
+
+
+def train_text(plan: Plan, out: Path) -> None:
+    """Teach both encoders what captions mean, before any picture is seen."""
+    modules = build_modules()
+    t5, clip = modules["text_encoder_2"].to(plan.device), modules["text_encoder"].to(plan.device)
+    sizes = (10, len(COLORS) + 1, len(SIZES) + 1, 2 * len(RELATIONS) + 1)
+    words = nn.Linear(TEXT_WIDTH, sum(sizes)).to(plan.device)
+    whole = nn.Linear(POOLED_WIDTH, len(SHAPES) * 11).to(plan.device)
+    networks = {"t5": t5, "clip": clip, "words": words, "whole": whole}
+    stage = Stage("text", out, plan.text, networks, adamw(1.5e-3))
+    tokenizer = build_tokenizer()
+    nouns = torch.tensor([tokenizer.convert_tokens_to_ids(w) for w in _noun_words()])
+    rng = random.Random(plan.seed + stage.step)
+
+    def loss_of(step: int) -> Tensor:
+        specs = [sample_pair(rng)[1] for _ in range(plan.batch)]
+        batch = tokenizer(
+            [spec.text() for spec in specs],
+            padding="max_length",
+            max_length=MAX_TOKENS,
+            return_tensors="pt",
+        ).to(plan.device)
+        states = t5(batch.input_ids).last_hidden_state
+        at_nouns = states[torch.isin(batch.input_ids, nouns.to(plan.device))]
+        labels = torch.tensor([label for spec in specs for label in word_labels(spec)])
+        logits = words(at_nouns).split(sizes, dim=-1)
+        loss = sum(
+            (F.cross_entropy(part, labels[:, i].to(plan.device)) for i, part in enumerate(logits)),
+            start=torch.zeros((), device=plan.device),
+        )
+        pooled = whole(clip(batch.input_ids).pooler_output).view(-1, len(SHAPES), 11)
+        counts = torch.tensor([[_count_label(spec, shape) for shape in SHAPES] for spec in specs])
+        return loss + F.cross_entropy(pooled.flatten(0, 1), counts.flatten().to(plan.device))
+
+    stage.run(loss_of)
+    finish(stage, {"text_encoder_2": t5, "text_encoder": clip})
+
+
+def _noun_words() -> list[str]:
+    from npcorrect.mini.grammar import PLURALS
+
+    return [*SHAPES, *PLURALS.values()]
+
+
+def _count_label(spec: Spec, shape: str) -> int:
+    """0: not named; 1: named without a count; 1 + n: named n times."""
+    for group in spec.groups:
+        if group.shape == shape:
+            return 1 + (group.count or 0)
+    return 0
+
+
+def train_transformer(plan: Plan, out: Path) -> None:
+    """Rectified flow on latents, with a probe that keeps each cell's token aware of its content."""
+    modules = build_modules()
+    codec = modules["vae"]
+    assert isinstance(codec, MiniCodec)
+    for name in ("vae", "text_encoder", "text_encoder_2"):
+        load_weights(modules[name], out / f"{name}.safetensors")
+        modules[name].to(plan.device).eval().requires_grad_(False)
+    flux = modules["transformer"].to(plan.device)
+    assert isinstance(flux, FluxTransformer2DModel)
+    average = torch.optim.swa_utils.AveragedModel(
+        flux, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(EMA), use_buffers=True
+    )
+    probe = CellHeads(flux.config.num_attention_heads * flux.config.attention_head_dim)
+    networks = {"flux": flux, "probe": probe.to(plan.device), "average": average}
+    trained = {"flux": flux, "probe": probe}
+    stage = Stage(
+        "transformer", out, plan.transformer, networks, lambda _: muon_and_adamw(trained)
+    )
+    pool = Pool(codec, plan)
+    empty = pool.token_ids([""])
+    rows, columns = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
+    places = torch.stack([torch.zeros_like(rows), rows, columns], -1).view(-1, 3).to(plan.device)
+    words = torch.zeros(MAX_TOKENS, 3, device=plan.device)
+    seen: list[Tensor] = []
+    flux.single_transformer_blocks[2].register_forward_hook(
+        lambda _module, _inputs, output: seen.append(output[1])
+    )
+
+    def loss_of(step: int) -> Tensor:
+        pool.refresh(step)
+        seen.clear()
+        chosen = torch.randint(len(pool.tokens), (plan.batch,), device=plan.device)
+        clean, ids = pool.tokens[chosen], pool.captions[chosen]
+        dropped = torch.rand(plan.batch, 1, device=plan.device) < EMPTY_CAPTIONS
+        ids = torch.where(dropped, empty, ids)
+        t = torch.sigmoid(torch.randn(plan.batch, device=plan.device))
+        t = SHIFT * t / (1 + (SHIFT - 1) * t)
+        noise = torch.randn_like(clean)
+        noisy = clean + t[:, None, None] * (noise - clean)
+        with autocast(plan.device):
+            with torch.no_grad():
+                text = modules["text_encoder_2"](ids).last_hidden_state
+                pooled = modules["text_encoder"](ids).pooler_output
+            velocity = flux(
+                hidden_states=noisy,
+                timestep=t,
+                encoder_hidden_states=text,
+                pooled_projections=pooled,
+                txt_ids=words,
+                img_ids=places,
+                return_dict=False,
+            )[0]
+            meaning = reading_loss(probe(seen[0]).float(), pool.labels[chosen])
+        return F.mse_loss(velocity.float(), noise - clean) + AUXILIARY_WEIGHT * meaning
+
+    def after(step: int) -> None:
+        average.update_parameters(flux)
+        if step % 1000 == 0 or step == plan.transformer:
+            modules["transformer"] = average.module
+            sample_grid(modules, out / f"samples-{step:06d}.png")
+            save_weights(average.module, out / "transformer.safetensors")
+
+    stage.run(loss_of, after)
+    finish(stage, {"transformer": average.module})
+
+
+def sample_grid(modules: dict[str, nn.Module], path: Path) -> None:
+    """Seven rows, one a tag, of six pictures; the prompts are the same each time."""
+    rng = random.Random(1)
+    pipeline = assemble(modules)
+    rows = []
+    for tag in TAGS:
+        prompts = [sample_spec(rng, tag).text() for _ in range(6)]
+        pictures = pipeline(
+            prompts,
+            negative_prompt=[""] * len(prompts),
+            true_cfg_scale=2.0,
+            height=IMAGE_SIZE,
+            width=IMAGE_SIZE,
+            num_inference_steps=16,
+            max_sequence_length=MAX_TOKENS,
+            generator=torch.Generator().manual_seed(0),
+            output_type="np",
+        ).images
+        rows.append(np.concatenate(list(pictures), axis=1))
+    Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(path)
+
+
+def train_reader(plan: Plan, out: Path) -> None:
+    """The verifier's eyes: rendered pictures, and the same seen through the codec and noise."""
+    codec = MiniCodec()
+    load_weights(codec, out / "vae.safetensors")
+    codec.to(plan.device).eval().requires_grad_(False)
+    reader = ReaderNetwork().to(plan.device)
+    stage = Stage("reader", out, plan.reader, {"reader": reader}, adamw(1.5e-3))
+    rng = random.Random(plan.seed + 1 + stage.step)
+
+    def loss_of(step: int) -> Tensor:
+        scenes: list[Scene] = [sample_pair(rng)[0] for _ in range(plan.batch)]
+        pixels = to_pixels(torch.from_numpy(np.stack([render(s) for s in scenes])).to(plan.device))
+        half = plan.batch // 2
+        with autocast(plan.device):
+            latents = codec.encode(pixels[:half])
+            blurred = codec.decode(latents + 0.2 * torch.randn_like(latents)).sample.float()
+        seen = torch.cat([blurred, pixels[half:]])
+        seen = seen + 0.05 * torch.rand(plan.batch, 1, 1, 1, device=plan.device) * torch.randn_like(seen)
+        with autocast(plan.device):
+            return reader.loss(seen, scenes)
+
+    stage.run(loss_of)
+    finish(stage, {"reader": reader})
+
+
+def finish(stage: Stage, networks: dict[str, nn.Module]) -> None:
+    """Write the stage's weights, in half precision, and its record."""
+    for name, network in networks.items():
+        save_weights(network, stage.out / f"{name}.safetensors")
+    stage.record()
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Half-precision safetensors; counters and other integers keep their type."""
+    state = {
+        name: (value.half() if value.is_floating_point() else value).contiguous().clone()
+        for name, value in network.state_dict().items()
+    }
+    save_file(state, path)
+
+
+STAGES: dict[str, Callable[[Plan, Path], None]] = {
+    "codec": train_codec,
+    "text": train_text,
+    "transformer": train_transformer,
+    "reader": train_reader,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the stages that are asked for; all of them by default."""
+    parser = argparse.ArgumentParser(
+        prog="python -m npcorrect.mini.train", description="Train the miniature model."
+    )
+    parser.add_argument("--out", type=Path, default=Path("checkpoints"), help="folder to write to")
+    parser.add_argument("--stage", choices=STAGES, nargs="+", default=list(STAGES))
+    default_device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=default_device, help="cpu or cuda")
+    for name in STAGES:
+        default = getattr(Plan(), name)
+        parser.add_argument(f"--{name}-steps", type=int, default=default, metavar="N")
+    parser.add_argument("--batch", type=int, default=Plan().batch)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    steps = {name: getattr(options, f"{name}_steps") for name in STAGES}
+    plan = Plan(**steps, batch=options.batch, device=options.device, seed=options.seed)
+    torch.manual_seed(options.seed)
+    for name in options.stage:
+        STAGES[name](plan, options.out)
+
+
+if __name__ == "__main__":
+    main()
