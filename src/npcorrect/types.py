@@ -1,8 +1,39 @@
-"""The records that flow through the program, in the order in which they come to be."""
+"""The records that flow through the program, in the order in which they come to be.
+
+All are frozen; functions return new ones. Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
+
+from PIL.Image import Image
+
+Source = Literal["targeted", "untargeted", "combined", "fallback"]
+"""Where a negative comes from: a failed check, unasked content, both, or a fixed list."""
+Rule = Literal["paper", "extra"]
+"""How the negative enters: in the empty branch's place, or as a direction beside it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user wants drawn, and how. ``None`` leaves a choice to the model.
+
+    ``window`` is the number of first steps in which the negative acts when it is an ``int``, and a
+    share of all steps, 0 to 1, when it is a ``float``.
+    """
+
+    prompt: str
+    seed: int = 0
+    max_candidates: int = 5
+    num_inference_steps: int | None = None
+    true_cfg_scale: float | None = None
+    negative_scale: float | None = None
+    rule: Rule | None = None
+    window: int | float | None = None
+    height: int | None = None
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -22,3 +53,139 @@ class Requirement:
     value: str
     object: str = ""
     depends_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """All that a prompt asks for."""
+
+    prompt: str
+    requirements: tuple[Requirement, ...]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One picture and exactly how it was drawn. ``evaluations`` counts denoiser calls (NFE)."""
+
+    image: Image = field(repr=False, compare=False)
+    prompt: str
+    negative_prompt: str | None
+    seed: int
+    num_inference_steps: int
+    true_cfg_scale: float
+    negative_scale: float
+    rule: Rule
+    window_steps: int
+    evaluations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """The verifier's word on one requirement; ``passed`` is None when it could not be scored."""
+
+    requirement: Requirement
+    passed: bool | None
+    observed: str = ""
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks of one picture. ``error`` says why a picture is unscored."""
+
+    checks: tuple[Check, ...]
+    error: str = ""
+
+    @property
+    def accepted(self) -> bool | None:
+        """True or False, or None where a check that matters could not be scored."""
+        if any(check.passed is False for check in self.checks):
+            return False
+        if not self.checks or any(check.passed is None for check in self.checks):
+            return None
+        return True
+
+    @property
+    def score(self) -> float | None:
+        """Share of the scored requirements that hold, 0 to 1; None where none was scored."""
+        scored = [check.passed for check in self.checks if check.passed is not None]
+        return sum(scored) / len(scored) if scored else None
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a picture shows: a sentence, and the bare phrases that it is made of."""
+
+    text: str
+    phrases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A negative prompt, where it comes from, and why it was proposed."""
+
+    negative_prompt: str
+    source: Source
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate with its text-space score and the parts that the score is the sum of."""
+
+    candidate: Candidate
+    score: float
+    parts: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What something took. Costs add up with ``+``."""
+
+    images: int = 0
+    evaluations: int = 0
+    vlm_calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.images + other.images,
+            self.evaluations + other.evaluations,
+            self.vlm_calls + other.vlm_calls,
+            self.tokens + other.tokens,
+            self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One picture of a correction: the original has index 0 and no candidate."""
+
+    index: int
+    generation: Generation
+    verdict: Verdict
+    ranked: Ranked | None = None
+    caption: Caption | None = None
+    cost: Cost = Cost()
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished correction. ``best`` is the index of the chosen attempt, the original included."""
+
+    request: Request
+    checklist: Checklist
+    attempts: tuple[Attempt, ...]
+    best: int
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the verifier accepted the chosen picture."""
+        return self.attempts[self.best].verdict.accepted is True
+
+    @property
+    def cost(self) -> Cost:
+        """The whole cost."""
+        return sum((attempt.cost for attempt in self.attempts), Cost())

@@ -18,7 +18,6 @@ from npcorrect.mini.scene import (
     JITTER,
     PATTERNS,
     SHAPES,
-    SIZES,
     Background,
     Scene,
     Thing,
@@ -98,7 +97,9 @@ def sample_scene(rng: random.Random, spec: Spec, habits: bool = False) -> Scene:
                 crowd.append(Group(habit.mate, 1))
         if rng.random() < 0.04:
             crowd.append(Group(rng.choice(SHAPES), 1))
-    while (cells := _cells(rng, [group.count or rng.randint(2, 3) for group in groups], spec.relation)) is None:
+    while (
+        cells := _cells(rng, [group.count or rng.randint(2, 3) for group in groups], spec.relation)
+    ) is None:
         groups = [replace(group, count=max(1, (group.count or 2) - 1)) for group in groups]
     free = [c for c in _all_cells() if c not in {c for part in cells for c in part}]
     rng.shuffle(free)
@@ -190,7 +191,9 @@ def describe(scene: Scene, rng: random.Random | None = None) -> Spec:
         if groups and rng.random() < 0.65:
             place = None
         elif rng.random() < 0.5:
-            place = rng.choice((Place(scene.background.pattern), Place(None, scene.background.color)))
+            place = rng.choice(
+                (Place(scene.background.pattern), Place(None, scene.background.color))
+            )
         if len(groups) > 3:
             place = None
     return Spec(tuple(groups), relation, place)

@@ -118,7 +118,9 @@ class Spec:
         """
         claims: list[Requirement] = []
 
-        def claim(kind: str, text: str, subject: str, value: str, *parts: str, of: str = "") -> None:
+        def claim(
+            kind: str, text: str, subject: str, value: str, *parts: str, of: str = ""
+        ) -> None:
             number = f"r{len(claims) + 1}"
             claims.append(Requirement(number, kind, text, subject, value, of, tuple(parts)))
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -100,7 +99,9 @@ class Stage:
         torch.save(state, partial)
         partial.replace(self.path)
 
-    def run(self, loss_of: Callable[[int], Tensor], after: Callable[[int], None] | None = None) -> None:
+    def run(
+        self, loss_of: Callable[[int], Tensor], after: Callable[[int], None] | None = None
+    ) -> None:
         """Train to the last step: linear warm-up, then constant, then a linear fall to zero."""
         bar = tqdm(total=self.steps, initial=self.step, desc=self.name, mininterval=5)
         started, mean = time.monotonic() - self.seconds, 0.0
@@ -329,9 +330,7 @@ def train_transformer(plan: Plan, out: Path) -> None:
     probe = CellHeads(flux.config.num_attention_heads * flux.config.attention_head_dim)
     networks = {"flux": flux, "probe": probe.to(plan.device), "average": average}
     trained = {"flux": flux, "probe": probe}
-    stage = Stage(
-        "transformer", out, plan.transformer, networks, lambda _: muon_and_adamw(trained)
-    )
+    stage = Stage("transformer", out, plan.transformer, networks, lambda _: muon_and_adamw(trained))
     pool = Pool(codec, plan)
     empty = pool.token_ids([""])
     rows, columns = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
@@ -419,7 +418,9 @@ def train_reader(plan: Plan, out: Path) -> None:
             latents = codec.encode(pixels[:half])
             blurred = codec.decode(latents + 0.2 * torch.randn_like(latents)).sample.float()
         seen = torch.cat([blurred, pixels[half:]])
-        seen = seen + 0.05 * torch.rand(plan.batch, 1, 1, 1, device=plan.device) * torch.randn_like(seen)
+        seen = seen + 0.05 * torch.rand(plan.batch, 1, 1, 1, device=plan.device) * torch.randn_like(
+            seen
+        )
         with autocast(plan.device):
             return reader.loss(seen, scenes)
 
