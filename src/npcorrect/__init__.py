@@ -1,0 +1,1 @@
+"""Negative prompting for image correction: draw, look, find the negative, draw again."""

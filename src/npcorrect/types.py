@@ -42,8 +42,8 @@ class Requirement:
 
     ``kind`` is one of object, count, attribute, size, relation, only, scene, text, style. ``text``
     says the claim as a sentence. ``subject`` is a singular noun, ``value`` what is claimed of it
-    ("3", "red", "large", "to the left of"), ``object`` the other noun of a relation. A claim is moot
-    while one that it depends on fails.
+    ("3", "red", "large", "to the left of"), ``object`` the other noun of a relation. A claim is
+    moot while one that it depends on fails.
     """
 
     id: str

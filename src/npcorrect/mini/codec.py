@@ -1,4 +1,4 @@
-"""The miniature model's latent codec: a small convolutional autoencoder in ``AutoencoderKL``'s shape.
+"""The miniature model's latent codec: a small autoencoder in ``AutoencoderKL``'s shape.
 
 One latent pixel stands for 16 x 16 image pixels; FLUX packs 2 x 2 latent pixels into one token, so
 that the transformer sees one token for each cell of the world's grid.

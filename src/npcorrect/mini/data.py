@@ -162,7 +162,7 @@ def describe(scene: Scene, rng: random.Random | None = None) -> Spec:
     """A true description of a scene; with ``rng``, one that leaves things out and varies.
 
     Without ``rng`` it is complete: every kind of object with its count and its colour, and the
-    background.
+    background, which gives way where four or more kinds already fill the encoder's length.
     """
     with_color = rng is None or rng.random() < 0.7
     with_size = rng is not None and rng.random() < 0.15
@@ -194,8 +194,10 @@ def describe(scene: Scene, rng: random.Random | None = None) -> Spec:
             place = rng.choice(
                 (Place(scene.background.pattern), Place(None, scene.background.color))
             )
-        if len(groups) > 3:
-            place = None
+        if with_size:
+            groups = groups[:4]
+    if len(groups) > 3:
+        place = None
     return Spec(tuple(groups), relation, place)
 
 

@@ -65,7 +65,7 @@ class Group:
     size: str | None = None
 
     def text(self) -> str:
-        """The phrase, for example ``"three large red circles"`` or, without a count, ``"stars"``."""
+        """The phrase: ``"three large red circles"`` or, without a count, ``"stars"``."""
         noun = self.shape if self.count == 1 else PLURALS[self.shape]
         number = NUMBERS[self.count] if self.count else None
         return " ".join(word for word in (number, self.size, self.color, noun) if word)

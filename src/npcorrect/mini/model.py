@@ -12,8 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast, T5Config
-from transformers import T5EncoderModel as T5
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+)
 
 from npcorrect.errors import ModelError
 from npcorrect.mini.codec import LATENT_CHANNELS, MiniCodec
@@ -93,7 +98,7 @@ def build_modules() -> dict[str, nn.Module]:
     return {
         "transformer": transformer,
         "text_encoder": CLIPTextModel(pooled),
-        "text_encoder_2": T5(text),
+        "text_encoder_2": T5EncoderModel(text),
         "vae": MiniCodec(),
     }
 
@@ -136,8 +141,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
         module.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise ModelError(
-            f"The embedded model's file {path} is missing; reinstall npcorrect, or make the weights "
-            "with: python -m npcorrect.mini.train"
+            f"The embedded model's file {path} is missing; reinstall npcorrect, or make "
+            "the weights with: python -m npcorrect.mini.train"
         ) from None
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]

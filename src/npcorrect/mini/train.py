@@ -130,7 +130,7 @@ class Stage:
         bar.close()
 
     def record(self) -> None:
-        """Add steps, seconds and loss curve to ``training.json``, from which the card is written."""
+        """Add steps, seconds and loss curve to ``training.json``."""
         path = self.out / "training.json"
         record = json.loads(path.read_text()) if path.exists() else {}
         record[self.name] = {

@@ -1,0 +1,299 @@
+"""The command ``npc``: thin, and quick to start. Heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from npcorrect.types import Attempt, Result
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Draw a picture, find what went wrong, and correct it with a negative prompt.",
+)
+
+EXIT_ACCEPTED, EXIT_FAILURE, EXIT_INPUT, EXIT_NOT_ACCEPTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say one sentence on standard error and leave."""
+    typer.echo(f"npc: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def reporting_errors(command: Callable[P, T]) -> Callable[P, T]:
+    """Turn errors that npcorrect raises on purpose, and Ctrl-C, into a sentence and an exit code."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        from npcorrect.errors import InputError, NpcError
+
+        try:
+            return command(*args, **kwargs)
+        except InputError as error:
+            fail(str(error), EXIT_INPUT)
+        except NpcError as error:
+            fail(str(error), EXIT_FAILURE)
+        except KeyboardInterrupt:
+            fail("interrupted; what was drawn so far is kept.", EXIT_INTERRUPTED)
+
+    return wrapped
+
+
+def window_value(text: str | None) -> int | float | None:
+    """``"3"`` is a number of steps, ``"0.06"`` a share of all steps."""
+    if text is None:
+        return None
+    from npcorrect.errors import SettingsError
+
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        raise SettingsError(
+            f"--window {text!r} is not a number; give steps (3) or a share (0.06)."
+        ) from None
+
+
+Prompt = Annotated[str, typer.Argument(help="What the picture must show.")]
+Device = Annotated[str, typer.Option(envvar="NPC_DEVICE", help="cpu, cuda or mps.")]
+
+
+@app.command()
+@reporting_errors
+def correct(
+    prompt: Prompt,
+    out: Annotated[
+        Path, typer.Option(envvar="NPC_OUT", help="Folder for the pictures and result.json.")
+    ] = Path("out"),
+    seed: Annotated[int, typer.Option(envvar="NPC_SEED", min=0, help="Seed of every draw.")] = 0,
+    candidates: Annotated[
+        int,
+        typer.Option(
+            "--candidates", "-k", envvar="NPC_CANDIDATES", help="Negatives to try at most."
+        ),
+    ] = 5,
+    steps: Annotated[
+        int | None, typer.Option(envvar="NPC_STEPS", help="Denoising steps of a draw.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(envvar="NPC_SCALE", help="True classifier-free guidance scale.")
+    ] = None,
+    negative_scale: Annotated[
+        float | None,
+        typer.Option(envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (rule 'extra')."),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(envvar="NPC_RULE", help="How the negative enters: 'extra' or 'paper'."),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            "--window",
+            "-n",
+            envvar="NPC_WINDOW",
+            help="First steps in which the negative acts: a number, or a share such as 0.06.",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(envvar="NPC_SIZE", help="Height and width in pixels.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(envvar="NPC_MODEL", help="The image model; 'mini' is embedded.")
+    ] = "mini",
+    device: Device = "cpu",
+    dtype: Annotated[
+        str, typer.Option(envvar="NPC_DTYPE", help="float32, bfloat16 or float16.")
+    ] = "float32",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result alone, as JSON.")
+    ] = False,
+) -> None:
+    """Draw PROMPT, check the picture, and correct it.
+
+    Exit code 0: the picture was accepted; 3: it could not be corrected; 2: bad input.
+
+    Example: npc correct "three red circles and one blue square" --seed 7 --out out/
+    """
+    from npcorrect.errors import ModelError, PromptError, SettingsError
+    from npcorrect.output import file_name, prepare, save_picture, save_result, to_record
+    from npcorrect.types import Request
+
+    if not prompt.strip():
+        raise PromptError("The prompt is empty; say what to draw, for example 'two red stars'.")
+    if model != "mini":
+        raise ModelError(f"The model {model!r} is unknown; the embedded one is called 'mini'.")
+    if rule not in (None, "paper", "extra"):
+        raise SettingsError(f"--rule {rule!r} is unknown; use 'extra' or 'paper'.")
+    request = Request(
+        prompt,
+        seed,
+        candidates,
+        steps,
+        scale,
+        negative_scale,
+        rule,  # type: ignore[arg-type]
+        window_value(window),
+        size,
+        size,
+    )
+    prepare(out)
+    result = _run(
+        request, device, dtype, as_json, lambda a: save_picture(out / file_name(a), a.generation)
+    )
+    save_result(out, result)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(to_record(result), indent=2))
+    else:
+        _print_table(result, out)
+    raise typer.Exit(EXIT_ACCEPTED if result.accepted else EXIT_NOT_ACCEPTED)
+
+
+def _run(
+    request: Any, device: str, dtype: str, quiet: bool, keep: Callable[[Attempt], None]
+) -> Result:
+    """One correction with a progress bar; each attempt is kept the moment it is drawn."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, quiet=quiet)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("loading the model")
+        from npcorrect.loop import correct as correct_loop
+        from npcorrect.loop import finish
+        from npcorrect.mini.embedded import embedded
+        from npcorrect.mini.vlm import embedded_roles
+        from npcorrect.ranking import RequirementRanker
+
+        model, roles = embedded(device, dtype), embedded_roles()
+
+        def show(event: Any) -> None:
+            progress.update(task, description=f"{event.stage} {event.detail}".strip())
+
+        attempts = []
+        for attempt in correct_loop(request, model, roles, RequirementRanker(model), show):
+            keep(attempt)
+            attempts.append(attempt)
+    return finish(request, roles.checklister.checklist(request.prompt), attempts)
+
+
+def _print_table(result: Result, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=result.request.prompt)
+    for name in ("attempt", "negative prompt", "source", "text score", "verdict", "evaluations"):
+        table.add_column(name, overflow="fold")
+    words = {True: "accepted", False: "not accepted", None: "unscored"}
+    for attempt in result.attempts:
+        ranked = attempt.ranked
+        chosen = " *" if attempt.index == result.best else ""
+        score = attempt.verdict.score
+        table.add_row(
+            f"{attempt.index or 'original'}{chosen}",
+            ranked.candidate.negative_prompt if ranked else "",
+            ranked.candidate.source if ranked else "",
+            f"{ranked.score:+.3f}" if ranked else "",
+            words[attempt.verdict.accepted] + (f" ({score:.0%})" if score is not None else ""),
+            str(attempt.generation.evaluations),
+        )
+    console = Console()
+    console.print(table)
+    cost = result.cost
+    console.print(
+        f"{cost.images} images, {cost.evaluations} denoiser evaluations, {cost.seconds:.1f} s; "
+        f"* is {out / 'best.png'}, side by side in {out / 'sheet.png'}"
+    )
+
+
+@app.command()
+@reporting_errors
+def rank(
+    prompt: Prompt,
+    negatives: Annotated[list[str], typer.Argument(help="Negative prompts to compare.")],
+    device: Device = "cpu",
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The paper's number-and-noun rule for salient words.")
+    ] = False,
+) -> None:
+    """Score NEGATIVES against PROMPT in text space, without drawing anything.
+
+    Example: npc rank "three red circles" "four circles" "blue circles"
+    """
+    from npcorrect.mini.embedded import embedded
+    from npcorrect.mini.vlm import MiniChecklister
+    from npcorrect.ranking import PaperRanker, RequirementRanker
+    from npcorrect.types import Candidate
+
+    checklist = MiniChecklister().checklist(prompt)
+    ranker = (PaperRanker if paper else RequirementRanker)(embedded(device))
+    candidates = tuple(Candidate(negative, "targeted") for negative in negatives)
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("negative prompt", "score", "parts", title=prompt)
+    for ranked in ranker.rank(checklist, candidates):
+        parts = ", ".join(f"{name} {value:+.3f}" for name, value in ranked.parts)
+        table.add_row(ranked.candidate.negative_prompt, f"{ranked.score:+.4f}", parts)
+    Console().print(table)
+
+
+@app.command()
+@reporting_errors
+def doctor() -> None:
+    """Say what is installed, what it would run on, and whether the embedded model is whole."""
+    import os
+    import platform
+    from importlib.metadata import version
+
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from npcorrect.mini.model import WEIGHTS, load_pipeline
+
+    table = Table("what", "value", title="npc doctor")
+    table.add_row("python", platform.python_version())
+    for name in ("npcorrect", "torch", "diffusers", "transformers"):
+        table.add_row(name, version(name))
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        table.add_row(
+            "cuda", f"{torch.cuda.get_device_name()}, {free >> 30} of {total >> 30} GiB free"
+        )
+    else:
+        table.add_row("cuda", "not available; runs on the CPU")
+    table.add_row("cpu threads", str(torch.get_num_threads()))
+    if hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        table.add_row("memory", f"{memory:.1f} GiB")
+    load_pipeline()
+    total = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors"))
+    table.add_row("embedded model", f"mini, whole, {total / 1e6:.1f} MB")
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point of the ``npc`` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
