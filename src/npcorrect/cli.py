@@ -33,7 +33,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def reporting_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """Turn errors that npcorrect raises on purpose, and Ctrl-C, into a sentence and an exit code."""
+    """Turn deliberate errors and Ctrl-C into one sentence and an exit code."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
