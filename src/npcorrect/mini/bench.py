@@ -1,7 +1,7 @@
 """MiniBench: 280 fixed prompts, 40 for each of GenEval++'s seven tags, without the world's habits.
 
-The prompts lie in ``minibench.jsonl``, one object a line: tag, prompt, seed. There are only eighteen
-different counting prompts, so these come back with other seeds; all others differ.
+The prompts lie in ``minibench.jsonl``, one object a line: tag, prompt, seed. There are only
+eighteen different counting prompts, so these come back with other seeds; all others differ.
 """
 
 from __future__ import annotations
