@@ -113,7 +113,8 @@ def shape_mask(shape: str, size: str) -> NDArray[np.float32]:
     else:
         raise ValueError(f"unknown shape {shape!r}; the shapes are {', '.join(SHAPES)}")
     small = image.resize((CELL + 2, CELL + 2), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32) / 255
+    coverage: NDArray[np.float32] = np.asarray(small, dtype=np.float32) / np.float32(255)
+    return coverage
 
 
 @cache

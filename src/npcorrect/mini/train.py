@@ -157,7 +157,8 @@ def adamw(rate: float) -> Rates:
 
 def muon_and_adamw(networks: dict[str, nn.Module]) -> list[torch.optim.Optimizer]:
     """Muon on the matrices of the transformer's blocks, AdamW on everything else."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for network in networks.values():
         for name, parameter in network.named_parameters():
             (matrices if "blocks" in name and parameter.ndim == 2 else rest).append(parameter)

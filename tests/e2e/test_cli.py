@@ -1,0 +1,81 @@
+"""The installed program, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+def npc(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "npcorrect.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        check=False,
+    )
+
+
+def test_help_loads_no_torch() -> None:
+    code = "import sys, npcorrect.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    help_text = npc("--help")
+    assert help_text.returncode == 0
+    assert all(verb in help_text.stdout for verb in ("correct", "rank", "doctor"))
+
+
+def test_a_correction_leaves_everything_that_is_promised(tmp_path: Path) -> None:
+    done = npc("correct", "three red circles and one blue square", "-k", "1", "--seed", "7",
+               "--json", "--out", str(tmp_path))  # fmt: skip
+    record = json.loads(done.stdout)
+    assert done.returncode == (0 if record["accepted"] else 3)
+    assert record == json.loads((tmp_path / "result.json").read_text())
+    assert {"original.png", "best.png", "sheet.png"} <= {p.name for p in tmp_path.iterdir()}
+    for attempt in record["attempts"]:
+        with Image.open(tmp_path / attempt["file"]) as image:
+            assert image.size == (96, 96)
+            assert "Steps:" in image.info["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([""], "empty"),
+        (["three lamps"], "'lamps'"),
+        (["one star", "--model", "nope"], "'nope'"),
+        (["one star", "--size", "100"], "100"),
+        (["one star", "-k", "-1"], "-1"),
+        (["one star", "-n", "99"], "99"),
+        (["one star", "-n", "x"], "'x'"),
+        (["one star", "--rule", "magic"], "'magic'"),
+        (["one star", "--steps", "0"], "0"),
+        (["one star", "--out", "/proc/nowhere"], "/proc/nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_2(
+    arguments: list[str], says: str, tmp_path: Path
+) -> None:
+    where = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
+    done = npc("correct", *arguments, *where)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_rank_scores_without_drawing() -> None:
+    done = npc("rank", "three red circles", "four circles", "blue circles")
+    assert done.returncode == 0, done.stderr
+    assert "four circles" in done.stdout
+    assert "blue circles" in done.stdout
+
+
+def test_doctor_says_what_would_run() -> None:
+    done = npc("doctor")
+    assert done.returncode == 0, done.stderr
+    assert "embedded model" in done.stdout
