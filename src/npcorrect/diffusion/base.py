@@ -1,0 +1,68 @@
+"""What the loop asks of an image model and of its text encoder. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npcorrect.types import Generation, Request, Rule
+
+OnStep = Callable[[int, int], None]
+"""Called after each denoising step with its number, from 1, and the number of steps."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One draw with every choice made; what a :class:`Request` becomes on a model."""
+
+    prompt: str
+    seed: int
+    negative_prompt: str | None
+    num_inference_steps: int
+    true_cfg_scale: float
+    negative_scale: float
+    rule: Rule
+    window_steps: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class TokenStates:
+    """Last hidden states of one text, ``(T, D)``, without padding; ``special`` marks end tokens."""
+
+    states: NDArray[np.float32]
+    special: NDArray[np.bool_]
+
+
+class ImageModel(Protocol):
+    """Draws pictures."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls the model."""
+        ...
+
+    def resolve(self, request: Request, negative_prompt: str | None = None) -> Drawing:
+        """Fill in the model's defaults.
+
+        Raises:
+            InputError: the model cannot do what was asked, or a negative could have no effect.
+        """
+        ...
+
+    def draw(self, drawing: Drawing, on_step: OnStep | None = None) -> Generation:
+        """Draw one picture. The same drawing gives the same picture."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """The image model's own token-level text encoder."""
+
+    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+        """Token states of each text, in one call of the encoder."""
+        ...

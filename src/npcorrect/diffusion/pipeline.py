@@ -1,0 +1,196 @@
+"""The wrapper around a diffusers pipeline: draws, and encodes text for the ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from diffusers import FluxPipeline
+
+from npcorrect.diffusion.base import Drawing, OnStep, TokenStates
+from npcorrect.diffusion.window import ExtraDirection, window
+from npcorrect.errors import ModelError, PromptError, SettingsError
+from npcorrect.types import Generation, Request, Rule
+
+T = TypeVar("T")
+
+PAPER_WINDOW = 3 / 50
+"""The released schedule: the negative acts in the first 3 of 50 steps."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a model does where the request is silent. ``sizes`` are the sides that it can draw."""
+
+    num_inference_steps: int
+    true_cfg_scale: float
+    negative_scale: float
+    rule: Rule
+    window: float
+    sizes: tuple[int, ...]
+    max_sequence_length: int
+
+
+class PipelineModel:
+    """An :class:`ImageModel` and a :class:`TextEncoder` around a ``FluxPipeline``."""
+
+    def __init__(self, name: str, pipeline: FluxPipeline, defaults: Defaults) -> None:
+        self.name, self.pipeline, self.defaults = name, pipeline, defaults
+
+    def resolve(self, request: Request, negative_prompt: str | None = None) -> Drawing:
+        """Fill in the defaults and refuse what cannot work; see :class:`ImageModel`."""
+        own = self.defaults
+        steps = _or(request.num_inference_steps, own.num_inference_steps)
+        if steps < 1:
+            raise SettingsError(f"The number of steps is {steps}; give at least 1.")
+        rule = request.rule or own.rule
+        share = PAPER_WINDOW if rule == "paper" else own.window
+        drawing = Drawing(
+            request.prompt,
+            request.seed,
+            negative_prompt,
+            steps,
+            _or(request.true_cfg_scale, own.true_cfg_scale),
+            _or(request.negative_scale, own.negative_scale),
+            rule,
+            window_steps(_or(request.window, max(share, 1 / steps)), steps),
+            _or(request.height, own.sizes[0]),
+            _or(request.width, own.sizes[0]),
+        )
+        self._refuse_what_cannot_act(drawing)
+        self._check_lengths(drawing)
+        return drawing
+
+    def _refuse_what_cannot_act(self, drawing: Drawing) -> None:
+        for side in (drawing.height, drawing.width):
+            if side not in self.defaults.sizes:
+                sizes = ", ".join(map(str, self.defaults.sizes))
+                raise ModelError(
+                    f"The model {self.name!r} cannot draw {side} pixels; its sides are {sizes}."
+                )
+        if drawing.true_cfg_scale <= 1 and (drawing.rule == "extra" or drawing.negative_prompt):
+            raise SettingsError(
+                f"At a true CFG scale of {drawing.true_cfg_scale:g} a negative prompt has no "
+                "effect; give a scale above 1."
+            )
+        if drawing.rule == "extra" and drawing.negative_scale <= 0:
+            raise SettingsError(
+                f"At a negative scale of {drawing.negative_scale:g} a negative prompt has no "
+                "effect; give a scale above 0."
+            )
+
+    def _check_lengths(self, drawing: Drawing) -> None:
+        if not drawing.prompt.strip():
+            raise PromptError("The prompt is empty; say what to draw.")
+        limit = self.defaults.max_sequence_length
+        for text in filter(None, (drawing.prompt, drawing.negative_prompt)):
+            length = len(self.pipeline.tokenizer_2(text).input_ids)
+            if length > limit:
+                raise PromptError(
+                    f"The text {text[:60]!r} has {length} tokens and the model {self.name!r} reads "
+                    f"{limit}; shorten it."
+                )
+
+    def draw(self, drawing: Drawing, on_step: OnStep | None = None) -> Generation:
+        """Draw one picture; see :class:`ImageModel`."""
+        started = perf_counter()
+        negative = drawing.negative_prompt
+        extra = drawing.rule == "extra"
+        second = "" if extra else negative
+        guided = second is not None
+        with torch.inference_mode():
+            direction = self._direction(drawing) if extra and negative else None
+            with window(
+                self.pipeline.transformer,
+                drawing.num_inference_steps if extra and not negative else drawing.window_steps,
+                guided,
+                direction,
+            ) as hook:
+                image = self.pipeline(
+                    drawing.prompt,
+                    negative_prompt=second,
+                    true_cfg_scale=drawing.true_cfg_scale if guided else 1.0,
+                    height=drawing.height,
+                    width=drawing.width,
+                    num_inference_steps=drawing.num_inference_steps,
+                    max_sequence_length=self.defaults.max_sequence_length,
+                    generator=torch.Generator().manual_seed(drawing.seed),
+                    callback_on_step_end=_callback(on_step, drawing.num_inference_steps),
+                ).images[0]
+        return Generation(
+            image,
+            drawing.prompt,
+            negative,
+            drawing.seed,
+            drawing.num_inference_steps,
+            drawing.true_cfg_scale,
+            drawing.negative_scale,
+            drawing.rule,
+            drawing.window_steps if negative else 0,
+            hook.evaluations,
+            perf_counter() - started,
+        )
+
+    def _direction(self, drawing: Drawing) -> ExtraDirection:
+        states, pooled, ids = self.pipeline.encode_prompt(
+            drawing.negative_prompt,
+            None,
+            max_sequence_length=self.defaults.max_sequence_length,
+        )
+        embeddings = {"encoder_hidden_states": states, "pooled_projections": pooled, "txt_ids": ids}
+        return ExtraDirection(embeddings, drawing.true_cfg_scale, drawing.negative_scale)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+        """Token states of the T5 encoder; see :class:`TextEncoder`."""
+        encoder, tokenizer = self.pipeline.text_encoder_2, self.pipeline.tokenizer_2
+        length = self.defaults.max_sequence_length
+        batch = tokenizer(
+            list(texts),
+            padding="max_length",
+            max_length=length,
+            truncation=True,
+            return_special_tokens_mask=True,
+            return_tensors="pt",
+        )
+        states = encoder(batch.input_ids.to(encoder.device)).last_hidden_state
+        states_np = states.float().cpu().numpy()
+        kept = batch.attention_mask.bool().numpy()
+        special = batch.special_tokens_mask.bool().numpy()
+        return [
+            TokenStates(np.ascontiguousarray(s[k]), m[k])
+            for s, k, m in zip(states_np, kept, special, strict=True)
+        ]
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def window_steps(value: float, steps: int) -> int:
+    """Steps of a window given as a number of steps (``int``) or a share of them (``float``).
+
+    Raises:
+        SettingsError: the window is longer than the schedule, or negative.
+    """
+    limit = steps if isinstance(value, int) else 1
+    if not 0 <= value <= limit:
+        raise SettingsError(
+            f"The window is {value}; give steps from 0 to {steps}, or a share from 0.0 to 1.0."
+        )
+    return value if isinstance(value, int) else round(value * steps)
+
+
+def _callback(on_step: OnStep | None, total: int) -> Any:
+    if on_step is None:
+        return None
+
+    def report(_pipeline: Any, step: int, _time: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        on_step(step + 1, total)
+        return kwargs
+
+    return report

@@ -1,0 +1,198 @@
+"""The window on a tiny pipeline with random weights: exact, counted, and gone without trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxPipeline
+
+from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
+from npcorrect.diffusion.pipeline import PipelineModel, window_steps
+from npcorrect.diffusion.window import window
+from npcorrect.errors import InputError, ModelError, PromptError, SettingsError
+from npcorrect.mini.embedded import DEFAULTS
+from npcorrect.mini.model import MAX_TOKENS, assemble, build_modules
+from npcorrect.types import Request
+
+STEPS = 5
+PROMPT, NEGATIVE = "three red circles", "four circles"
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> FluxPipeline:
+    torch.manual_seed(0)
+    modules = build_modules()
+    for module in modules.values():
+        module.eval().requires_grad_(False)
+    torch.nn.init.normal_(modules["transformer"].proj_out.weight, std=0.2)
+    return assemble(modules)
+
+
+@pytest.fixture(scope="module")
+def model(pipeline: FluxPipeline) -> PipelineModel:
+    return PipelineModel("tiny", pipeline, DEFAULTS)
+
+
+def stock(pipeline: FluxPipeline, negative: str | None, scale: float) -> Any:
+    return pipeline(
+        PROMPT,
+        negative_prompt=negative,
+        true_cfg_scale=scale,
+        height=96,
+        width=96,
+        num_inference_steps=STEPS,
+        max_sequence_length=MAX_TOKENS,
+        generator=torch.Generator().manual_seed(3),
+    ).images[0]
+
+
+def request(**changes: Any) -> Request:
+    settings = {"seed": 3, "num_inference_steps": STEPS, "true_cfg_scale": 3.0} | changes
+    return Request(PROMPT, **settings)
+
+
+def same(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(np.asarray(a), np.asarray(b)))
+
+
+def test_all_steps_equal_the_stock_pipeline_with_the_negative(
+    pipeline: FluxPipeline, model: PipelineModel
+) -> None:
+    drawn = model.draw(model.resolve(request(rule="paper", window=STEPS), NEGATIVE))
+    assert same(drawn.image, stock(pipeline, NEGATIVE, 3.0))
+    assert drawn.evaluations == 2 * STEPS
+
+
+def test_no_steps_equal_the_stock_pipeline_without(
+    pipeline: FluxPipeline, model: PipelineModel
+) -> None:
+    drawn = model.draw(model.resolve(request(rule="paper", window=0), NEGATIVE))
+    plain = stock(pipeline, None, 1.0)
+    assert same(drawn.image, plain)
+    assert drawn.evaluations == STEPS
+    assert same(model.draw(model.resolve(request(rule="paper"))).image, plain)
+    assert not same(plain, stock(pipeline, NEGATIVE, 3.0))
+
+
+def test_extra_without_a_window_is_plain_guidance(
+    pipeline: FluxPipeline, model: PipelineModel
+) -> None:
+    guided = stock(pipeline, "", 3.0)
+    for negative in (None, NEGATIVE):
+        drawn = model.draw(model.resolve(request(rule="extra", window=0), negative))
+        assert same(drawn.image, guided)
+        assert drawn.evaluations == 2 * STEPS
+
+
+@pytest.mark.parametrize("steps", range(STEPS + 1))
+def test_evaluations_are_counted_and_skipped_work_is_skipped(
+    model: PipelineModel, steps: int
+) -> None:
+    calls: list[int] = []
+    handle = model.pipeline.transformer.proj_out.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        paper = model.draw(model.resolve(request(rule="paper", window=steps), NEGATIVE))
+        assert paper.evaluations == len(calls) == STEPS + steps
+        calls.clear()
+        extra = model.draw(model.resolve(request(rule="extra", window=steps), NEGATIVE))
+        assert extra.evaluations == len(calls) == 2 * STEPS + steps
+    finally:
+        handle.remove()
+
+
+@torch.inference_mode()
+def test_the_first_step_of_rule_extra_equals_the_equation(model: PipelineModel) -> None:
+    pipeline = model.pipeline
+
+    predictions: list[torch.Tensor] = []
+    step = pipeline.scheduler.step
+    pipeline.scheduler.step = lambda v, *a, **k: (predictions.append(v), step(v, *a, **k))[1]
+    outputs: list[torch.Tensor] = []
+    handle = pipeline.transformer.proj_out.register_forward_hook(
+        lambda _m, _i, output: outputs.append(output)
+    )
+    try:
+        model.draw(model.resolve(request(rule="extra", negative_scale=0.7, window=2), NEGATIVE))
+    finally:
+        handle.remove()
+        del pipeline.scheduler.step
+    positive, empty, negative = outputs[:3]
+    expected = extra_rule(positive, empty, negative, 3.0, 0.7)
+    torch.testing.assert_close(predictions[0], expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(negative, empty)
+
+
+def test_the_hook_leaves_no_trace_even_after_an_error(model: PipelineModel) -> None:
+    denoiser = model.pipeline.transformer
+    before = {name: value.clone() for name, value in denoiser.state_dict().items()}
+    forward = denoiser.forward
+    with pytest.raises(RuntimeError, match="stop"), window(denoiser, 1):
+        raise RuntimeError("stop")
+    model.draw(model.resolve(request(), NEGATIVE))
+    after = denoiser.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert denoiser.forward == forward
+    assert not denoiser._diffusers_hook.hooks
+
+
+def test_same_seed_same_picture(model: PipelineModel) -> None:
+    drawing = model.resolve(request(), NEGATIVE)
+    assert same(model.draw(drawing).image, model.draw(drawing).image)
+
+
+def test_steps_are_reported(model: PipelineModel) -> None:
+    seen: list[tuple[int, int]] = []
+    model.draw(model.resolve(request()), lambda *step: seen.append(step))
+    assert seen == [(i + 1, STEPS) for i in range(STEPS)]
+
+
+def test_stand_in_inverts_guidance() -> None:
+    target, positive = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    found = paper_rule(positive, stand_in(target, positive, 2.5), 2.5)
+    torch.testing.assert_close(found, target)
+
+
+@torch.inference_mode()
+def test_token_states_equal_those_computed_by_hand(model: PipelineModel) -> None:
+    states = model.encode(["four circles", "a striped background"])
+    ids = model.pipeline.tokenizer_2("four circles", return_tensors="pt").input_ids
+    alone = model.pipeline.text_encoder_2(
+        torch.nn.functional.pad(ids, (0, MAX_TOKENS - ids.shape[1]))
+    ).last_hidden_state[0, : ids.shape[1]]
+    np.testing.assert_allclose(states[0].states, alone.numpy(), atol=1e-5)
+    assert states[0].special.tolist() == [False, False, True]
+    assert len(states[1].states) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "negative", "error", "says"),
+    [
+        ({"height": 100}, None, ModelError, "100 pixels"),
+        ({"num_inference_steps": 0}, None, SettingsError, "0"),
+        ({"true_cfg_scale": 1.0, "rule": "paper"}, NEGATIVE, SettingsError, "no effect"),
+        ({"negative_scale": 0.0, "rule": "extra"}, NEGATIVE, SettingsError, "no effect"),
+        ({"window": 6}, None, SettingsError, "from 0 to 5"),
+        ({"window": 1.5}, None, SettingsError, "0.0 to 1.0"),
+        ({}, "one circle and " * 8, PromptError, "tokens"),
+    ],
+)
+def test_what_cannot_act_is_refused(
+    model: PipelineModel,
+    changes: dict[str, Any],
+    negative: str | None,
+    error: type[InputError],
+    says: str,
+) -> None:
+    with pytest.raises(error, match=says):
+        model.resolve(request(**changes), negative)
+
+
+def test_the_papers_window_scales_with_the_schedule(model: PipelineModel) -> None:
+    assert window_steps(3 / 50, 50) == 3
+    assert model.resolve(Request(PROMPT, rule="paper"), NEGATIVE).window_steps == 1
+    long = Request(PROMPT, rule="paper", num_inference_steps=50)
+    assert model.resolve(long, NEGATIVE).window_steps == 3
