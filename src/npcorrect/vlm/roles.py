@@ -1,0 +1,76 @@
+"""The four things that a correction asks about a prompt and its pictures.
+
+A role that gets no usable answer raises :class:`~npcorrect.errors.VLMError`; it never makes one up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL.Image import Image
+
+from npcorrect.types import Candidate, Caption, Checklist, Verdict
+
+
+class Checklister(Protocol):
+    """Takes a prompt apart."""
+
+    def checklist(self, prompt: str) -> Checklist:
+        """All checkable claims of the prompt.
+
+        Raises:
+            PromptError: the prompt is not understood.
+            VLMError: no usable answer.
+        """
+        ...
+
+
+class Verifier(Protocol):
+    """Says which claims hold in a picture."""
+
+    def verify(self, image: Image, checklist: Checklist) -> Verdict:
+        """One check per requirement, in the checklist's order.
+
+        Where a claim fails, ``observed`` is the bare phrase of what is seen instead.
+
+        Raises:
+            VLMError: no usable answer.
+        """
+        ...
+
+
+class Captioner(Protocol):
+    """Says what a picture shows. Never told the prompt, so it cannot repeat it."""
+
+    def caption(self, image: Image) -> Caption:
+        """What is visible, in positive words.
+
+        Raises:
+            VLMError: no usable answer.
+        """
+        ...
+
+
+class Proposer(Protocol):
+    """Turns what went wrong into negative prompts."""
+
+    def propose(
+        self, checklist: Checklist, verdict: Verdict, caption: Caption, limit: int
+    ) -> tuple[Candidate, ...]:
+        """At most ``limit`` different candidates, in the proposer's own order of preference.
+
+        Raises:
+            VLMError: no usable answer.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who does what in one correction; one object may play several roles."""
+
+    checklister: Checklister
+    verifier: Verifier
+    captioner: Captioner
+    proposer: Proposer

@@ -1,0 +1,40 @@
+"""English just deep enough to compare short phrases: numbers, plurals, negations."""
+
+from __future__ import annotations
+
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+ARTICLES = frozenset({"a", "an", "the"})
+NEGATIONS = frozenset({"no", "not", "without", "never", "none"})
+_HISSES = ("s", "x", "z", "ch", "sh")
+
+
+def in_words(number: str) -> str:
+    """``"3"`` as ``"three"``; whatever is no numeral from 0 to 10 comes back unchanged."""
+    small = number.isascii() and number.isdigit() and len(number) <= 2 and int(number) <= 10
+    return NUMBERS[int(number)] if small else number
+
+
+def plural(noun: str) -> str:
+    """The regular plural of the last word of a singular noun."""
+    if noun.endswith(_HISSES):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in ("", *"aeiou"):
+        return f"{noun[:-1]}ies"
+    return f"{noun}s" if noun else ""
+
+
+def singular(noun: str) -> str:
+    """The noun without its regular plural ending, or unchanged where it has none."""
+    if noun.endswith("ies") and len(noun) > 4:
+        return f"{noun[:-3]}y"
+    if noun.endswith("es") and noun[:-2].endswith(("ss", *_HISSES[1:])):
+        return noun[:-2]
+    return noun[:-1] if noun.endswith("s") and not noun.endswith("ss") else noun
+
+
+def forms(word: str) -> frozenset[str]:
+    """The word and what it may be an inflection of; two words match where their forms meet."""
+    known = {word, singular(word)}
+    if word.endswith("ses"):
+        known.add(word[:-2])
+    return frozenset(known)
