@@ -14,17 +14,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from npcorrect.loop import correct, select
-from npcorrect.mini.embedded import embedded
-from npcorrect.mini.reader import judge
-from npcorrect.mini.vlm import embedded_roles
-from npcorrect.ranking import PaperRanker, Ranker, SourceRanker
 from scipy.stats import binomtest
 from tqdm import tqdm
 
+from npcorrect.loop import correct, select
 from npcorrect.mini.bench import Sample, load
 from npcorrect.mini.data import TAGS
+from npcorrect.mini.embedded import embedded
 from npcorrect.mini.grammar import parse
+from npcorrect.mini.reader import judge
+from npcorrect.mini.vlm import embedded_roles
+from npcorrect.ranking import PaperRanker, Ranker, SourceRanker
 from npcorrect.types import Attempt, Request
 
 

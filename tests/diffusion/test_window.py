@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxPipeline
+from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
 from npcorrect.diffusion.pipeline import PipelineModel, window_steps
@@ -27,7 +27,9 @@ def pipeline() -> FluxPipeline:
     modules = build_modules()
     for module in modules.values():
         module.eval().requires_grad_(False)
-    torch.nn.init.normal_(modules["transformer"].proj_out.weight, std=0.2)
+    transformer = modules["transformer"]
+    assert isinstance(transformer, FluxTransformer2DModel)
+    torch.nn.init.normal_(transformer.proj_out.weight, std=0.2)
     return assemble(modules)
 
 
@@ -109,7 +111,12 @@ def test_the_first_step_of_rule_extra_equals_the_equation(model: PipelineModel) 
 
     predictions: list[torch.Tensor] = []
     step = pipeline.scheduler.step
-    pipeline.scheduler.step = lambda v, *a, **k: (predictions.append(v), step(v, *a, **k))[1]
+
+    def recording_step(prediction: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        predictions.append(prediction)
+        return step(prediction, *args, **kwargs)
+
+    pipeline.scheduler.step = recording_step
     outputs: list[torch.Tensor] = []
     handle = pipeline.transformer.proj_out.register_forward_hook(
         lambda _m, _i, output: outputs.append(output)
