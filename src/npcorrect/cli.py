@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -49,6 +50,54 @@ def reporting_errors(command: Callable[P, T]) -> Callable[P, T]:
             fail("interrupted; what was drawn so far is kept.", EXIT_INTERRUPTED)
 
     return wrapped
+
+
+@app.callback()
+@reporting_errors
+def settings(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="NPC_CONFIG",
+            help="TOML file with a table per command; flags and environment go before it.",
+        ),
+    ] = None,
+) -> None:
+    """Read the settings file, so that its values become the commands' defaults."""
+    from platformdirs import user_config_path
+
+    path = config or user_config_path("npcorrect") / "config.toml"
+    if config is None and not path.is_file():
+        return
+    context.default_map = read_settings(path, context)
+
+
+def read_settings(path: Path, context: typer.Context) -> dict[str, Any]:
+    """The settings file as the defaults of each command.
+
+    Raises:
+        SettingsError: the file cannot be read, or names a command or an option that does not exist.
+    """
+    import tomllib
+
+    from npcorrect.errors import SettingsError
+
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"The settings file {str(path)!r} cannot be read: {error}.") from None
+    commands = getattr(context.command, "commands", {})
+    for name, table in tables.items():
+        if name not in commands or not isinstance(table, dict):
+            known = ", ".join(f"[{command}]" for command in commands)
+            raise SettingsError(f"{str(path)!r} has {name!r}; its tables are {known}.")
+        options = {parameter.name for parameter in commands[name].params}
+        for key in table:
+            if key not in options:
+                known = ", ".join(sorted(filter(None, options)))
+                raise SettingsError(f"{str(path)!r} sets {key!r} in [{name}]; it knows {known}.")
+    return tables
 
 
 def window_value(text: str | None) -> int | float | None:
@@ -256,7 +305,6 @@ def rank(
 @reporting_errors
 def doctor() -> None:
     """Say what is installed, what it would run on, and whether the embedded model is whole."""
-    import os
     import platform
     from importlib.metadata import version
 
@@ -289,6 +337,8 @@ def doctor() -> None:
 
 def main() -> None:
     """Entry point of the ``npc`` command."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     try:
         app()
     except KeyboardInterrupt:

@@ -68,6 +68,33 @@ def test_bad_input_is_one_sentence_and_exit_2(
     assert "Traceback" not in done.stderr
 
 
+def test_settings_come_from_flags_then_environment_then_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "npc.toml"
+    file.write_text("[correct]\nseed = 5\ncandidates = 0\nsteps = 2\n")
+    base = ("--config", str(file), "correct", "one star", "--json", "--out", str(tmp_path / "out"))
+
+    def seed(*flags: str, **environment: str) -> int:
+        record = json.loads(npc(*base, *flags, **environment).stdout)
+        assert len(record["attempts"]) == 1
+        return int(record["request"]["seed"])
+
+    assert seed() == 5
+    assert seed(NPC_SEED="6") == 6
+    assert seed("--seed", "7", NPC_SEED="6") == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("seed =", "cannot be read"), ("[draw]", "'draw'"), ("[correct]\nsed = 1", "'sed'")],
+)
+def test_a_wrong_settings_file_is_refused(text: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "npc.toml"
+    file.write_text(text)
+    done = npc("--config", str(file), "correct", "one star", "--out", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
 def test_rank_scores_without_drawing() -> None:
     done = npc("rank", "three red circles", "four circles", "blue circles")
     assert done.returncode == 0, done.stderr

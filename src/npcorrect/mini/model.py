@@ -127,7 +127,9 @@ def load_pipeline(weights: Path = WEIGHTS, dtype: torch.dtype = torch.float32) -
     modules = build_modules()
     for name, module in modules.items():
         load_weights(module, weights / f"{name}.safetensors")
-        module.to(dtype).eval().requires_grad_(False)
+        if dtype != torch.float32:
+            module.to(dtype)
+        module.eval().requires_grad_(False)
     return assemble(modules)
 
 
