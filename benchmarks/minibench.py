@@ -33,7 +33,7 @@ def methods(images: int) -> dict[str, tuple[Request, str]]:
     k = images - 1
     return {
         "npc": (Request("", max_candidates=k), "source"),
-        "npc-paper": (Request("", max_candidates=k, rule="paper"), "paper"),
+        "npc-paper": (Request("", max_candidates=k, rule="paper", true_cfg_scale=1.8), "paper"),
     }
 
 

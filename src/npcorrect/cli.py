@@ -233,11 +233,12 @@ def _run(
         def show(event: Any) -> None:
             progress.update(task, description=f"{event.stage} {event.detail}".strip())
 
-        attempts = []
-        for attempt in correct_loop(request, model, roles, RequirementRanker(model), show):
+        checklist = roles.checklister.checklist(request.prompt)
+        ranker, attempts = RequirementRanker(model), []
+        for attempt in correct_loop(request, model, roles, ranker, show, checklist):
             keep(attempt)
             attempts.append(attempt)
-    return finish(request, roles.checklister.checklist(request.prompt), attempts)
+    return finish(request, checklist, attempts)
 
 
 def _print_table(result: Result, out: Path) -> None:
