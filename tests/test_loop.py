@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -48,23 +48,27 @@ class FakeModel:
 
     def __init__(self) -> None:
         self.drawn: list[tuple[int, str | None]] = []
+        self.batches: list[int] = []
 
     def resolve(self, request: Request, negative_prompt: str | None = None) -> Any:
         return request, negative_prompt
 
-    def draw(self, drawing: Any, on_step: Callable[[int, int], None] | None = None) -> Generation:
-        request, negative = drawing
-        self.drawn.append((request.seed, negative))
+    def draw(
+        self, drawings: Sequence[Any], on_step: Callable[[int, int], None] | None = None
+    ) -> list[Generation]:
         if on_step:
             on_step(1, 1)
+        self.batches.append(len(drawings))
+        self.drawn += [(request.seed, negative) for request, negative in drawings]
         image = Image.new("RGB", (8, 8))
-        return Generation(
-            image, request.prompt, negative, request.seed, 4, 1.8, 1.0, "paper", 1, 5, 0.1
-        )
+        return [
+            Generation(image, request.prompt, negative, request.seed, 4, 1.8, 1.0, "paper", 1, 5, 0)
+            for request, negative in drawings
+        ]
 
 
 def generation() -> Generation:
-    return FakeModel().draw((REQUEST, None))
+    return FakeModel().draw([(REQUEST, None)])[0]
 
 
 @dataclass
@@ -135,6 +139,20 @@ def test_redraws_keep_the_seed_and_stop_at_the_first_accepted() -> None:
     assert attempts[0].caption == Caption("a bird", ("a bird",))
     assert finish(REQUEST, CHECKLIST, attempts).best == 2
     assert finish(REQUEST, CHECKLIST, attempts).accepted
+
+
+def test_a_batch_is_drawn_together_and_verified_to_its_end() -> None:
+    request = replace(REQUEST, batch=2)
+    attempts, model, roles = run(scored(2), scored(4), scored(1), request=request)
+    assert model.batches == [1, 2]
+    assert [attempt.index for attempt in attempts] == [0, 1, 2]
+    assert finish(request, CHECKLIST, attempts).best == 1
+    assert sum(attempt.cost.vlm_calls for attempt in attempts) == len(roles.asked)
+
+
+def test_a_batch_of_none_is_refused() -> None:
+    with pytest.raises(SettingsError, match="batch is 0"):
+        run(request=replace(REQUEST, batch=0))
 
 
 def test_the_original_competes_when_nothing_is_accepted() -> None:

@@ -158,6 +158,7 @@ def correct(
     size: Annotated[
         int | None, typer.Option(envvar="NPC_SIZE", help="Height and width in pixels.")
     ] = None,
+    batch: Annotated[int, typer.Option(envvar="NPC_BATCH", help="Candidates drawn together.")] = 1,
     model: Annotated[
         str, typer.Option(envvar="NPC_MODEL", help="The image model; 'mini' is embedded.")
     ] = "mini",
@@ -196,6 +197,7 @@ def correct(
         window_value(window),
         size,
         size,
+        batch,
     )
     prepare(out)
     result = _run(

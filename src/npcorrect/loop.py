@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from time import perf_counter
 from typing import Literal
 
@@ -21,7 +22,6 @@ from npcorrect.types import (
     Checklist,
     Cost,
     Generation,
-    Ranked,
     Request,
     Result,
     Verdict,
@@ -56,7 +56,8 @@ def validate(request: Request) -> None:
 
     Raises:
         PromptError: the prompt is empty.
-        SettingsError: ``max_candidates`` is not from 0 to :data:`MAX_CANDIDATES`.
+        SettingsError: ``max_candidates`` is not from 0 to :data:`MAX_CANDIDATES`, or ``batch`` not
+            at least 1.
     """
     if not request.prompt.strip():
         raise PromptError("The prompt is empty; say what to draw.")
@@ -65,6 +66,8 @@ def validate(request: Request) -> None:
             f"max_candidates is {request.max_candidates}; "
             f"choose a number from 0 to {MAX_CANDIDATES}."
         )
+    if request.batch < 1:
+        raise SettingsError(f"The batch is {request.batch}; draw at least 1 candidate at a time.")
 
 
 def correct(
@@ -80,6 +83,7 @@ def correct(
     The first attempt is the original. Where it is rejected, it carries its caption, and up to
     ``max_candidates`` attempts with the same seed follow, best ranked first, until one is accepted.
     Where it is accepted or unscored nothing follows: without a verdict there is no known fault.
+    Candidates are drawn ``batch`` at a time, and a batch that was drawn is verified to its end.
     A redrawn picture that is unscored does not end the loop. The original's cost includes the
     checklist and the caption, the first redrawn one's includes the proposing.
 
@@ -137,7 +141,7 @@ class _Run:
         start = perf_counter()
         checklist, error = (given, "") if given is not None else self._checklist()
         calls = int(given is None)
-        generation = self._draw(None)
+        (generation,) = self._draw([None])
         verdict = Verdict((), error)
         if not error:
             verdict = self._verify(generation, checklist)
@@ -155,19 +159,20 @@ class _Run:
         candidates, calls = self._propose(checklist, verdict, caption or Caption(""))
         self.tell(Event("rank", total=len(candidates)))
         ranking = self.ranker.rank(checklist, candidates)[: self.request.max_candidates]
-        for index, ranked in enumerate(ranking, start=1):
-            attempt = self._redraw(index, ranked, checklist, calls, start)
-            yield attempt
-            if attempt.verdict.accepted:
+        for first in range(0, len(ranking), self.request.batch):
+            batch = ranking[first : first + self.request.batch]
+            accepted = False
+            generations = self._draw([ranked.candidate.negative_prompt for ranked in batch])
+            share = (perf_counter() - start) / len(batch)
+            for index, ranked, generation in zip(count(first + 1), batch, generations):
+                start = perf_counter()
+                verdict = self._verify(generation, checklist)
+                cost = _cost(generation, calls + 1, start - share)
+                yield Attempt(index, generation, verdict, ranked, cost=cost)
+                accepted, calls = accepted or verdict.accepted is True, 0
+            if accepted:
                 return
-            start, calls = perf_counter(), 0
-
-    def _redraw(
-        self, index: int, ranked: Ranked, checklist: Checklist, calls: int, start: float
-    ) -> Attempt:
-        generation = self._draw(ranked.candidate.negative_prompt)
-        verdict = self._verify(generation, checklist)
-        return Attempt(index, generation, verdict, ranked, cost=_cost(generation, calls + 1, start))
+            start = perf_counter()
 
     def _checklist(self) -> tuple[Checklist, str]:
         self.tell(Event("checklist"))
@@ -177,12 +182,12 @@ class _Run:
             self.tell(Event("checklist", str(failure)))
             return Checklist(self.request.prompt, ()), str(failure) or "no checklist"
 
-    def _draw(self, negative_prompt: str | None) -> Generation:
-        detail = negative_prompt or ""
-        drawing = self.model.resolve(self.request, negative_prompt)
+    def _draw(self, negatives: Sequence[str | None]) -> list[Generation]:
+        detail = "; ".join(filter(None, negatives))
+        drawings = [self.model.resolve(self.request, negative) for negative in negatives]
         self.tell(Event("draw", detail))
         return self.model.draw(
-            drawing, lambda step, total: self.tell(Event("draw", detail, step, total))
+            drawings, lambda step, total: self.tell(Event("draw", detail, step, total))
         )
 
     def _verify(self, generation: Generation, checklist: Checklist) -> Verdict:

@@ -21,7 +21,7 @@ class Request:
     """What the user wants drawn, and how. ``None`` leaves a choice to the model.
 
     ``window`` is the number of first steps in which the negative acts when it is an ``int``, and a
-    share of all steps, 0 to 1, when it is a ``float``.
+    share of all steps, 0 to 1, when it is a ``float``. ``batch`` candidates are drawn together.
     """
 
     prompt: str
@@ -34,6 +34,7 @@ class Request:
     window: int | float | None = None
     height: int | None = None
     width: int | None = None
+    batch: int = 1
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ import pytest
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
+from npcorrect.diffusion.base import Drawing, OnStep
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
 from npcorrect.diffusion.pipeline import PipelineModel, window_steps
 from npcorrect.diffusion.window import window
 from npcorrect.errors import InputError, ModelError, PromptError, SettingsError
 from npcorrect.mini.embedded import DEFAULTS
 from npcorrect.mini.model import MAX_TOKENS, assemble, build_modules
-from npcorrect.types import Request
+from npcorrect.types import Generation, Request, Rule
 
 STEPS = 5
 PROMPT, NEGATIVE = "three red circles", "four circles"
@@ -56,6 +57,10 @@ def request(**changes: Any) -> Request:
     return Request(PROMPT, **settings)
 
 
+def draw(model: PipelineModel, drawing: Drawing, on_step: OnStep | None = None) -> Generation:
+    return model.draw([drawing], on_step)[0]
+
+
 def same(a: Any, b: Any) -> bool:
     return bool(np.array_equal(np.asarray(a), np.asarray(b)))
 
@@ -63,7 +68,7 @@ def same(a: Any, b: Any) -> bool:
 def test_all_steps_equal_the_stock_pipeline_with_the_negative(
     pipeline: FluxPipeline, model: PipelineModel
 ) -> None:
-    drawn = model.draw(model.resolve(request(rule="paper", window=STEPS), NEGATIVE))
+    drawn = draw(model, model.resolve(request(rule="paper", window=STEPS), NEGATIVE))
     assert same(drawn.image, stock(pipeline, NEGATIVE, 3.0))
     assert drawn.evaluations == 2 * STEPS
 
@@ -71,11 +76,11 @@ def test_all_steps_equal_the_stock_pipeline_with_the_negative(
 def test_no_steps_equal_the_stock_pipeline_without(
     pipeline: FluxPipeline, model: PipelineModel
 ) -> None:
-    drawn = model.draw(model.resolve(request(rule="paper", window=0), NEGATIVE))
+    drawn = draw(model, model.resolve(request(rule="paper", window=0), NEGATIVE))
     plain = stock(pipeline, None, 1.0)
     assert same(drawn.image, plain)
     assert drawn.evaluations == STEPS
-    assert same(model.draw(model.resolve(request(rule="paper"))).image, plain)
+    assert same(draw(model, model.resolve(request(rule="paper"))).image, plain)
     assert not same(plain, stock(pipeline, NEGATIVE, 3.0))
 
 
@@ -84,7 +89,7 @@ def test_extra_without_a_window_is_plain_guidance(
 ) -> None:
     guided = stock(pipeline, "", 3.0)
     for negative in (None, NEGATIVE):
-        drawn = model.draw(model.resolve(request(rule="extra", window=0), negative))
+        drawn = draw(model, model.resolve(request(rule="extra", window=0), negative))
         assert same(drawn.image, guided)
         assert drawn.evaluations == 2 * STEPS
 
@@ -96,10 +101,10 @@ def test_evaluations_are_counted_and_skipped_work_is_skipped(
     calls: list[int] = []
     handle = model.pipeline.transformer.proj_out.register_forward_hook(lambda *_: calls.append(1))
     try:
-        paper = model.draw(model.resolve(request(rule="paper", window=steps), NEGATIVE))
+        paper = draw(model, model.resolve(request(rule="paper", window=steps), NEGATIVE))
         assert paper.evaluations == len(calls) == STEPS + steps
         calls.clear()
-        extra = model.draw(model.resolve(request(rule="extra", window=steps), NEGATIVE))
+        extra = draw(model, model.resolve(request(rule="extra", window=steps), NEGATIVE))
         assert extra.evaluations == len(calls) == 2 * STEPS + steps
     finally:
         handle.remove()
@@ -122,7 +127,7 @@ def test_the_first_step_of_rule_extra_equals_the_equation(model: PipelineModel) 
         lambda _m, _i, output: outputs.append(output)
     )
     try:
-        model.draw(model.resolve(request(rule="extra", negative_scale=0.7, window=2), NEGATIVE))
+        draw(model, model.resolve(request(rule="extra", negative_scale=0.7, window=2), NEGATIVE))
     finally:
         handle.remove()
         del pipeline.scheduler.step
@@ -138,7 +143,7 @@ def test_the_hook_leaves_no_trace_even_after_an_error(model: PipelineModel) -> N
     forward = denoiser.forward
     with pytest.raises(RuntimeError, match="stop"), window(denoiser, 1):
         raise RuntimeError("stop")
-    model.draw(model.resolve(request(), NEGATIVE))
+    draw(model, model.resolve(request(), NEGATIVE))
     after = denoiser.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -148,12 +153,32 @@ def test_the_hook_leaves_no_trace_even_after_an_error(model: PipelineModel) -> N
 
 def test_same_seed_same_picture(model: PipelineModel) -> None:
     drawing = model.resolve(request(), NEGATIVE)
-    assert same(model.draw(drawing).image, model.draw(drawing).image)
+    assert same(draw(model, drawing).image, draw(model, drawing).image)
+
+
+@pytest.mark.parametrize("rule", ["paper", "extra"])
+def test_a_batch_of_different_negatives_equals_the_single_draws(
+    model: PipelineModel, rule: Rule
+) -> None:
+    asked = request(rule=rule, window=2)
+    drawings = [model.resolve(asked, negative) for negative in (NEGATIVE, "one blue star")]
+    together = model.draw(drawings)
+    for drawing, drawn in zip(drawings, together, strict=True):
+        alone = draw(model, drawing)
+        difference = np.asarray(alone.image).astype(int) - np.asarray(drawn.image)
+        assert abs(difference).max() <= 1
+        assert drawn.evaluations == alone.evaluations
+    assert not same(together[0].image, together[1].image)
+
+
+def test_a_mixed_batch_is_refused(model: PipelineModel) -> None:
+    with pytest.raises(ValueError, match="differ in more"):
+        model.draw([model.resolve(request()), model.resolve(request(), NEGATIVE)])
 
 
 def test_steps_are_reported(model: PipelineModel) -> None:
     seen: list[tuple[int, int]] = []
-    model.draw(model.resolve(request()), lambda *step: seen.append(step))
+    draw(model, model.resolve(request()), lambda *step: seen.append(step))
     assert seen == [(i + 1, STEPS) for i in range(STEPS)]
 
 

@@ -51,6 +51,7 @@ def test_a_correction_leaves_everything_that_is_promised(tmp_path: Path) -> None
         (["one star", "--model", "nope"], "'nope'"),
         (["one star", "--size", "100"], "100"),
         (["one star", "-k", "-1"], "-1"),
+        (["one star", "--batch", "0"], "batch is 0"),
         (["one star", "-n", "99"], "99"),
         (["one star", "-n", "x"], "'x'"),
         (["one star", "--rule", "magic"], "'magic'"),

@@ -55,8 +55,12 @@ class ImageModel(Protocol):
         """
         ...
 
-    def draw(self, drawing: Drawing, on_step: OnStep | None = None) -> Generation:
-        """Draw one picture. The same drawing gives the same picture."""
+    def draw(self, drawings: Sequence[Drawing], on_step: OnStep | None = None) -> list[Generation]:
+        """Draw pictures together, one for each drawing, in order.
+
+        The drawings of a call differ in prompt, seed and negative prompt alone, and either all of
+        them have a negative prompt or none has. The same drawing gives the same picture.
+        """
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -95,51 +95,49 @@ class PipelineModel:
                     f"{limit}; shorten it."
                 )
 
-    def draw(self, drawing: Drawing, on_step: OnStep | None = None) -> Generation:
-        """Draw one picture; see :class:`ImageModel`."""
+    def draw(self, drawings: Sequence[Drawing], on_step: OnStep | None = None) -> list[Generation]:
+        """Draw pictures together; see :class:`ImageModel`."""
         started = perf_counter()
-        negative = drawing.negative_prompt
-        extra = drawing.rule == "extra"
-        second = "" if extra else negative
-        guided = second is not None
+        first, negatives = _shared(drawings)
+        extra = first.rule == "extra"
+        second = [""] * len(drawings) if extra else negatives
+        plain = extra and not negatives
+        steps = first.num_inference_steps if plain else first.window_steps
         with torch.inference_mode():
-            direction = self._direction(drawing) if extra and negative else None
-            with window(
-                self.pipeline.transformer,
-                drawing.num_inference_steps if extra and not negative else drawing.window_steps,
-                guided,
-                direction,
-            ) as hook:
-                image = self.pipeline(
-                    drawing.prompt,
+            direction = self._direction(first, negatives) if extra and negatives else None
+            with window(self.pipeline.transformer, steps, bool(second), direction) as hook:
+                images = self.pipeline(
+                    [drawing.prompt for drawing in drawings],
                     negative_prompt=second,
-                    true_cfg_scale=drawing.true_cfg_scale if guided else 1.0,
-                    height=drawing.height,
-                    width=drawing.width,
-                    num_inference_steps=drawing.num_inference_steps,
+                    true_cfg_scale=first.true_cfg_scale if second else 1.0,
+                    height=first.height,
+                    width=first.width,
+                    num_inference_steps=first.num_inference_steps,
                     max_sequence_length=self.defaults.max_sequence_length,
-                    generator=torch.Generator().manual_seed(drawing.seed),
-                    callback_on_step_end=_callback(on_step, drawing.num_inference_steps),
-                ).images[0]
-        return Generation(
-            image,
-            drawing.prompt,
-            negative,
-            drawing.seed,
-            drawing.num_inference_steps,
-            drawing.true_cfg_scale,
-            drawing.negative_scale,
-            drawing.rule,
-            drawing.window_steps if negative else 0,
-            hook.evaluations,
-            perf_counter() - started,
-        )
+                    generator=[torch.Generator().manual_seed(d.seed) for d in drawings],
+                    callback_on_step_end=_callback(on_step, first.num_inference_steps),
+                ).images
+        seconds = (perf_counter() - started) / len(drawings)
+        return [
+            Generation(
+                image,
+                drawing.prompt,
+                drawing.negative_prompt,
+                drawing.seed,
+                drawing.num_inference_steps,
+                drawing.true_cfg_scale,
+                drawing.negative_scale,
+                drawing.rule,
+                drawing.window_steps if negatives else 0,
+                hook.evaluations,
+                seconds,
+            )
+            for drawing, image in zip(drawings, images, strict=True)
+        ]
 
-    def _direction(self, drawing: Drawing) -> ExtraDirection:
+    def _direction(self, drawing: Drawing, negatives: list[str]) -> ExtraDirection:
         states, pooled, ids = self.pipeline.encode_prompt(
-            drawing.negative_prompt,
-            None,
-            max_sequence_length=self.defaults.max_sequence_length,
+            negatives, None, max_sequence_length=self.defaults.max_sequence_length
         )
         embeddings = {"encoder_hidden_states": states, "pooled_projections": pooled, "txt_ids": ids}
         return ExtraDirection(embeddings, drawing.true_cfg_scale, drawing.negative_scale)
@@ -165,6 +163,15 @@ class PipelineModel:
             TokenStates(np.ascontiguousarray(s[k]), m[k])
             for s, k, m in zip(states_np, kept, special, strict=True)
         ]
+
+
+def _shared(drawings: Sequence[Drawing]) -> tuple[Drawing, list[str] | None]:
+    """What drawings have in common, as the first of them, and their negatives, or None."""
+    alike = {replace(d, prompt="", seed=0, negative_prompt=None) for d in drawings}
+    negatives = [d.negative_prompt for d in drawings if d.negative_prompt]
+    if len(alike) != 1 or len(negatives) not in (0, len(drawings)):
+        raise ValueError("drawings of one batch differ in more than prompt, seed and negative")
+    return drawings[0], negatives or None
 
 
 def _or(value: T | None, default: T) -> T:
