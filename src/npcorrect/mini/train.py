@@ -11,11 +11,8 @@ Four stages, each resumed from its checkpoint in ``DIR`` and skipped once finish
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +23,10 @@ from diffusers import FluxTransformer2DModel
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from npcorrect.mini.codec import LATENT_CHANNELS, MiniCodec, to_pixels
 from npcorrect.mini.data import TAGS, sample_pair, sample_spec
-from npcorrect.mini.grammar import RELATIONS, Spec
+from npcorrect.mini.grammar import PLURALS, RELATIONS, Spec
 from npcorrect.mini.model import (
     MAX_TOKENS,
     POOLED_WIDTH,
@@ -43,6 +39,7 @@ from npcorrect.mini.model import (
 )
 from npcorrect.mini.network import ReaderNetwork, cell_labels, reading_loss
 from npcorrect.mini.scene import COLORS, GRID, IMAGE_SIZE, SHAPES, SIZES, Scene, render
+from npcorrect.mini.stage import Stage, adamw, autocast, muon_and_adamw
 
 POOL = 40_000
 """Scenes held in memory; the pool is drawn anew every :data:`POOL_LIFE` steps."""
@@ -64,113 +61,6 @@ class Plan:
     batch: int = 128
     device: str = "cpu"
     seed: int = 0
-
-
-class Stage:
-    """One training run with a checkpoint: parameters, optimisers, a cosine schedule, a log."""
-
-    def __init__(
-        self, name: str, out: Path, steps: int, networks: dict[str, nn.Module], rates: Rates
-    ) -> None:
-        self.name, self.out, self.steps, self.networks = name, out, steps, networks
-        self.optimizers = rates(networks)
-        self.peaks = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
-        self.step, self.seconds = 0, 0.0
-        self.log: list[tuple[int, float]] = []
-        self.path = out / f"{name}.checkpoint.pt"
-        if self.path.exists():
-            state = torch.load(self.path, weights_only=True)
-            for key, network in networks.items():
-                network.load_state_dict(state["networks"][key])
-            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(saved)
-            self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
-
-    def save(self) -> None:
-        """Write the checkpoint in one move, so that a kill leaves the old one or the new one."""
-        state = {
-            "networks": {key: network.state_dict() for key, network in self.networks.items()},
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "step": self.step,
-            "seconds": self.seconds,
-            "log": self.log,
-        }
-        partial = self.path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.path)
-
-    def run(
-        self, loss_of: Callable[[int], Tensor], after: Callable[[int], None] | None = None
-    ) -> None:
-        """Train to the last step: linear warm-up, then constant, then a linear fall to zero."""
-        bar = tqdm(total=self.steps, initial=self.step, desc=self.name, mininterval=5)
-        started, mean = time.monotonic() - self.seconds, 0.0
-        while self.step < self.steps:
-            factor = min(1.0, (self.step + 1) / 100, (self.steps - self.step) / (0.45 * self.steps))
-            for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
-                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                    group["lr"] = peak * factor
-            loss = loss_of(self.step)
-            for optimizer in self.optimizers:
-                optimizer.zero_grad()
-            loss.backward()
-            for optimizer in self.optimizers:
-                optimizer.step()
-            self.step += 1
-            bar.update()
-            mean = 0.98 * mean + 0.02 * loss.item()
-            if after:
-                after(self.step)
-            if self.step % 100 == 0:
-                self.seconds = time.monotonic() - started
-                self.log.append((self.step, round(mean / (1 - 0.98**self.step), 5)))
-                bar.set_postfix(loss=f"{self.log[-1][1]:.4f}")
-            if self.step % 500 == 0 or self.step == self.steps:
-                self.save()
-        bar.close()
-
-    def record(self) -> None:
-        """Add steps, seconds and loss curve to ``training.json``."""
-        path = self.out / "training.json"
-        record = json.loads(path.read_text()) if path.exists() else {}
-        record[self.name] = {
-            "steps": self.step,
-            "seconds": round(self.seconds),
-            "threads": torch.get_num_threads(),
-            "loss": self.log[:: max(1, len(self.log) // 30)],
-        }
-        path.write_text(json.dumps(record, indent=1) + "\n")
-
-
-Rates = Callable[[dict[str, nn.Module]], Sequence[torch.optim.Optimizer]]
-
-
-def adamw(rate: float) -> Rates:
-    """AdamW on all parameters."""
-
-    def make(networks: dict[str, nn.Module]) -> list[torch.optim.Optimizer]:
-        parameters = [p for network in networks.values() for p in network.parameters()]
-        return [torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=1e-3)]
-
-    return make
-
-
-def muon_and_adamw(networks: dict[str, nn.Module]) -> list[torch.optim.Optimizer]:
-    """Muon on the matrices of the transformer's blocks, AdamW on everything else."""
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for network in networks.values():
-        for name, parameter in network.named_parameters():
-            (matrices if "blocks" in name and parameter.ndim == 2 else rest).append(parameter)
-    muon = torch.optim.Muon(matrices, lr=3e-3, adjust_lr_fn="match_rms_adamw", weight_decay=1e-2)
-    return [muon, torch.optim.AdamW(rest, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=1e-3)]
-
-
-@contextmanager
-def autocast(device: str) -> Iterator[None]:
-    """Matrix products in bfloat16, everything delicate in float32."""
-    with torch.autocast(device, torch.bfloat16):
-        yield
 
 
 def tokens_of(latents: Tensor) -> Tensor:
@@ -274,7 +164,7 @@ def train_text(plan: Plan, out: Path) -> None:
     networks = {"t5": t5, "clip": clip, "words": words, "whole": whole}
     stage = Stage("text", out, plan.text, networks, adamw(1.5e-3))
     tokenizer = build_tokenizer()
-    nouns = torch.tensor([tokenizer.convert_tokens_to_ids(w) for w in _noun_words()])
+    nouns = torch.tensor([tokenizer.convert_tokens_to_ids(w) for w in (*SHAPES, *PLURALS.values())])
     rng = random.Random(plan.seed + stage.step)
 
     def loss_of(step: int) -> Tensor:
@@ -301,12 +191,6 @@ def train_text(plan: Plan, out: Path) -> None:
     finish(stage, {"text_encoder_2": t5, "text_encoder": clip})
 
 
-def _noun_words() -> list[str]:
-    from npcorrect.mini.grammar import PLURALS
-
-    return [*SHAPES, *PLURALS.values()]
-
-
 def _count_label(spec: Spec, shape: str) -> int:
     """0: not named; 1: named without a count; 1 + n: named n times."""
     for group in spec.groups:
@@ -315,72 +199,87 @@ def _count_label(spec: Spec, shape: str) -> int:
     return 0
 
 
-def train_transformer(plan: Plan, out: Path) -> None:
-    """Rectified flow on latents, with a probe that keeps each cell's token aware of its content."""
-    modules = build_modules()
-    codec = modules["vae"]
-    assert isinstance(codec, MiniCodec)
-    for name in ("vae", "text_encoder", "text_encoder_2"):
-        load_weights(modules[name], out / f"{name}.safetensors")
-        modules[name].to(plan.device).eval().requires_grad_(False)
-    flux = modules["transformer"].to(plan.device)
-    assert isinstance(flux, FluxTransformer2DModel)
-    average = torch.optim.swa_utils.AveragedModel(
-        flux, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(EMA), use_buffers=True
-    )
-    probe = CellHeads(flux.config.num_attention_heads * flux.config.attention_head_dim)
-    networks = {"flux": flux, "probe": probe.to(plan.device), "average": average}
-    trained = {"flux": flux, "probe": probe}
-    stage = Stage("transformer", out, plan.transformer, networks, lambda _: muon_and_adamw(trained))
-    pool = Pool(codec, plan)
-    empty = pool.token_ids([""])
-    rows, columns = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
-    places = torch.stack([torch.zeros_like(rows), rows, columns], -1).view(-1, 3).to(plan.device)
-    words = torch.zeros(MAX_TOKENS, 3, device=plan.device)
-    seen: list[Tensor] = []
-    flux.single_transformer_blocks[2].register_forward_hook(
-        lambda _module, _inputs, output: seen.append(output[1])
-    )
+class FlowTask:
+    """What the transformer learns: the velocity from noise to a pool's latents, under captions."""
 
-    def loss_of(step: int) -> Tensor:
-        pool.refresh(step)
-        seen.clear()
-        chosen = torch.randint(len(pool.tokens), (plan.batch,), device=plan.device)
-        clean, ids = pool.tokens[chosen], pool.captions[chosen]
-        dropped = torch.rand(plan.batch, 1, device=plan.device) < EMPTY_CAPTIONS
-        ids = torch.where(dropped, empty, ids)
-        t = torch.sigmoid(torch.randn(plan.batch, device=plan.device))
+    def __init__(self, plan: Plan, out: Path) -> None:
+        self.plan = plan
+        self.modules = build_modules()
+        for name in ("vae", "text_encoder", "text_encoder_2"):
+            load_weights(self.modules[name], out / f"{name}.safetensors")
+            self.modules[name].to(plan.device).eval().requires_grad_(False)
+        codec, flux = self.modules["vae"], self.modules["transformer"].to(plan.device)
+        assert isinstance(codec, MiniCodec)
+        assert isinstance(flux, FluxTransformer2DModel)
+        self.flux = flux
+        width = flux.config.num_attention_heads * flux.config.attention_head_dim
+        self.probe = CellHeads(width).to(plan.device)
+        self.pool = Pool(codec, plan)
+        self.empty = self.pool.token_ids([""])
+        rows, columns = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
+        places = torch.stack([torch.zeros_like(rows), rows, columns], -1).view(-1, 3)
+        self.image_ids = places.to(plan.device)
+        self.text_ids = torch.zeros(MAX_TOKENS, 3, device=plan.device)
+        self.seen: list[Tensor] = []
+        flux.single_transformer_blocks[2].register_forward_hook(
+            lambda _module, _inputs, output: self.seen.append(output[1])
+        )
+
+    def loss(self, step: int) -> Tensor:
+        """Squared error of the velocity, and the probe's cross-entropy."""
+        self.pool.refresh(step)
+        batch, device = self.plan.batch, self.plan.device
+        chosen = torch.randint(len(self.pool.tokens), (batch,), device=device)
+        clean, ids = self.pool.tokens[chosen], self.pool.captions[chosen]
+        dropped = torch.rand(batch, 1, device=device) < EMPTY_CAPTIONS
+        ids = torch.where(dropped, self.empty, ids)
+        t = torch.sigmoid(torch.randn(batch, device=device))
         t = SHIFT * t / (1 + (SHIFT - 1) * t)
         noise = torch.randn_like(clean)
-        noisy = clean + t[:, None, None] * (noise - clean)
-        with autocast(plan.device):
-            with torch.no_grad():
-                text = modules["text_encoder_2"](ids).last_hidden_state
-                pooled = modules["text_encoder"](ids).pooler_output
-            velocity = flux(
-                hidden_states=noisy,
-                timestep=t,
-                encoder_hidden_states=text,
-                pooled_projections=pooled,
-                txt_ids=words,
-                img_ids=places,
-                return_dict=False,
-            )[0]
-            meaning = reading_loss(probe(seen[0]).float(), pool.labels[chosen])
+        with autocast(device):
+            velocity = self.velocity(clean + t[:, None, None] * (noise - clean), t, ids)
+            meaning = reading_loss(self.probe(self.seen[0]).float(), self.pool.labels[chosen])
         return F.mse_loss(velocity.float(), noise - clean) + AUXILIARY_WEIGHT * meaning
 
+    def velocity(self, noisy: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        """The transformer's prediction, ``(B, tokens, 4 C)``."""
+        self.seen.clear()
+        with torch.no_grad():
+            text = self.modules["text_encoder_2"](ids).last_hidden_state
+            pooled = self.modules["text_encoder"](ids).pooler_output
+        velocity: Tensor = self.flux(
+            hidden_states=noisy,
+            timestep=t,
+            encoder_hidden_states=text,
+            pooled_projections=pooled,
+            txt_ids=self.text_ids,
+            img_ids=self.image_ids,
+            return_dict=False,
+        )[0]
+        return velocity
+
+
+def train_transformer(plan: Plan, out: Path) -> None:
+    """Rectified flow on latents, with a probe that keeps each cell's token aware of its content."""
+    task = FlowTask(plan, out)
+    average = torch.optim.swa_utils.AveragedModel(
+        task.flux, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(EMA), use_buffers=True
+    )
+    trained: dict[str, nn.Module] = {"flux": task.flux, "probe": task.probe}
+    networks = trained | {"average": average}
+    stage = Stage("transformer", out, plan.transformer, networks, lambda _: muon_and_adamw(trained))
+
     def after(step: int) -> None:
-        average.update_parameters(flux)
+        average.update_parameters(task.flux)
         if step % 1000 == 0 or step == plan.transformer:
-            modules["transformer"] = average.module
-            sample_grid(modules, out / f"samples-{step:06d}.png")
+            sample_grid(task.modules | {"transformer": average.module}, out, step)
             save_weights(average.module, out / "transformer.safetensors")
 
-    stage.run(loss_of, after)
+    stage.run(task.loss, after)
     finish(stage, {"transformer": average.module})
 
 
-def sample_grid(modules: dict[str, nn.Module], path: Path) -> None:
+def sample_grid(modules: dict[str, nn.Module], out: Path, step: int) -> None:
     """Seven rows, one a tag, of six pictures; the prompts are the same each time."""
     rng = random.Random(1)
     pipeline = assemble(modules)
@@ -399,7 +298,9 @@ def sample_grid(modules: dict[str, nn.Module], path: Path) -> None:
             output_type="np",
         ).images
         rows.append(np.concatenate(list(pictures), axis=1))
-    Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(path)
+    Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(
+        out / f"samples-{step:06d}.png"
+    )
 
 
 def train_reader(plan: Plan, out: Path) -> None:
