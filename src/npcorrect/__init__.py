@@ -1,7 +1,7 @@
 """Negative prompting for image correction: draw, look, find the negative, draw again.
 
-``correct`` is the loop; the records are what flows through it. No torch is loaded here: image models
-come from :mod:`npcorrect.diffusion`, the embedded world from :mod:`npcorrect.mini`.
+``correct`` is the loop; the records are what flows through it. No torch is loaded here: image
+models come from :mod:`npcorrect.diffusion`, the embedded world from :mod:`npcorrect.mini`.
 """
 
 from npcorrect.errors import InputError, NpcError, VLMError
