@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
 from npcorrect.diffusion.pipeline import PipelineModel, window_steps
 from npcorrect.diffusion.window import window
 from npcorrect.errors import InputError, ModelError, PromptError, SettingsError
+from npcorrect.mini.codec import LATENT_CHANNELS
 from npcorrect.mini.embedded import DEFAULTS
 from npcorrect.mini.model import MAX_TOKENS, assemble, build_modules
 from npcorrect.types import Generation, Request, Rule
@@ -110,31 +112,58 @@ def test_evaluations_are_counted_and_skipped_work_is_skipped(
         handle.remove()
 
 
-@torch.inference_mode()
-def test_the_first_step_of_rule_extra_equals_the_equation(model: PipelineModel) -> None:
-    pipeline = model.pipeline
+def test_an_empty_negative_is_guidance_away_from_the_empty_prompt(
+    pipeline: FluxPipeline, model: PipelineModel
+) -> None:
+    drawn = draw(model, model.resolve(request(rule="paper", window=STEPS), ""))
+    assert same(drawn.image, stock(pipeline, "", 3.0))
+    assert drawn.evaluations == 2 * STEPS
 
-    predictions: list[torch.Tensor] = []
+
+@torch.inference_mode()
+@pytest.mark.parametrize("window_length", [0, 2, STEPS])
+def test_rule_extra_equals_a_denoising_loop_by_hand(
+    model: PipelineModel, window_length: int
+) -> None:
+    drawing = model.resolve(
+        request(rule="extra", negative_scale=0.7, window=window_length), NEGATIVE
+    )
+    latents: list[torch.Tensor] = []
+    pipeline = model.pipeline
     step = pipeline.scheduler.step
 
     def recording_step(prediction: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        predictions.append(prediction)
-        return step(prediction, *args, **kwargs)
+        output = step(prediction, *args, **kwargs)
+        latents.append(output[0])
+        return output
 
     pipeline.scheduler.step = recording_step
-    outputs: list[torch.Tensor] = []
-    handle = pipeline.transformer.proj_out.register_forward_hook(
-        lambda _m, _i, output: outputs.append(output)
-    )
     try:
-        draw(model, model.resolve(request(rule="extra", negative_scale=0.7, window=2), NEGATIVE))
+        draw(model, drawing)
     finally:
-        handle.remove()
         del pipeline.scheduler.step
-    positive, empty, negative = outputs[:3]
-    expected = extra_rule(positive, empty, negative, 3.0, 0.7)
-    torch.testing.assert_close(predictions[0], expected, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(negative, empty)
+    texts = {name: pipeline.encode_prompt(text, None, max_sequence_length=MAX_TOKENS)
+             for name, text in (("pos", PROMPT), ("empty", ""), ("neg", NEGATIVE))}  # fmt: skip
+    x, ids = pipeline.prepare_latents(
+        1, LATENT_CHANNELS, 96, 96, torch.float32, "cpu", torch.Generator().manual_seed(3)
+    )
+    sigmas = pipeline.scheduler.sigmas
+    for i in range(STEPS):
+        v = {
+            name: pipeline.transformer(
+                hidden_states=x,
+                timestep=sigmas[i][None],
+                encoder_hidden_states=states,
+                pooled_projections=pooled,
+                txt_ids=text_ids,
+                img_ids=ids,
+                return_dict=False,
+            )[0]
+            for name, (states, pooled, text_ids) in texts.items()
+        }
+        mu = 0.7 if i < window_length else 0.0
+        x = x + (sigmas[i + 1] - sigmas[i]) * extra_rule(v["pos"], v["empty"], v["neg"], 3.0, mu)
+        torch.testing.assert_close(latents[i], x, rtol=1e-4, atol=1e-4)
 
 
 def test_the_hook_leaves_no_trace_even_after_an_error(model: PipelineModel) -> None:
@@ -200,6 +229,13 @@ def test_token_states_equal_those_computed_by_hand(model: PipelineModel) -> None
     assert len(states[1].states) == 4
 
 
+def test_texts_beyond_the_encoder_are_refused_and_none_is_nothing(model: PipelineModel) -> None:
+    assert model.encode([]) == []
+    assert model.draw([]) == []
+    with pytest.raises(PromptError, match="tokens"):
+        model.encode(["one circle and " * 8])
+
+
 @pytest.mark.parametrize(
     ("changes", "negative", "error", "says"),
     [
@@ -209,6 +245,11 @@ def test_token_states_equal_those_computed_by_hand(model: PipelineModel) -> None
         ({"negative_scale": 0.0, "rule": "extra"}, NEGATIVE, SettingsError, "no effect"),
         ({"window": 6}, None, SettingsError, "from 0 to 5"),
         ({"window": 1.5}, None, SettingsError, "0.0 to 1.0"),
+        ({"window": math.nan}, None, SettingsError, "0.0 to 1.0"),
+        ({"true_cfg_scale": math.inf}, None, SettingsError, "finite"),
+        ({"negative_scale": math.nan}, NEGATIVE, SettingsError, "finite"),
+        ({"true_cfg_scale": 1.0, "rule": "paper"}, "", SettingsError, "no effect"),
+        ({"seed": 2**64}, None, SettingsError, "seed"),
         ({}, "one circle and " * 8, PromptError, "tokens"),
     ],
 )

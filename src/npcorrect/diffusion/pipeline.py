@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -48,7 +49,7 @@ class PipelineModel:
         if steps < 1:
             raise SettingsError(f"The number of steps is {steps}; give at least 1.")
         rule = request.rule or own.rule
-        share = PAPER_WINDOW if rule == "paper" else own.window
+        share = max(PAPER_WINDOW, 1 / steps) if rule == "paper" else own.window
         drawing = Drawing(
             request.prompt,
             request.seed,
@@ -57,7 +58,7 @@ class PipelineModel:
             _or(request.true_cfg_scale, own.true_cfg_scale),
             _or(request.negative_scale, own.negative_scale),
             rule,
-            window_steps(_or(request.window, max(share, 1 / steps)), steps),
+            window_steps(_or(request.window, share), steps),
             _or(request.height, own.sizes[0]),
             _or(request.width, own.sizes[0]),
         )
@@ -66,13 +67,20 @@ class PipelineModel:
         return drawing
 
     def _refuse_what_cannot_act(self, drawing: Drawing) -> None:
+        if not 0 <= drawing.seed < 2**63:
+            raise SettingsError(f"The seed is {drawing.seed}; give a number from 0 to 2**63 - 1.")
+        for scale in (drawing.true_cfg_scale, drawing.negative_scale):
+            if not isfinite(scale):
+                raise SettingsError(f"A scale is {scale}; give a finite number.")
         for side in (drawing.height, drawing.width):
             if side not in self.defaults.sizes:
                 sizes = ", ".join(map(str, self.defaults.sizes))
                 raise ModelError(
                     f"The model {self.name!r} cannot draw {side} pixels; its sides are {sizes}."
                 )
-        if drawing.true_cfg_scale <= 1 and (drawing.rule == "extra" or drawing.negative_prompt):
+        if drawing.true_cfg_scale <= 1 and (
+            drawing.rule == "extra" or drawing.negative_prompt is not None
+        ):
             raise SettingsError(
                 f"At a true CFG scale of {drawing.true_cfg_scale:g} a negative prompt has no "
                 "effect; give a scale above 1."
@@ -86,30 +94,37 @@ class PipelineModel:
     def _check_lengths(self, drawing: Drawing) -> None:
         if not drawing.prompt.strip():
             raise PromptError("The prompt is empty; say what to draw.")
+        for text in (drawing.prompt, drawing.negative_prompt or ""):
+            self._check_length(text)
+
+    def _check_length(self, text: str) -> None:
         limit = self.defaults.max_sequence_length
-        for text in filter(None, (drawing.prompt, drawing.negative_prompt)):
-            length = len(self.pipeline.tokenizer_2(text).input_ids)
-            if length > limit:
-                raise PromptError(
-                    f"The text {text[:60]!r} has {length} tokens and the model {self.name!r} reads "
-                    f"{limit}; shorten it."
-                )
+        length = len(self.pipeline.tokenizer_2(text).input_ids)
+        if length > limit:
+            raise PromptError(
+                f"The text {text[:60]!r} has {length} tokens and the model {self.name!r} reads "
+                f"{limit}; shorten it."
+            )
 
     def draw(self, drawings: Sequence[Drawing], on_step: OnStep | None = None) -> list[Generation]:
         """Draw pictures together; see :class:`ImageModel`."""
+        if not drawings:
+            return []
         started = perf_counter()
         first, negatives = _shared(drawings)
         extra = first.rule == "extra"
         second = [""] * len(drawings) if extra else negatives
-        plain = extra and not negatives
+        plain = extra and negatives is None
         steps = first.num_inference_steps if plain else first.window_steps
         with torch.inference_mode():
-            direction = self._direction(first, negatives) if extra and negatives else None
-            with window(self.pipeline.transformer, steps, bool(second), direction) as hook:
+            direction = (
+                self._direction(first, negatives) if extra and negatives is not None else None
+            )
+            with window(self.pipeline.transformer, steps, second is not None, direction) as hook:
                 images = self.pipeline(
                     [drawing.prompt for drawing in drawings],
                     negative_prompt=second,
-                    true_cfg_scale=first.true_cfg_scale if second else 1.0,
+                    true_cfg_scale=1.0 if second is None else first.true_cfg_scale,
                     height=first.height,
                     width=first.width,
                     num_inference_steps=first.num_inference_steps,
@@ -128,7 +143,7 @@ class PipelineModel:
                 drawing.true_cfg_scale,
                 drawing.negative_scale,
                 drawing.rule,
-                drawing.window_steps if negatives else 0,
+                0 if negatives is None else drawing.window_steps,
                 hook.evaluations,
                 seconds,
             )
@@ -144,14 +159,21 @@ class PipelineModel:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> list[TokenStates]:
-        """Token states of the T5 encoder; see :class:`TextEncoder`."""
+        """Token states of the T5 encoder; see :class:`TextEncoder`.
+
+        Raises:
+            PromptError: a text is longer than the encoder reads.
+        """
+        if not texts:
+            return []
+        for text in texts:
+            self._check_length(text)
         encoder, tokenizer = self.pipeline.text_encoder_2, self.pipeline.tokenizer_2
         length = self.defaults.max_sequence_length
         batch = tokenizer(
             list(texts),
             padding="max_length",
             max_length=length,
-            truncation=True,
             return_special_tokens_mask=True,
             return_tensors="pt",
         )
@@ -168,10 +190,10 @@ class PipelineModel:
 def _shared(drawings: Sequence[Drawing]) -> tuple[Drawing, list[str] | None]:
     """What drawings have in common, as the first of them, and their negatives, or None."""
     alike = {replace(d, prompt="", seed=0, negative_prompt=None) for d in drawings}
-    negatives = [d.negative_prompt for d in drawings if d.negative_prompt]
+    negatives = [d.negative_prompt for d in drawings if d.negative_prompt is not None]
     if len(alike) != 1 or len(negatives) not in (0, len(drawings)):
         raise ValueError("drawings of one batch differ in more than prompt, seed and negative")
-    return drawings[0], negatives or None
+    return drawings[0], negatives if negatives else None
 
 
 def _or(value: T | None, default: T) -> T:
