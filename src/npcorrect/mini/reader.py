@@ -1,8 +1,10 @@
 """The judge: picture to scene by classical vision. The loop never consults it.
 
-Pixels are segmented by the nearest colour of the world's palette; what stands in a cell is the
-template whose overlap with the segment is best; the background is the one that the remaining
-pixels are closest to. Nothing here is learned, so nothing is shared with the verifier's network.
+Pixels are segmented by the nearest colour of the world's palette, which says where objects are and
+of what colour; the background is the one that the remaining pixels are closest to. How much of a
+pixel an object covers is how far the pixel has gone from the background's colour to the object's;
+what stands in a cell is the template whose overlap with that coverage is best, so that soft rims
+count for what they are. Nothing here is learned, so nothing is shared with the verifier's network.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from npcorrect.mini.scene import (
 _REACH = 3
 """Largest displacement from a cell's centre at which an object is looked for, in pixels."""
 _WINDOW = CELL + 2 + 2 * _REACH
+_SOFTNESS = 0.5
+"""Standard deviation of the templates' blur, in pixels: generated rims are softer than drawn ones."""
 _MIN_OVERLAP = 0.5
 _MIN_PIXELS = 25
 
@@ -53,13 +57,15 @@ def read(image: Image.Image) -> Scene:
         )
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     segments = _segment(pixels)
+    free = ~ndimage.binary_dilation(segments.any(axis=0), iterations=2)
+    background = _background(pixels, free)
+    coverage = _coverage(pixels, background_pixels(background), segments)
     things = [
         thing
         for row, column in product(range(GRID), repeat=2)
-        if (thing := _thing(segments, row, column)) is not None
+        if (thing := _thing(segments, coverage, row, column)) is not None
     ]
-    free = ~ndimage.binary_dilation(segments.any(axis=0), iterations=2)
-    return Scene(tuple(sorted(things)), _background(pixels, free))
+    return Scene(tuple(sorted(things)), background)
 
 
 def judge(spec: Spec, image: Image.Image) -> bool:
@@ -83,6 +89,20 @@ def _segment(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
     return kept
 
 
+def _coverage(
+    pixels: NDArray[np.float32], ground: NDArray[np.float32], segments: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """How far each pixel is on its way from the background to each colour, ``(colours, H, W)``.
+
+    0 on the background, 1 on the colour, and 0 where another colour's segment lies.
+    """
+    way = np.array(list(COLORS.values()), dtype=np.float32)[:, None, None] - ground
+    share = ((pixels - ground) * way).sum(-1) / (way**2).sum(-1)
+    others = segments.any(axis=0) & ~segments
+    coverage: NDArray[np.float32] = np.where(others, 0, share.clip(0, 1)).astype(np.float32)
+    return coverage
+
+
 def _dark_tones() -> list[NDArray[np.float32]]:
     return [
         background_pixels(Background("striped", color)).reshape(-1, 3).min(axis=0)
@@ -100,8 +120,10 @@ def _templates() -> tuple[
     for shape, size, dy, dx in product(SHAPES, SIZES, span, span):
         window = np.zeros((_WINDOW, _WINDOW), dtype=np.float32)
         top, left = _REACH + dy, _REACH + dx
-        window[top : top + CELL + 2, left : left + CELL + 2] = shape_mask(shape, size) > 0.5
-        ys, xs = np.nonzero(window)
+        window[top : top + CELL + 2, left : left + CELL + 2] = ndimage.gaussian_filter(
+            shape_mask(shape, size), _SOFTNESS
+        )
+        ys, xs = np.nonzero(window > 0.5)
         box = np.zeros_like(window)
         box[max(ys.min() - 3, 0) : ys.max() + 4, max(xs.min() - 3, 0) : xs.max() + 4] = 1
         shapes.append(window.ravel())
@@ -110,7 +132,9 @@ def _templates() -> tuple[
     return np.stack(shapes), np.stack(boxes), names
 
 
-def _thing(segments: NDArray[np.bool_], row: int, column: int) -> Thing | None:
+def _thing(
+    segments: NDArray[np.bool_], coverage: NDArray[np.float32], row: int, column: int
+) -> Thing | None:
     """The object whose centre is in a cell, or None."""
     cell = segments[:, row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
     counts = cell.sum(axis=(1, 2))
@@ -118,12 +142,12 @@ def _thing(segments: NDArray[np.bool_], row: int, column: int) -> Thing | None:
     if counts[color] < _MIN_PIXELS:
         return None
     pad = (_WINDOW - CELL) // 2
-    padded = np.pad(segments[color], pad)
+    padded = np.pad(coverage[color], pad)
     top, left = row * CELL, column * CELL
-    seen = padded[top : top + _WINDOW, left : left + _WINDOW].astype(np.float32).ravel()
+    seen = padded[top : top + _WINDOW, left : left + _WINDOW].ravel()
     shapes, boxes, names = _templates()
     both = shapes @ seen
-    overlap = both / (shapes.sum(axis=1) + boxes @ seen - both)
+    overlap = both / ((shapes**2).sum(axis=1) + boxes @ seen**2 - both)
     best = int(overlap.argmax())
     if overlap[best] < _MIN_OVERLAP:
         return None
