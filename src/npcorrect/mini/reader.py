@@ -39,7 +39,7 @@ _REACH = 3
 """Largest displacement from a cell's centre at which an object is looked for, in pixels."""
 _WINDOW = CELL + 2 + 2 * _REACH
 _SOFTNESS = 0.5
-"""Standard deviation of the templates' blur, in pixels: generated rims are softer than drawn ones."""
+"""Standard deviation of the templates' blur in pixels: generated rims are softer than drawn."""
 _MIN_OVERLAP = 0.5
 _MIN_PIXELS = 25
 
