@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from npcorrect.diffusion.base import Look
 from npcorrect.errors import PromptError, SettingsError, VLMError
 from npcorrect.loop import Event, correct, finish, select
 from npcorrect.ranking import SourceRanker
@@ -46,20 +47,33 @@ UNSCORED = Verdict((), "no usable answer")
 class FakeModel:
     name = "fake"
 
-    def __init__(self) -> None:
+    def __init__(self, looks: int = 0) -> None:
+        self.looks = looks
         self.drawn: list[tuple[int, str | None]] = []
         self.batches: list[int] = []
+        self.steered: list[Sequence[str | None]] = []
 
-    def resolve(self, request: Request, negative_prompt: str | None = None) -> Any:
-        return request, negative_prompt
+    def resolve(
+        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
+    ) -> Any:
+        seed = request.seed + (attempt if request.reseed else 0)
+        return replace(request, seed=seed), negative_prompt
 
     def draw(
-        self, drawings: Sequence[Any], on_step: Callable[[int, int], None] | None = None
+        self,
+        drawings: Sequence[Any],
+        on_step: Callable[[int, int], None] | None = None,
+        look: Look | None = None,
     ) -> list[Generation]:
         if on_step:
             on_step(1, 1)
         self.batches.append(len(drawings))
         self.drawn += [(request.seed, negative) for request, negative in drawings]
+        negatives: Sequence[str | None] = [negative for _, negative in drawings]
+        for _ in range(self.looks if look else 0):
+            assert look
+            negatives = look([Image.new("RGB", (8, 8))] * len(drawings), negatives)
+            self.steered.append(negatives)
         image = Image.new("RGB", (8, 8))
         return [
             Generation(image, request.prompt, negative, request.seed, 4, 1.8, 1.0, "paper", 1, 5, 0)
@@ -147,6 +161,38 @@ def test_a_batch_is_drawn_together_and_verified_to_its_end() -> None:
     assert model.batches == [1, 2]
     assert [attempt.index for attempt in attempts] == [0, 1, 2]
     assert finish(request, CHECKLIST, attempts).best == 1
+    assert sum(attempt.cost.vlm_calls for attempt in attempts) == len(roles.asked)
+
+
+def test_each_redraw_can_have_a_seed_of_its_own() -> None:
+    _, model, _ = run(scored(2), scored(1), scored(4), request=replace(REQUEST, reseed=True))
+    assert [seed for seed, _ in model.drawn] == [7, 8, 9]
+
+
+def test_looks_renew_the_negative_while_the_emerging_picture_fails() -> None:
+    looks = (scored(1), VLMError("busy"), UNSCORED, scored(4), scored(2))
+    model, roles = FakeModel(looks=5), FakeRoles((scored(2), *looks, scored(4)))
+    attempts = list(correct(REQUEST, model, roles.roles(), SourceRanker()))
+    assert model.drawn == [(7, None), (7, "bad one")]
+    assert model.steered == [["a bird"], ["a bird"], ["a bird"], [None], ["a bird"]]
+    assert sum(attempt.cost.vlm_calls for attempt in attempts) == len(roles.asked)
+
+
+def test_a_look_that_gets_no_caption_keeps_the_negative() -> None:
+    model = FakeModel(looks=1)
+    roles = FakeRoles((scored(2), scored(1), scored(4)), fails=frozenset({"caption"}))
+    attempts = list(correct(REQUEST, model, roles.roles(), SourceRanker()))
+    assert model.steered == [["bad one"]]
+    assert attempts[-1].cost.vlm_calls == 4
+
+
+def test_the_calls_of_looks_are_counted_for_each_picture_of_a_batch() -> None:
+    verdicts = (scored(2), scored(1), scored(4), scored(2), scored(2))
+    model, roles = FakeModel(looks=1), FakeRoles(verdicts, negatives=("bad one", "bad two"))
+    request = replace(REQUEST, batch=2)
+    attempts = list(correct(request, model, roles.roles(), SourceRanker()))
+    assert model.steered == [["a bird", None]]
+    assert [attempt.cost.vlm_calls for attempt in attempts[1:]] == [4, 2]
     assert sum(attempt.cost.vlm_calls for attempt in attempts) == len(roles.asked)
 
 

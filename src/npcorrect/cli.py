@@ -125,7 +125,9 @@ def correct(
     out: Annotated[
         Path, typer.Option(envvar="NPC_OUT", help="Folder for the pictures and result.json.")
     ] = Path("out"),
-    seed: Annotated[int, typer.Option(envvar="NPC_SEED", min=0, help="Seed of every draw.")] = 0,
+    seed: Annotated[
+        int, typer.Option(envvar="NPC_SEED", min=0, help="Seed of the first draw.")
+    ] = 0,
     candidates: Annotated[
         int,
         typer.Option(
@@ -153,6 +155,21 @@ def correct(
             "-n",
             envvar="NPC_WINDOW",
             help="First steps in which the negative acts: a number, or a share such as 0.06.",
+        ),
+    ] = None,
+    looks: Annotated[
+        int | None,
+        typer.Option(
+            envvar="NPC_LOOKS",
+            help="How often to look at a redrawing while it emerges, to renew its negative.",
+        ),
+    ] = None,
+    reseed: Annotated[
+        bool | None,
+        typer.Option(
+            "--reseed/--same-seed",
+            envvar="NPC_RESEED",
+            help="Give each redrawing a seed of its own.",
         ),
     ] = None,
     size: Annotated[
@@ -195,6 +212,8 @@ def correct(
         negative_scale,
         rule,  # type: ignore[arg-type]
         window_value(window),
+        looks,
+        reseed,
         size,
         size,
         batch,
@@ -248,7 +267,7 @@ def _print_table(result: Result, out: Path) -> None:
     from rich.table import Table
 
     table = Table(title=result.request.prompt)
-    for name in ("attempt", "negative prompt", "source", "text score", "verdict", "evaluations"):
+    for name in ("attempt", "negatives", "source", "text score", "verdict", "evaluations"):
         table.add_column(name, overflow="fold")
     words = {True: "accepted", False: "not accepted", None: "unscored"}
     for attempt in result.attempts:
@@ -257,7 +276,7 @@ def _print_table(result: Result, out: Path) -> None:
         score = attempt.verdict.score
         table.add_row(
             f"{attempt.index or 'original'}{chosen}",
-            ranked.candidate.negative_prompt if ranked else "",
+            " > ".join(attempt.generation.negatives),
             ranked.candidate.source if ranked else "",
             f"{ranked.score:+.3f}" if ranked else "",
             words[attempt.verdict.accepted] + (f" ({score:.0%})" if score is not None else ""),

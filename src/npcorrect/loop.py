@@ -11,7 +11,9 @@ from itertools import count
 from time import perf_counter
 from typing import Literal
 
-from npcorrect.diffusion.base import ImageModel
+from PIL.Image import Image
+
+from npcorrect.diffusion.base import ImageModel, Look
 from npcorrect.errors import PromptError, SettingsError, VLMError
 from npcorrect.proposing import RuleProposer
 from npcorrect.ranking import Ranker
@@ -32,7 +34,7 @@ MAX_CANDIDATES = 50
 POOL = 3
 """Candidates proposed for each one that may be drawn; the ranking chooses among them."""
 
-Stage = Literal["checklist", "draw", "verify", "caption", "propose", "rank"]
+Stage = Literal["checklist", "draw", "look", "verify", "caption", "propose", "rank"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ def correct(
     """Draw a prompt, and redraw it until the verifier accepts a picture.
 
     The first attempt is the original. Where it is rejected, it carries its caption, and up to
-    ``max_candidates`` attempts with the same seed follow, best ranked first, until one is accepted.
+    ``max_candidates`` attempts follow, best ranked first, until one is accepted. Where the request
+    or the model asks for looks, the emerging picture is verified on the way: while it fails, its
+    own caption becomes the negative; once it is right, none acts.
     Where it is accepted or unscored nothing follows: without a verdict there is no known fault.
     Candidates are drawn ``batch`` at a time, and a batch that was drawn is verified to its end.
     A redrawn picture that is unscored does not end the loop. The original's cost includes the
@@ -141,15 +145,15 @@ class _Run:
         start = perf_counter()
         checklist, error = (given, "") if given is not None else self._checklist()
         calls = int(given is None)
-        (generation,) = self._draw([None])
+        (generation,) = self._draw([None], 0)
         verdict = Verdict((), error)
         if not error:
-            verdict = self._verify(generation, checklist)
+            verdict = self._verify(generation.image, checklist)
             calls += 1
         caption = None
         hopeless = verdict.accepted is not False or not self.request.max_candidates
         if not hopeless:
-            caption = self._caption(generation)
+            caption = self._caption(generation.image)
             calls += 1
         cost = _cost(generation, calls, start)
         yield Attempt(0, generation, verdict, caption=caption, cost=cost)
@@ -162,12 +166,15 @@ class _Run:
         for first in range(0, len(ranking), self.request.batch):
             batch = ranking[first : first + self.request.batch]
             accepted = False
-            generations = self._draw([ranked.candidate.negative_prompt for ranked in batch])
+            looking = _Looking(self, checklist, len(batch))
+            negatives = [ranked.candidate.negative_prompt for ranked in batch]
+            generations = self._draw(negatives, first + 1, looking)
             share = (perf_counter() - start) / len(batch)
-            for index, ranked, generation in zip(count(first + 1), batch, generations):
+            drawn = zip(count(first + 1), batch, generations, looking.calls)
+            for index, ranked, generation, looks in drawn:
                 start = perf_counter()
-                verdict = self._verify(generation, checklist)
-                cost = _cost(generation, calls + 1, start - share)
+                verdict = self._verify(generation.image, checklist)
+                cost = _cost(generation, calls + looks + 1, start - share)
                 yield Attempt(index, generation, verdict, ranked, cost=cost)
                 accepted, calls = accepted or verdict.accepted is True, 0
             if accepted:
@@ -182,26 +189,46 @@ class _Run:
             self.tell(Event("checklist", str(failure)))
             return Checklist(self.request.prompt, ()), str(failure) or "no checklist"
 
-    def _draw(self, negatives: Sequence[str | None]) -> list[Generation]:
+    def _draw(
+        self, negatives: Sequence[str | None], index: int, look: Look | None = None
+    ) -> list[Generation]:
+        """Draw the attempts from ``index`` on."""
         detail = "; ".join(filter(None, negatives))
-        drawings = [self.model.resolve(self.request, negative) for negative in negatives]
+        drawings = [
+            self.model.resolve(self.request, negative, attempt)
+            for attempt, negative in enumerate(negatives, index)
+        ]
         self.tell(Event("draw", detail))
         return self.model.draw(
-            drawings, lambda step, total: self.tell(Event("draw", detail, step, total))
+            drawings, lambda step, total: self.tell(Event("draw", detail, step, total)), look
         )
 
-    def _verify(self, generation: Generation, checklist: Checklist) -> Verdict:
+    def look(
+        self, image: Image, negative: str | None, checklist: Checklist
+    ) -> tuple[str | None, int]:
+        """The negative to act from now on against an emerging picture, and the calls it took.
+
+        The picture's caption where it fails; the negative as it was where roles do not answer.
+        """
+        self.tell(Event("look", negative or ""))
+        verdict = self._verify(image, checklist)
+        if verdict.accepted is not False:
+            return (None if verdict.accepted else negative), 1
+        caption = self._caption(image)
+        return (caption.text if caption and caption.text else negative), 2
+
+    def _verify(self, image: Image, checklist: Checklist) -> Verdict:
         self.tell(Event("verify"))
         try:
-            return self.roles.verifier.verify(generation.image, checklist)
+            return self.roles.verifier.verify(image, checklist)
         except VLMError as failure:
             self.tell(Event("verify", str(failure)))
             return Verdict((), str(failure) or "no usable answer")
 
-    def _caption(self, generation: Generation) -> Caption | None:
+    def _caption(self, image: Image) -> Caption | None:
         self.tell(Event("caption"))
         try:
-            return self.roles.captioner.caption(generation.image)
+            return self.roles.captioner.caption(image)
         except VLMError as failure:
             self.tell(Event("caption", str(failure)))
             return None
@@ -219,6 +246,24 @@ class _Run:
         except VLMError as failure:
             self.tell(Event("propose", f"rules propose instead: {failure}"))
             return RuleProposer().propose(checklist, verdict, caption, limit), calls
+
+
+class _Looking:
+    """The :data:`Look` of one batch; ``calls`` counts those of the roles for each picture."""
+
+    def __init__(self, run: _Run, checklist: Checklist, batch: int) -> None:
+        self._run, self._checklist = run, checklist
+        self.calls = [0] * batch
+
+    def __call__(
+        self, images: Sequence[Image], negatives: Sequence[str | None]
+    ) -> list[str | None]:
+        renewed = []
+        for place, (image, negative) in enumerate(zip(images, negatives, strict=True)):
+            new, calls = self._run.look(image, negative, self._checklist)
+            renewed.append(new)
+            self.calls[place] += calls
+        return renewed
 
 
 def _cost(generation: Generation, calls: int, start: float) -> Cost:

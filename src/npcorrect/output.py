@@ -60,9 +60,12 @@ def parameters(generation: Generation) -> str:
         "NPC rule": generation.rule,
         "NPC negative scale": generation.negative_scale,
         "NPC window": generation.window_steps,
+        "NPC steering": " > ".join(
+            f"{step} {negative or 'none'}" for step, negative in generation.steering
+        ).replace(",", ";"),
         "NPC evaluations": generation.evaluations,
     }
-    lines.append(", ".join(f"{key}: {value}" for key, value in settings.items()))
+    lines.append(", ".join(f"{key}: {value}" for key, value in settings.items() if value != ""))
     return "\n".join(lines)
 
 
@@ -139,7 +142,7 @@ def _words(attempt: Attempt) -> tuple[str, str]:
     color = {True: "#00695c", False: "#b23c00", None: "#555555"}[accepted]
     failed = [c.requirement.text for c in attempt.verdict.checks if c.passed is False]
     if attempt.ranked:
-        return color, f"{mark}; negative: {attempt.ranked.candidate.negative_prompt}"
+        return color, f"{mark}; not: {'; then not: '.join(attempt.generation.negatives)}"
     return color, f"original, {mark}" + (f"; failed: {failed[0]}" if failed else "")
 
 

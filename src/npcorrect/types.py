@@ -21,7 +21,9 @@ class Request:
     """What the user wants drawn, and how. ``None`` leaves a choice to the model.
 
     ``window`` is the number of first steps in which the negative acts when it is an ``int``, and a
-    share of all steps, 0 to 1, when it is a ``float``. ``batch`` candidates are drawn together.
+    share of all steps, 0 to 1, when it is a ``float``. ``looks`` is how often each redrawing is
+    looked at while it emerges, to renew its negative. With ``reseed``, attempt k has the seed
+    ``seed + k`` instead of the original's. ``batch`` candidates are drawn together.
     """
 
     prompt: str
@@ -32,6 +34,8 @@ class Request:
     negative_scale: float | None = None
     rule: Rule | None = None
     window: int | float | None = None
+    looks: int | None = None
+    reseed: bool | None = None
     height: int | None = None
     width: int | None = None
     batch: int = 1
@@ -66,7 +70,11 @@ class Checklist:
 
 @dataclass(frozen=True)
 class Generation:
-    """One picture and exactly how it was drawn. ``evaluations`` counts denoiser calls (NFE)."""
+    """One picture and exactly how it was drawn. ``evaluations`` counts denoiser calls (NFE).
+
+    ``steering`` lists the looks that changed the negative: the step, from 0, from which on the text
+    beside it acted instead of the one before; None where the emerging picture was right.
+    """
 
     image: Image = field(repr=False, compare=False)
     prompt: str
@@ -79,6 +87,13 @@ class Generation:
     window_steps: int
     evaluations: int
     seconds: float
+    steering: tuple[tuple[int, str | None], ...] = ()
+
+    @property
+    def negatives(self) -> tuple[str, ...]:
+        """Every negative that acted on the picture, in order, each once."""
+        texts = (self.negative_prompt, *(text for _, text in self.steering))
+        return tuple(dict.fromkeys(text for text in texts if text))
 
 
 @dataclass(frozen=True)

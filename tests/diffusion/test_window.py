@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from npcorrect.diffusion.base import Drawing, OnStep
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
-from npcorrect.diffusion.pipeline import PipelineModel, window_steps
+from npcorrect.diffusion.pipeline import PipelineModel, look_steps, window_steps
 from npcorrect.diffusion.window import window
 from npcorrect.errors import InputError, ModelError, PromptError, SettingsError
 from npcorrect.mini.codec import LATENT_CHANNELS
@@ -21,7 +22,7 @@ from npcorrect.mini.model import MAX_TOKENS, assemble, build_modules
 from npcorrect.types import Generation, Request, Rule
 
 STEPS = 5
-PROMPT, NEGATIVE = "three red circles", "four circles"
+PROMPT, NEGATIVE, RENEWED = "three red circles", "four circles", "two blue stars"
 
 
 @pytest.fixture(scope="module")
@@ -122,14 +123,23 @@ def test_an_empty_negative_is_guidance_away_from_the_empty_prompt(
 
 @torch.inference_mode()
 @pytest.mark.parametrize("window_length", [0, 2, STEPS])
+@pytest.mark.parametrize("looked", [False, True])
 def test_rule_extra_equals_a_denoising_loop_by_hand(
-    model: PipelineModel, window_length: int
+    model: PipelineModel, window_length: int, looked: bool
 ) -> None:
-    drawing = model.resolve(
-        request(rule="extra", negative_scale=0.7, window=window_length), NEGATIVE
+    asked = request(
+        rule="extra", negative_scale=0.7, window=window_length, looks=2 if looked else 0
     )
+    drawing = model.resolve(asked, NEGATIVE)
+    assert drawing.look_steps == ((1, 3) if looked else ())
     latents: list[torch.Tensor] = []
+    previews: list[Any] = []
     pipeline = model.pipeline
+
+    def look(images: Sequence[Any], negatives: Sequence[str | None]) -> list[str | None]:
+        previews.append(images[0])
+        return [RENEWED if len(previews) == 1 else None]
+
     step = pipeline.scheduler.step
 
     def recording_step(prediction: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -139,11 +149,19 @@ def test_rule_extra_equals_a_denoising_loop_by_hand(
 
     pipeline.scheduler.step = recording_step
     try:
-        draw(model, drawing)
+        (drawn,) = model.draw([drawing], look=look if looked else None)
     finally:
         del pipeline.scheduler.step
-    texts = {name: pipeline.encode_prompt(text, None, max_sequence_length=MAX_TOKENS)
-             for name, text in (("pos", PROMPT), ("empty", ""), ("neg", NEGATIVE))}  # fmt: skip
+    names = {"pos": PROMPT, "empty": "", "neg": NEGATIVE, "renewed": RENEWED}
+    texts = {
+        name: pipeline.encode_prompt(text, None, max_sequence_length=MAX_TOKENS)
+        for name, text in names.items()
+    }
+    changes = [step for step in drawing.look_steps if step < window_length]
+    acting = dict.fromkeys(range(window_length), "neg")
+    if changes:
+        acting |= {step: "renewed" for step in (1, 2) if step < window_length}
+        acting = {step: name for step, name in acting.items() if step < 3}
     x, ids = pipeline.prepare_latents(
         1, LATENT_CHANNELS, 96, 96, torch.float32, "cpu", torch.Generator().manual_seed(3)
     )
@@ -161,9 +179,19 @@ def test_rule_extra_equals_a_denoising_loop_by_hand(
             )[0]
             for name, (states, pooled, text_ids) in texts.items()
         }
-        mu = 0.7 if i < window_length else 0.0
-        x = x + (sigmas[i + 1] - sigmas[i]) * extra_rule(v["pos"], v["empty"], v["neg"], 3.0, mu)
+        if i in changes:
+            clean = x - sigmas[i] * paper_rule(v["pos"], v["empty"], 3.0)
+            difference = np.asarray(model.preview(clean, 96, 96)[0]).astype(int) - np.asarray(
+                previews[changes.index(i)]
+            )
+            assert abs(difference).max() <= 1
+        mu = 0.7 if i in acting else 0.0
+        negative = v[acting.get(i, "neg")]
+        x = x + (sigmas[i + 1] - sigmas[i]) * extra_rule(v["pos"], v["empty"], negative, 3.0, mu)
         torch.testing.assert_close(latents[i], x, rtol=1e-4, atol=1e-4)
+    assert len(previews) == len(changes)
+    assert drawn.steering == tuple(zip(changes, (RENEWED, None), strict=False))
+    assert drawn.evaluations == 2 * STEPS + len(acting)
 
 
 def test_the_hook_leaves_no_trace_even_after_an_error(model: PipelineModel) -> None:
@@ -198,6 +226,44 @@ def test_a_batch_of_different_negatives_equals_the_single_draws(
         assert abs(difference).max() <= 1
         assert drawn.evaluations == alone.evaluations
     assert not same(together[0].image, together[1].image)
+
+
+def test_a_batch_is_steered_picture_by_picture(model: PipelineModel) -> None:
+    asked = request(looks=1)
+    drawings = [model.resolve(asked, text) for text in (NEGATIVE, "one blue star")]
+
+    def look(_: Sequence[Any], negatives: Sequence[str | None]) -> list[str | None]:
+        return [None if negative == NEGATIVE else RENEWED for negative in negatives]
+
+    together = model.draw(drawings, look=look)
+    (look_step,) = drawings[0].look_steps
+    assert [drawn.steering for drawn in together] == [
+        ((look_step, None),),
+        ((look_step, RENEWED),),
+    ]
+    assert [drawn.evaluations for drawn in together] == [2 * STEPS + look_step, 3 * STEPS]
+    for drawing, drawn in zip(drawings, together, strict=True):
+        (alone,) = model.draw([drawing], look=look)
+        difference = np.asarray(alone.image).astype(int) - np.asarray(drawn.image)
+        assert abs(difference).max() <= 1
+
+
+def test_an_original_is_not_looked_at(model: PipelineModel) -> None:
+    def look(*_: Any) -> list[str | None]:
+        raise AssertionError("looked")
+
+    model.draw([model.resolve(request())], look=look)
+
+
+def test_attempts_have_their_own_seeds_unless_the_paper_is_followed(model: PipelineModel) -> None:
+    assert model.resolve(request(), NEGATIVE, attempt=2).seed == 5
+    assert model.resolve(request(reseed=False), NEGATIVE, attempt=2).seed == 3
+    assert model.resolve(request(rule="paper"), NEGATIVE, attempt=2).seed == 3
+
+
+def test_looks_spread_over_the_schedule_after_its_first_sixth() -> None:
+    assert look_steps(10, 24) == tuple(range(4, 24, 2))
+    assert look_steps(0, 24) == ()
 
 
 def test_a_mixed_batch_is_refused(model: PipelineModel) -> None:
@@ -249,6 +315,8 @@ def test_texts_beyond_the_encoder_are_refused_and_none_is_nothing(model: Pipelin
         ({"true_cfg_scale": math.inf}, None, SettingsError, "finite"),
         ({"negative_scale": math.nan}, NEGATIVE, SettingsError, "finite"),
         ({"true_cfg_scale": 1.0, "rule": "paper"}, "", SettingsError, "no effect"),
+        ({"looks": STEPS}, NEGATIVE, SettingsError, "0 to 4"),
+        ({"looks": 1, "rule": "paper"}, NEGATIVE, SettingsError, "keeps one negative"),
         ({"seed": 2**64}, None, SettingsError, "seed"),
         ({}, "one circle and " * 8, PromptError, "tokens"),
     ],

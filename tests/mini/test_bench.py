@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from npcorrect.mini.bench import PER_TAG, load, make
+from npcorrect.mini.bench import PER_TAG, SEED_STEP, load, make
 from npcorrect.mini.data import TAGS
 from npcorrect.mini.grammar import parse
 
@@ -17,7 +17,7 @@ def test_every_tag_has_its_share_and_every_prompt_is_understood() -> None:
     samples = load()
     assert Counter(s.tag for s in samples) == dict.fromkeys(TAGS, PER_TAG)
     assert all(parse(s.prompt).text() == s.prompt for s in samples)
-    assert [s.seed for s in samples] == list(range(len(samples)))
+    assert [s.seed for s in samples] == [SEED_STEP * i for i in range(len(samples))]
 
 
 def test_the_tuning_set_is_disjoint_but_for_counting() -> None:

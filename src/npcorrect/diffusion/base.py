@@ -8,11 +8,15 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from npcorrect.types import Generation, Request, Rule
 
 OnStep = Callable[[int, int], None]
 """Called after each denoising step with its number, from 1, and the number of steps."""
+Look = Callable[[Sequence[Image], Sequence[str | None]], Sequence[str | None]]
+"""Called with emerging pictures and the negatives acting on them; returns those to act from now on,
+None for pictures that need none."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Drawing:
     negative_scale: float
     rule: Rule
     window_steps: int
+    look_steps: tuple[int, ...]
     height: int
     width: int
 
@@ -47,16 +52,26 @@ class ImageModel(Protocol):
         """What the user calls the model."""
         ...
 
-    def resolve(self, request: Request, negative_prompt: str | None = None) -> Drawing:
-        """Fill in the model's defaults.
+    def resolve(
+        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
+    ) -> Drawing:
+        """Fill in the model's defaults, for the attempt with this number.
 
         Raises:
             InputError: the model cannot do what was asked, or a negative could have no effect.
         """
         ...
 
-    def draw(self, drawings: Sequence[Drawing], on_step: OnStep | None = None) -> list[Generation]:
+    def draw(
+        self,
+        drawings: Sequence[Drawing],
+        on_step: OnStep | None = None,
+        look: Look | None = None,
+    ) -> list[Generation]:
         """Draw pictures together, one for each drawing, in order.
+
+        With ``look``, pictures that have a negative are shown to it before each of their
+        ``look_steps``, as the model then expects them to turn out.
 
         The drawings of a call differ in prompt, seed and negative prompt alone, and either all of
         them have a negative prompt or none has. The same drawing gives the same picture.

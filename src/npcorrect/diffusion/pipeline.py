@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from diffusers import FluxPipeline
+from PIL.Image import Image
+from torch import Tensor
 
-from npcorrect.diffusion.base import Drawing, OnStep, TokenStates
-from npcorrect.diffusion.window import ExtraDirection, window
+from npcorrect.diffusion.base import Drawing, Look, OnStep, TokenStates
+from npcorrect.diffusion.window import Extra, ExtraDirection, window
 from npcorrect.errors import ModelError, PromptError, SettingsError
 from npcorrect.types import Generation, Request, Rule
 
@@ -21,17 +23,25 @@ T = TypeVar("T")
 
 PAPER_WINDOW = 3 / 50
 """The released schedule: the negative acts in the first 3 of 50 steps."""
+FIRST_LOOK = 1 / 6
+"""Share of the steps before the first look; earlier, an emerging picture shows too little."""
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a model does where the request is silent. ``sizes`` are the sides that it can draw."""
+    """What a model does where the request is silent. ``sizes`` are the sides that it can draw.
+
+    ``window``, ``looks`` and ``reseed`` are those of rule ``extra``; the paper's rule has its own
+    window, looks at finished pictures only and keeps the seed.
+    """
 
     num_inference_steps: int
     true_cfg_scale: float
     negative_scale: float
     rule: Rule
     window: float
+    looks: int
+    reseed: bool
     sizes: tuple[int, ...]
     max_sequence_length: int
 
@@ -42,23 +52,34 @@ class PipelineModel:
     def __init__(self, name: str, pipeline: FluxPipeline, defaults: Defaults) -> None:
         self.name, self.pipeline, self.defaults = name, pipeline, defaults
 
-    def resolve(self, request: Request, negative_prompt: str | None = None) -> Drawing:
+    def resolve(
+        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
+    ) -> Drawing:
         """Fill in the defaults and refuse what cannot work; see :class:`ImageModel`."""
         own = self.defaults
         steps = _or(request.num_inference_steps, own.num_inference_steps)
         if steps < 1:
             raise SettingsError(f"The number of steps is {steps}; give at least 1.")
         rule = request.rule or own.rule
-        share = max(PAPER_WINDOW, 1 / steps) if rule == "paper" else own.window
+        faithful = rule == "paper"
+        share = max(PAPER_WINDOW, 1 / steps) if faithful else own.window
+        looks = _or(request.looks, 0 if faithful else min(own.looks, steps - 1))
+        if faithful and looks:
+            raise SettingsError(
+                f"Rule 'paper' keeps one negative and {looks} looks would renew it; "
+                "give 0 looks, or rule 'extra'."
+            )
+        reseed = _or(request.reseed, own.reseed and not faithful)
         drawing = Drawing(
             request.prompt,
-            request.seed,
+            request.seed + (attempt if reseed else 0),
             negative_prompt,
             steps,
             _or(request.true_cfg_scale, own.true_cfg_scale),
             _or(request.negative_scale, own.negative_scale),
             rule,
             window_steps(_or(request.window, share), steps),
+            look_steps(looks, steps),
             _or(request.height, own.sizes[0]),
             _or(request.width, own.sizes[0]),
         )
@@ -106,21 +127,26 @@ class PipelineModel:
                 f"{limit}; shorten it."
             )
 
-    def draw(self, drawings: Sequence[Drawing], on_step: OnStep | None = None) -> list[Generation]:
+    def draw(
+        self,
+        drawings: Sequence[Drawing],
+        on_step: OnStep | None = None,
+        look: Look | None = None,
+    ) -> list[Generation]:
         """Draw pictures together; see :class:`ImageModel`."""
         if not drawings:
             return []
         started = perf_counter()
         first, negatives = _shared(drawings)
-        extra = first.rule == "extra"
-        second = [""] * len(drawings) if extra else negatives
-        plain = extra and negatives is None
+        with_empty = first.rule == "extra"
+        second = [""] * len(drawings) if with_empty else negatives
+        plain = with_empty and negatives is None
         steps = first.num_inference_steps if plain else first.window_steps
+        steering = _Steering(self, first, negatives or [], look)
         with torch.inference_mode():
-            direction = (
-                self._direction(first, negatives) if extra and negatives is not None else None
-            )
-            with window(self.pipeline.transformer, steps, second is not None, direction) as hook:
+            extra = steering.extra() if with_empty and negatives is not None else None
+            guided = second is not None
+            with window(self.pipeline.transformer, steps, len(drawings), guided, extra) as hook:
                 images = self.pipeline(
                     [drawing.prompt for drawing in drawings],
                     negative_prompt=second,
@@ -144,18 +170,39 @@ class PipelineModel:
                 drawing.negative_scale,
                 drawing.rule,
                 0 if negatives is None else drawing.window_steps,
-                hook.evaluations,
+                int(hook.evaluations[place]),
                 seconds,
+                tuple(steering.changes.get(place, ())),
             )
-            for drawing, image in zip(drawings, images, strict=True)
+            for place, (drawing, image) in enumerate(zip(drawings, images, strict=True))
         ]
 
-    def _direction(self, drawing: Drawing, negatives: list[str]) -> ExtraDirection:
-        states, pooled, ids = self.pipeline.encode_prompt(
-            negatives, None, max_sequence_length=self.defaults.max_sequence_length
-        )
-        embeddings = {"encoder_hidden_states": states, "pooled_projections": pooled, "txt_ids": ids}
-        return ExtraDirection(embeddings, drawing.true_cfg_scale, drawing.negative_scale)
+    def preview(self, latents: Tensor, height: int, width: int) -> list[Image]:
+        """Decode packed latents, ``(B, tokens, channels)``, to pictures."""
+        pipeline = self.pipeline
+        unpacked = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
+        config = pipeline.vae.config
+        scaled = unpacked / config.scaling_factor + config.shift_factor
+        decoded = pipeline.vae.decode(scaled.to(pipeline.vae.dtype), return_dict=False)[0]
+        images: list[Image] = pipeline.image_processor.postprocess(decoded)
+        return images
+
+    def direction(self, negatives: Sequence[str | None]) -> ExtraDirection:
+        """The embeddings of the negatives that there are, and whose they are."""
+        rows = [place for place, negative in enumerate(negatives) if negative is not None]
+        embeddings = {}
+        if rows:
+            states, pooled, ids = self.pipeline.encode_prompt(
+                [negatives[place] for place in rows],
+                None,
+                max_sequence_length=self.defaults.max_sequence_length,
+            )
+            embeddings = {
+                "encoder_hidden_states": states,
+                "pooled_projections": pooled,
+                "txt_ids": ids,
+            }
+        return ExtraDirection(torch.tensor(rows, dtype=torch.long), embeddings)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> list[TokenStates]:
@@ -187,6 +234,39 @@ class PipelineModel:
         ]
 
 
+class _Steering:
+    """The negatives of one draw as looks change them."""
+
+    def __init__(
+        self, model: PipelineModel, drawing: Drawing, negatives: Sequence[str], look: Look | None
+    ) -> None:
+        self._model, self._drawing, self._look = model, drawing, look
+        self._negatives: list[str | None] = list(negatives)
+        self.changes: dict[int, list[tuple[int, str | None]]] = {}
+
+    def extra(self) -> Extra:
+        """What the hook needs to know."""
+        drawing = self._drawing
+        direction = self._model.direction(self._negatives)
+        return Extra(
+            drawing.true_cfg_scale,
+            drawing.negative_scale,
+            direction,
+            drawing.look_steps,
+            self._steer if self._look else None,
+        )
+
+    def _steer(self, step: int, latents: Tensor) -> ExtraDirection:
+        assert self._look is not None
+        images = self._model.preview(latents, self._drawing.height, self._drawing.width)
+        renewed = self._look(images, self._negatives)
+        for place, (old, new) in enumerate(zip(self._negatives, renewed, strict=True)):
+            if new != old:
+                self.changes.setdefault(place, []).append((step, new))
+        self._negatives = list(renewed)
+        return self._model.direction(self._negatives)
+
+
 def _shared(drawings: Sequence[Drawing]) -> tuple[Drawing, list[str] | None]:
     """What drawings have in common, as the first of them, and their negatives, or None."""
     alike = {replace(d, prompt="", seed=0, negative_prompt=None) for d in drawings}
@@ -212,6 +292,18 @@ def window_steps(value: float, steps: int) -> int:
             f"The window is {value}; give steps from 0 to {steps}, or a share from 0.0 to 1.0."
         )
     return value if isinstance(value, int) else round(value * steps)
+
+
+def look_steps(looks: int, steps: int) -> tuple[int, ...]:
+    """The steps, from 0, before which to look: ``looks`` of them, evenly from FIRST_LOOK on.
+
+    Raises:
+        SettingsError: there are fewer steps to look between, or ``looks`` is negative.
+    """
+    if not 0 <= looks < steps:
+        raise SettingsError(f"The number of looks is {looks}; give 0 to {steps - 1}.")
+    shares = (FIRST_LOOK + (1 - FIRST_LOOK) * look / looks for look in range(looks))
+    return tuple(sorted({round(steps * share) for share in shares}))
 
 
 def _callback(on_step: OnStep | None, total: int) -> Any:

@@ -15,6 +15,8 @@ from npcorrect.mini.data import TAGS, sample_spec
 
 PROMPTS = Path(__file__).with_name("minibench.jsonl")
 PER_TAG = 40
+SEED_STEP = 1000
+"""Between the seeds of two prompts, so that redraws with the next seeds never meet."""
 
 
 @dataclass(frozen=True)
@@ -48,5 +50,8 @@ def make(seed: int = 2512, avoid: frozenset[str] = frozenset()) -> tuple[Sample,
             if tag == "counting" or prompt not in seen:
                 prompts.append(prompt)
                 seen.add(prompt)
-        samples += [Sample(tag, prompt, len(samples) + i) for i, prompt in enumerate(prompts)]
+        first = len(samples)
+        samples += [
+            Sample(tag, prompt, (first + i) * SEED_STEP) for i, prompt in enumerate(prompts)
+        ]
     return tuple(samples)

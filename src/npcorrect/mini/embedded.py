@@ -13,10 +13,12 @@ from npcorrect.mini.scene import IMAGE_SIZE
 
 DEFAULTS = Defaults(
     num_inference_steps=NUM_INFERENCE_STEPS,
-    true_cfg_scale=2.0,
-    negative_scale=1.0,
+    true_cfg_scale=3.5,
+    negative_scale=3.0,
     rule="extra",
     window=1.0,
+    looks=10,
+    reseed=True,
     sizes=(IMAGE_SIZE,),
     max_sequence_length=MAX_TOKENS,
 )
