@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,18 @@ def test_pictures_carry_their_parameters(tmp_path: Path, result: Result) -> None
 def test_the_sheet_shows_one_picture_when_the_original_is_best(result: Result) -> None:
     alone = Result(result.request, result.checklist, result.attempts[:1], best=0)
     assert sheet(alone).width < sheet(result).width
+
+
+def test_the_sheet_is_wide_enough_for_its_title(result: Result) -> None:
+    request = Request("three circles and " * 8)
+    alone = Result(request, result.checklist, result.attempts[:1], best=0)
+    assert sheet(alone).width > sheet(result).width
+
+
+def test_parameters_tell_how_looks_renewed_the_negative(result: Result) -> None:
+    steered = replace(result.attempts[1].generation, steering=((4, "a, b"), (8, None)))
+    assert "NPC steering: 4 a; b > 8 none" in parameters(steered)
+    assert "steering" not in parameters(result.attempts[1].generation)
 
 
 def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:

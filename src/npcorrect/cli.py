@@ -276,7 +276,7 @@ def _print_table(result: Result, out: Path) -> None:
         score = attempt.verdict.score
         table.add_row(
             f"{attempt.index or 'original'}{chosen}",
-            " > ".join(attempt.generation.negatives),
+            _abridged(attempt.generation.negatives),
             ranked.candidate.source if ranked else "",
             f"{ranked.score:+.3f}" if ranked else "",
             words[attempt.verdict.accepted] + (f" ({score:.0%})" if score is not None else ""),
@@ -289,6 +289,12 @@ def _print_table(result: Result, out: Path) -> None:
         f"{cost.images} images, {cost.evaluations} denoiser evaluations, {cost.seconds:.1f} s; "
         f"* is {out / 'best.png'}, side by side in {out / 'sheet.png'}"
     )
+
+
+def _abridged(negatives: tuple[str, ...]) -> str:
+    """The first and the last negative; how many lay between."""
+    between = [f"{len(negatives) - 2} more"] if len(negatives) > 2 else []
+    return ", then ".join((*negatives[:1], *between, *negatives[1:][-1:]))
 
 
 @app.command()

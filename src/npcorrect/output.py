@@ -122,11 +122,13 @@ def sheet(result: Result) -> Image.Image:
     if result.best:
         chosen = (result.attempts[0], result.attempts[result.best])
     text_height = 84
-    width = len(chosen) * (_TILE + _MARGIN) + _MARGIN
+    title, body = ImageFont.load_default(18), ImageFont.load_default(15)
+    words = f"“{result.request.prompt}”"
+    needed = max(len(chosen) * (_TILE + _MARGIN), int(title.getlength(words)) + _MARGIN)
+    width = needed + _MARGIN
     canvas = Image.new("RGB", (width, _TILE + text_height + 2 * _MARGIN + 28), "white")
     draw = ImageDraw.Draw(canvas)
-    title, body = ImageFont.load_default(18), ImageFont.load_default(15)
-    draw.text((_MARGIN, _MARGIN - 4), f"“{result.request.prompt}”", fill="black", font=title)
+    draw.text((_MARGIN, _MARGIN - 4), words, fill="black", font=title)
     for i, attempt in enumerate(chosen):
         left, top = _MARGIN + i * (_TILE + _MARGIN), _MARGIN + 28
         picture = attempt.generation.image.convert("RGB")
@@ -142,7 +144,9 @@ def _words(attempt: Attempt) -> tuple[str, str]:
     color = {True: "#00695c", False: "#b23c00", None: "#555555"}[accepted]
     failed = [c.requirement.text for c in attempt.verdict.checks if c.passed is False]
     if attempt.ranked:
-        return color, f"{mark}; not: {'; then not: '.join(attempt.generation.negatives)}"
+        negatives = attempt.generation.negatives
+        ends = negatives[:1] + negatives[1:][-1:]
+        return color, f"{mark}; not: {', at last not: '.join(ends)}"
     return color, f"original, {mark}" + (f"; failed: {failed[0]}" if failed else "")
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+NPC = (sys.executable, "-m", "npcorrect.cli")
+
 
 def npc(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "npcorrect.cli", *arguments],
+        [*NPC, *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "200", **environment},
@@ -49,7 +53,17 @@ def test_a_correction_leaves_everything_that_is_promised(tmp_path: Path) -> None
         ([""], "empty"),
         (["three lamps"], "'lamps'"),
         (["one star", "--model", "nope"], "'nope'"),
+        (["three red circles and " * 5 + "one star"], "twice"),
+        (
+            [
+                "five large red circles, five large blue stars, five large green hearts, "
+                "five large pink crosses and five large black squares"
+            ],
+            "tokens",
+        ),
         (["one star", "--size", "100"], "100"),
+        (["one star", "-k", "51"], "51"),
+        (["one star", "--looks", "24"], "0 to 23"),
         (["one star", "-k", "-1"], "-1"),
         (["one star", "--batch", "0"], "batch is 0"),
         (["one star", "-n", "99"], "99"),
@@ -67,6 +81,22 @@ def test_bad_input_is_one_sentence_and_exit_2(
     assert done.returncode == 2, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path) -> None:
+    never_right = ("nine large red circles", "-k", "50", "--out", str(tmp_path))
+    run = subprocess.Popen([*NPC, "correct", *never_right], stderr=subprocess.PIPE, text=True)
+    first = tmp_path / "attempt-1.png"
+    deadline = time.monotonic() + 120
+    while not first.exists() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130, errors
+    assert "Traceback" not in errors
+    for path in (tmp_path / "original.png", first):
+        with Image.open(path) as image:
+            image.load()
 
 
 def test_settings_come_from_flags_then_environment_then_the_file(tmp_path: Path) -> None:
