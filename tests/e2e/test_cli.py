@@ -85,13 +85,23 @@ def test_bad_input_is_one_sentence_and_exit_2(
 
 def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path) -> None:
     never_right = ("nine large red circles", "-k", "50", "--out", str(tmp_path))
-    run = subprocess.Popen([*NPC, "correct", *never_right], stderr=subprocess.PIPE, text=True)
+    # Started in the background, Python ignores SIGINT, so the handler of a terminal is set.
+    start = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from npcorrect.cli import main; main()"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", start, "correct", *never_right], stderr=subprocess.PIPE, text=True
+    )
     first = tmp_path / "attempt-1.png"
     deadline = time.monotonic() + 120
     while not first.exists() and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
-    _, errors = run.communicate(timeout=60)
+    try:
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=60)
+    finally:
+        run.kill()
     assert run.returncode == 130, errors
     assert "Traceback" not in errors
     for path in (tmp_path / "original.png", first):
