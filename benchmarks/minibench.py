@@ -40,12 +40,13 @@ METHODS: dict[str, tuple[Request, str]] = {
     "npc-no-looks": (replace(LOOP, looks=0, negative_scale=1.0), "source"),
     "npc-same-seed": (replace(LOOP, reseed=False), "requirements"),
     "npc-paper": (replace(LOOP, rule="paper", true_cfg_scale=1.8), "paper"),
-    "npc-paper-scale": (replace(LOOP, rule="paper"), "paper"),
 }
 """The loop's settings by the name of the method, and its ranker."""
 BEST_OF_N = "best-of-n"
 EXTRA_SEEDS = 2
 """More seeds than ``IMAGES`` for best-of-n, whose pictures take fewer evaluations."""
+BUDGETS = tuple(48 * images for images in range(1, IMAGES + EXTRA_SEEDS + 1))
+"""Denoiser evaluations a prompt may take at most, in whole pictures of best-of-n."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ def after(steps: Sequence[dict[str, Any]], images: int) -> dict[str, Any]:
     return steps[min(images, len(steps)) - 1]
 
 
+def within(steps: Sequence[dict[str, Any]], budget: int) -> dict[str, Any]:
+    """Where a sample stands when its next picture would exceed a number of evaluations."""
+    return [step for step in steps if step["evaluations"] <= budget][-1]
+
+
 def interval(good: int, of: int) -> str:
     """Share and Wilson's 95 % interval."""
     bounds = binomtest(good, of).proportion_ci(method="wilson")
@@ -144,6 +150,10 @@ def compare(
         lost = sum(b["correct"] and not a["correct"] for a, b in pairs)
         p = binomtest(won, won + lost).pvalue if won + lost else 1.0
         print(f"  {images} images: only npc right {won}, only seeds right {lost}, p = {p:.2g}")
+    for budget in BUDGETS:
+        ends = [[within(method[k], budget)["correct"] for k in shared] for method in (npc, seeds)]
+        shares = (interval(sum(good), len(shared)) for good in ends)
+        print(f"  up to {budget} evaluations: npc {next(shares)}, seeds {next(shares)}")
 
 
 def main() -> None:

@@ -10,7 +10,15 @@ import pytest
 from PIL import Image
 
 from npcorrect.errors import OutputError
-from npcorrect.output import parameters, prepare, save_picture, save_result, sheet, to_record
+from npcorrect.output import (
+    abridged,
+    parameters,
+    prepare,
+    save_picture,
+    save_result,
+    sheet,
+    to_record,
+)
 from npcorrect.types import (
     Attempt,
     Candidate,
@@ -73,9 +81,22 @@ def test_the_sheet_is_wide_enough_for_its_title(result: Result) -> None:
     assert sheet(alone).width > sheet(result).width
 
 
+@pytest.mark.parametrize(
+    ("negatives", "text"),
+    [
+        ((), ""),
+        (("a",), "a"),
+        (("a", "b"), "a, then b"),
+        (("a", "b", "c"), "a, then 1 more, then c"),
+    ],
+)
+def test_long_lists_of_negatives_are_abridged(negatives: tuple[str, ...], text: str) -> None:
+    assert abridged(negatives) == text
+
+
 def test_parameters_tell_how_looks_renewed_the_negative(result: Result) -> None:
     steered = replace(result.attempts[1].generation, steering=((4, "a, b"), (8, None)))
-    assert "NPC steering: 4 a; b > 8 none" in parameters(steered)
+    assert 'NPC steering: "4 a, b > 8 none"' in parameters(steered)
     assert "steering" not in parameters(result.attempts[1].generation)
 
 

@@ -193,31 +193,31 @@ def correct(
 
     Example: npc correct "three red circles and one blue square" --seed 7 --out out/
     """
-    from npcorrect.errors import ModelError, PromptError, SettingsError
+    from npcorrect.errors import ModelError, SettingsError
+    from npcorrect.loop import validate
     from npcorrect.output import file_name, prepare, save_picture, save_result, to_record
     from npcorrect.types import Request
 
-    if not prompt.strip():
-        raise PromptError("The prompt is empty; say what to draw, for example 'two red stars'.")
     if model != "mini":
         raise ModelError(f"The model {model!r} is unknown; the embedded one is called 'mini'.")
     if rule not in (None, "paper", "extra"):
         raise SettingsError(f"--rule {rule!r} is unknown; use 'extra' or 'paper'.")
     request = Request(
         prompt,
-        seed,
-        candidates,
-        steps,
-        scale,
-        negative_scale,
-        rule,  # type: ignore[arg-type]
-        window_value(window),
-        looks,
-        reseed,
-        size,
-        size,
-        batch,
+        seed=seed,
+        max_candidates=candidates,
+        num_inference_steps=steps,
+        true_cfg_scale=scale,
+        negative_scale=negative_scale,
+        rule=rule,  # type: ignore[arg-type]
+        window=window_value(window),
+        looks=looks,
+        reseed=reseed,
+        height=size,
+        width=size,
+        batch=batch,
     )
+    validate(request)
     prepare(out)
     result = _run(
         request, device, dtype, as_json, lambda a: save_picture(out / file_name(a), a.generation)
@@ -266,6 +266,8 @@ def _print_table(result: Result, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from npcorrect.output import abridged
+
     table = Table(title=result.request.prompt)
     for name in ("attempt", "negatives", "source", "text score", "verdict", "evaluations"):
         table.add_column(name, overflow="fold")
@@ -276,7 +278,7 @@ def _print_table(result: Result, out: Path) -> None:
         score = attempt.verdict.score
         table.add_row(
             f"{attempt.index or 'original'}{chosen}",
-            _abridged(attempt.generation.negatives),
+            abridged(attempt.generation.negatives),
             ranked.candidate.source if ranked else "",
             f"{ranked.score:+.3f}" if ranked else "",
             words[attempt.verdict.accepted] + (f" ({score:.0%})" if score is not None else ""),
@@ -289,12 +291,6 @@ def _print_table(result: Result, out: Path) -> None:
         f"{cost.images} images, {cost.evaluations} denoiser evaluations, {cost.seconds:.1f} s; "
         f"* is {out / 'best.png'}, side by side in {out / 'sheet.png'}"
     )
-
-
-def _abridged(negatives: tuple[str, ...]) -> str:
-    """The first and the last negative; how many lay between."""
-    between = [f"{len(negatives) - 2} more"] if len(negatives) > 2 else []
-    return ", then ".join((*negatives[:1], *between, *negatives[1:][-1:]))
 
 
 @app.command()
@@ -337,6 +333,7 @@ def doctor() -> None:
     from importlib.metadata import version
 
     import torch
+    from huggingface_hub.constants import HF_HUB_CACHE
     from rich.console import Console
     from rich.table import Table
 
@@ -357,6 +354,7 @@ def doctor() -> None:
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
         table.add_row("memory", f"{memory:.1f} GiB")
+    table.add_row("model cache", f"{HF_HUB_CACHE} (the embedded model needs none)")
     load_pipeline()
     total = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors"))
     table.add_row("embedded model", f"mini, whole, {total / 1e6:.1f} MB")

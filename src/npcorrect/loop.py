@@ -62,7 +62,7 @@ def validate(request: Request) -> None:
             at least 1.
     """
     if not request.prompt.strip():
-        raise PromptError("The prompt is empty; say what to draw.")
+        raise PromptError("The prompt is empty; say what to draw, for example 'two red stars'.")
     if not 0 <= request.max_candidates <= MAX_CANDIDATES:
         raise SettingsError(
             f"max_candidates is {request.max_candidates}; "

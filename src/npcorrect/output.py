@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,19 @@ def parameters(generation: Generation) -> str:
         "NPC rule": generation.rule,
         "NPC negative scale": generation.negative_scale,
         "NPC window": generation.window_steps,
-        "NPC steering": " > ".join(
-            f"{step} {negative or 'none'}" for step, negative in generation.steering
-        ).replace(",", ";"),
         "NPC evaluations": generation.evaluations,
     }
-    lines.append(", ".join(f"{key}: {value}" for key, value in settings.items() if value != ""))
+    if generation.steering:
+        looks = (f"{step} {negative or 'none'}" for step, negative in generation.steering)
+        settings["NPC steering"] = json.dumps(" > ".join(looks))
+    lines.append(", ".join(f"{key}: {value}" for key, value in settings.items()))
     return "\n".join(lines)
+
+
+def abridged(negatives: Sequence[str]) -> str:
+    """The first and the last negative that acted, and how many lay between."""
+    first, between, last = negatives[:1], negatives[1:-1], negatives[1:][-1:]
+    return ", then ".join((*first, *([f"{len(between)} more"] if between else []), *last))
 
 
 def save_picture(path: Path, generation: Generation) -> None:
@@ -123,12 +130,11 @@ def sheet(result: Result) -> Image.Image:
         chosen = (result.attempts[0], result.attempts[result.best])
     text_height = 84
     title, body = ImageFont.load_default(18), ImageFont.load_default(15)
-    words = f"“{result.request.prompt}”"
-    needed = max(len(chosen) * (_TILE + _MARGIN), int(title.getlength(words)) + _MARGIN)
-    width = needed + _MARGIN
+    heading = f"“{result.request.prompt}”"
+    width = _MARGIN + max(len(chosen) * (_TILE + _MARGIN), ceil(title.getlength(heading)) + _MARGIN)
     canvas = Image.new("RGB", (width, _TILE + text_height + 2 * _MARGIN + 28), "white")
     draw = ImageDraw.Draw(canvas)
-    draw.text((_MARGIN, _MARGIN - 4), words, fill="black", font=title)
+    draw.text((_MARGIN, _MARGIN - 4), heading, fill="black", font=title)
     for i, attempt in enumerate(chosen):
         left, top = _MARGIN + i * (_TILE + _MARGIN), _MARGIN + 28
         picture = attempt.generation.image.convert("RGB")
@@ -144,9 +150,7 @@ def _words(attempt: Attempt) -> tuple[str, str]:
     color = {True: "#00695c", False: "#b23c00", None: "#555555"}[accepted]
     failed = [c.requirement.text for c in attempt.verdict.checks if c.passed is False]
     if attempt.ranked:
-        negatives = attempt.generation.negatives
-        ends = negatives[:1] + negatives[1:][-1:]
-        return color, f"{mark}; not: {', at last not: '.join(ends)}"
+        return color, f"{mark}; negatives: {abridged(attempt.generation.negatives)}"
     return color, f"original, {mark}" + (f"; failed: {failed[0]}" if failed else "")
 
 

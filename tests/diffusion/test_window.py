@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
-from npcorrect.diffusion.base import Drawing, OnStep
+from npcorrect.diffusion.base import Drawing, Look, OnStep
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
 from npcorrect.diffusion.pipeline import PipelineModel, look_steps, window_steps
 from npcorrect.diffusion.window import window
@@ -121,76 +121,87 @@ def test_an_empty_negative_is_guidance_away_from_the_empty_prompt(
     assert drawn.evaluations == 2 * STEPS
 
 
-@torch.inference_mode()
-@pytest.mark.parametrize("window_length", [0, 2, STEPS])
-@pytest.mark.parametrize("looked", [False, True])
-def test_rule_extra_equals_a_denoising_loop_by_hand(
-    model: PipelineModel, window_length: int, looked: bool
-) -> None:
-    asked = request(
-        rule="extra", negative_scale=0.7, window=window_length, looks=2 if looked else 0
-    )
-    drawing = model.resolve(asked, NEGATIVE)
-    assert drawing.look_steps == ((1, 3) if looked else ())
+def draw_recording(
+    model: PipelineModel, drawing: Drawing, look: Look | None
+) -> tuple[Generation, list[torch.Tensor]]:
+    """One draw, and the latents after each of its steps."""
+    scheduler = model.pipeline.scheduler
+    step = scheduler.step
     latents: list[torch.Tensor] = []
-    previews: list[Any] = []
+
+    def recording_step(*args: Any, **kwargs: Any) -> Any:
+        output = step(*args, **kwargs)
+        latents.append(output[0])
+        return output
+
+    scheduler.step = recording_step
+    try:
+        return model.draw([drawing], look=look)[0], latents
+    finally:
+        del scheduler.step
+
+
+def predict(pipeline: FluxPipeline, text: str, x: torch.Tensor, sigma: torch.Tensor) -> Any:
+    """The denoiser's answer under a text, called as its own documentation says."""
+    states, pooled, text_ids = pipeline.encode_prompt(text, None, max_sequence_length=MAX_TOKENS)
+    side = 96 // (2 * pipeline.vae_scale_factor)
+    return pipeline.transformer(
+        hidden_states=x,
+        timestep=sigma[None],
+        encoder_hidden_states=states,
+        pooled_projections=pooled,
+        txt_ids=text_ids,
+        img_ids=pipeline._prepare_latent_image_ids(1, side, side, "cpu", torch.float32),
+        return_dict=False,
+    )[0]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("window_length", "looks", "acting"),
+    [
+        (0, 0, []),
+        (2, 0, [NEGATIVE, NEGATIVE]),
+        (STEPS, 0, [NEGATIVE] * STEPS),
+        (0, 2, []),
+        (2, 2, [NEGATIVE, RENEWED]),
+        (STEPS, 2, [NEGATIVE, RENEWED, RENEWED]),
+    ],
+)
+def test_rule_extra_equals_a_denoising_loop_by_hand(
+    model: PipelineModel, window_length: int, looks: int, acting: list[str]
+) -> None:
+    """``acting`` are the negatives of the first steps; looks are before steps 1 and 3."""
+    asked = request(rule="extra", negative_scale=0.7, window=window_length, looks=looks)
+    drawing = model.resolve(asked, NEGATIVE)
+    assert drawing.look_steps == ((1, 3) if looks else ())
     pipeline = model.pipeline
+    previews: list[Any] = []
 
     def look(images: Sequence[Any], negatives: Sequence[str | None]) -> list[str | None]:
         previews.append(images[0])
         return [RENEWED if len(previews) == 1 else None]
 
-    step = pipeline.scheduler.step
-
-    def recording_step(prediction: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        output = step(prediction, *args, **kwargs)
-        latents.append(output[0])
-        return output
-
-    pipeline.scheduler.step = recording_step
-    try:
-        (drawn,) = model.draw([drawing], look=look if looked else None)
-    finally:
-        del pipeline.scheduler.step
-    names = {"pos": PROMPT, "empty": "", "neg": NEGATIVE, "renewed": RENEWED}
-    texts = {
-        name: pipeline.encode_prompt(text, None, max_sequence_length=MAX_TOKENS)
-        for name, text in names.items()
-    }
-    changes = [step for step in drawing.look_steps if step < window_length]
-    acting = dict.fromkeys(range(window_length), "neg")
-    if changes:
-        acting |= {step: "renewed" for step in (1, 2) if step < window_length}
-        acting = {step: name for step, name in acting.items() if step < 3}
-    x, ids = pipeline.prepare_latents(
+    drawn, latents = draw_recording(model, drawing, look)
+    looked = [step for step in drawing.look_steps if step < window_length]
+    assert len(previews) == len(looked)
+    x, _ = pipeline.prepare_latents(
         1, LATENT_CHANNELS, 96, 96, torch.float32, "cpu", torch.Generator().manual_seed(3)
     )
     sigmas = pipeline.scheduler.sigmas
     for i in range(STEPS):
-        v = {
-            name: pipeline.transformer(
-                hidden_states=x,
-                timestep=sigmas[i][None],
-                encoder_hidden_states=states,
-                pooled_projections=pooled,
-                txt_ids=text_ids,
-                img_ids=ids,
-                return_dict=False,
-            )[0]
-            for name, (states, pooled, text_ids) in texts.items()
-        }
-        if i in changes:
-            clean = x - sigmas[i] * paper_rule(v["pos"], v["empty"], 3.0)
-            difference = np.asarray(model.preview(clean, 96, 96)[0]).astype(int) - np.asarray(
-                previews[changes.index(i)]
-            )
+        positive, empty = (predict(pipeline, text, x, sigmas[i]) for text in (PROMPT, ""))
+        guided = paper_rule(positive, empty, 3.0)
+        if i in looked:
+            (expected,) = model.preview(x - sigmas[i] * guided, 96, 96)
+            difference = np.asarray(expected).astype(int) - np.asarray(previews[looked.index(i)])
             assert abs(difference).max() <= 1
-        mu = 0.7 if i in acting else 0.0
-        negative = v[acting.get(i, "neg")]
-        x = x + (sigmas[i + 1] - sigmas[i]) * extra_rule(v["pos"], v["empty"], negative, 3.0, mu)
+        if i < len(acting):
+            negative = predict(pipeline, acting[i], x, sigmas[i])
+            guided = extra_rule(positive, empty, negative, 3.0, 0.7)
+        x = x + (sigmas[i + 1] - sigmas[i]) * guided
         torch.testing.assert_close(latents[i], x, rtol=1e-4, atol=1e-4)
-    assert len(previews) == len(changes)
-    assert drawn.steering == tuple(zip(changes, (RENEWED, None), strict=False))
+    assert drawn.steering == tuple(zip(looked, (RENEWED, None), strict=False))
     assert drawn.evaluations == 2 * STEPS + len(acting)
 
 
@@ -249,10 +260,16 @@ def test_a_batch_is_steered_picture_by_picture(model: PipelineModel) -> None:
 
 
 def test_an_original_is_not_looked_at(model: PipelineModel) -> None:
-    def look(*_: Any) -> list[str | None]:
-        raise AssertionError("looked")
+    looked: list[Any] = []
 
-    model.draw([model.resolve(request())], look=look)
+    def look(images: Sequence[Any], negatives: Sequence[str | None]) -> Sequence[str | None]:
+        looked.extend(images)
+        return negatives
+
+    drawing = model.resolve(request())
+    assert drawing.look_steps
+    model.draw([drawing], look=look)
+    assert not looked
 
 
 def test_attempts_have_their_own_seeds_unless_the_paper_is_followed(model: PipelineModel) -> None:

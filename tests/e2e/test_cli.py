@@ -147,3 +147,4 @@ def test_doctor_says_what_would_run() -> None:
     done = npc("doctor")
     assert done.returncode == 0, done.stderr
     assert "embedded model" in done.stdout
+    assert "model cache" in done.stdout

@@ -142,7 +142,7 @@ class PipelineModel:
         second = [""] * len(drawings) if with_empty else negatives
         plain = with_empty and negatives is None
         steps = first.num_inference_steps if plain else first.window_steps
-        steering = _Steering(self, first, negatives or [], look)
+        steering = _Steering(self, drawings, look)
         with torch.inference_mode():
             extra = steering.extra() if with_empty and negatives is not None else None
             guided = second is not None
@@ -170,11 +170,13 @@ class PipelineModel:
                 drawing.negative_scale,
                 drawing.rule,
                 0 if negatives is None else drawing.window_steps,
-                int(hook.evaluations[place]),
+                evaluations,
                 seconds,
-                tuple(steering.changes.get(place, ())),
+                tuple(changes),
             )
-            for place, (drawing, image) in enumerate(zip(drawings, images, strict=True))
+            for drawing, image, evaluations, changes in zip(
+                drawings, images, hook.evaluations.tolist(), steering.changes, strict=True
+            )
         ]
 
     def preview(self, latents: Tensor, height: int, width: int) -> list[Image]:
@@ -238,11 +240,11 @@ class _Steering:
     """The negatives of one draw as looks change them."""
 
     def __init__(
-        self, model: PipelineModel, drawing: Drawing, negatives: Sequence[str], look: Look | None
+        self, model: PipelineModel, drawings: Sequence[Drawing], look: Look | None
     ) -> None:
-        self._model, self._drawing, self._look = model, drawing, look
-        self._negatives: list[str | None] = list(negatives)
-        self.changes: dict[int, list[tuple[int, str | None]]] = {}
+        self._model, self._drawing, self._look = model, drawings[0], look
+        self._negatives = [drawing.negative_prompt for drawing in drawings]
+        self.changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
 
     def extra(self) -> Extra:
         """What the hook needs to know."""
@@ -260,9 +262,9 @@ class _Steering:
         assert self._look is not None
         images = self._model.preview(latents, self._drawing.height, self._drawing.width)
         renewed = self._look(images, self._negatives)
-        for place, (old, new) in enumerate(zip(self._negatives, renewed, strict=True)):
+        for changes, old, new in zip(self.changes, self._negatives, renewed, strict=True):
             if new != old:
-                self.changes.setdefault(place, []).append((step, new))
+                changes.append((step, new))
         self._negatives = list(renewed)
         return self._model.direction(self._negatives)
 

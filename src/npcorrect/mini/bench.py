@@ -50,8 +50,6 @@ def make(seed: int = 2512, avoid: frozenset[str] = frozenset()) -> tuple[Sample,
             if tag == "counting" or prompt not in seen:
                 prompts.append(prompt)
                 seen.add(prompt)
-        first = len(samples)
-        samples += [
-            Sample(tag, prompt, (first + i) * SEED_STEP) for i, prompt in enumerate(prompts)
-        ]
+        numbered = enumerate(prompts, len(samples))
+        samples += [Sample(tag, prompt, number * SEED_STEP) for number, prompt in numbered]
     return tuple(samples)

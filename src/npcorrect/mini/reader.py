@@ -112,9 +112,15 @@ def _dark_tones() -> list[NDArray[np.float32]]:
 
 @cache
 def _templates() -> tuple[
-    NDArray[np.float32], NDArray[np.float32], list[tuple[str, str, int, int]]
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    list[tuple[str, str, int, int]],
 ]:
-    """Every shape, size and displacement in a cell's window; the box around each; their names."""
+    """Every shape, size and displacement in a cell's window.
+
+    Their coverage, the sum of its squares, the box around each, and their names.
+    """
     shapes, boxes, names = [], [], []
     span = range(-_REACH, _REACH + 1)
     for shape, size, dy, dx in product(SHAPES, SIZES, span, span):
@@ -129,7 +135,8 @@ def _templates() -> tuple[
         shapes.append(window.ravel())
         boxes.append(box.ravel())
         names.append((shape, size, dx, dy))
-    return np.stack(shapes), np.stack(boxes), names
+    coverage = np.stack(shapes)
+    return coverage, (coverage**2).sum(axis=1), np.stack(boxes), names
 
 
 def _thing(
@@ -145,9 +152,9 @@ def _thing(
     padded = np.pad(coverage[color], pad)
     top, left = row * CELL, column * CELL
     seen = padded[top : top + _WINDOW, left : left + _WINDOW].ravel()
-    shapes, boxes, names = _templates()
+    shapes, squares, boxes, names = _templates()
     both = shapes @ seen
-    overlap = both / ((shapes**2).sum(axis=1) + boxes @ seen**2 - both)
+    overlap = both / (squares + boxes @ seen**2 - both)
     best = int(overlap.argmax())
     if overlap[best] < _MIN_OVERLAP:
         return None
