@@ -1,103 +1,24 @@
-"""The command ``npc``: thin, and quick to start. Heavy imports wait until they are needed."""
+"""``npc correct``: the main job."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from npcorrect.types import Attempt, Result
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Draw a picture, find what went wrong, and correct it with a negative prompt.",
+from npcorrect.cli.app import (
+    EXIT_ACCEPTED,
+    EXIT_NOT_ACCEPTED,
+    Device,
+    Prompt,
+    app,
+    reporting_errors,
 )
 
-EXIT_ACCEPTED, EXIT_FAILURE, EXIT_INPUT, EXIT_NOT_ACCEPTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Say one sentence on standard error and leave."""
-    typer.echo(f"npc: {message}", err=True)
-    raise typer.Exit(code)
-
-
-def reporting_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """Turn deliberate errors and Ctrl-C into one sentence and an exit code."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        from npcorrect.errors import InputError, NpcError
-
-        try:
-            return command(*args, **kwargs)
-        except InputError as error:
-            fail(str(error), EXIT_INPUT)
-        except NpcError as error:
-            fail(str(error), EXIT_FAILURE)
-        except KeyboardInterrupt:
-            fail("interrupted; what was drawn so far is kept.", EXIT_INTERRUPTED)
-
-    return wrapped
-
-
-@app.callback()
-@reporting_errors
-def settings(
-    context: typer.Context,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="NPC_CONFIG",
-            help="TOML file with a table per command; flags and environment go before it.",
-        ),
-    ] = None,
-) -> None:
-    """Read the settings file, so that its values become the commands' defaults."""
-    from platformdirs import user_config_path
-
-    path = config or user_config_path("npcorrect") / "config.toml"
-    if config is None and not path.is_file():
-        return
-    context.default_map = read_settings(path, context)
-
-
-def read_settings(path: Path, context: typer.Context) -> dict[str, Any]:
-    """The settings file as the defaults of each command.
-
-    Raises:
-        SettingsError: the file cannot be read, or names a command or an option that does not exist.
-    """
-    import tomllib
-
-    from npcorrect.errors import SettingsError
-
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"The settings file {str(path)!r} cannot be read: {error}.") from None
-    commands = getattr(context.command, "commands", {})
-    for name, table in tables.items():
-        if name not in commands or not isinstance(table, dict):
-            known = ", ".join(f"[{command}]" for command in commands)
-            raise SettingsError(f"{str(path)!r} has {name!r}; its tables are {known}.")
-        options = {parameter.name for parameter in commands[name].params}
-        for key in table:
-            if key not in options:
-                known = ", ".join(sorted(filter(None, options)))
-                raise SettingsError(f"{str(path)!r} sets {key!r} in [{name}]; it knows {known}.")
-    return tables
+if TYPE_CHECKING:
+    from npcorrect.types import Attempt, Result
 
 
 def window_value(text: str | None) -> int | float | None:
@@ -112,10 +33,6 @@ def window_value(text: str | None) -> int | float | None:
         raise SettingsError(
             f"--window {text!r} is not a number; give steps (3) or a share (0.06)."
         ) from None
-
-
-Prompt = Annotated[str, typer.Argument(help="What the picture must show.")]
-Device = Annotated[str, typer.Option(envvar="NPC_DEVICE", help="cpu, cuda or mps.")]
 
 
 @app.command()
@@ -291,85 +208,3 @@ def _print_table(result: Result, out: Path) -> None:
         f"{cost.images} images, {cost.evaluations} denoiser evaluations, {cost.seconds:.1f} s; "
         f"* is {out / 'best.png'}, side by side in {out / 'sheet.png'}"
     )
-
-
-@app.command()
-@reporting_errors
-def rank(
-    prompt: Prompt,
-    negatives: Annotated[list[str], typer.Argument(help="Negative prompts to compare.")],
-    device: Device = "cpu",
-    paper: Annotated[
-        bool, typer.Option("--paper", help="The paper's number-and-noun rule for salient words.")
-    ] = False,
-) -> None:
-    """Score NEGATIVES against PROMPT in text space, without drawing anything.
-
-    Example: npc rank "three red circles" "four circles" "blue circles"
-    """
-    from npcorrect.mini.embedded import embedded
-    from npcorrect.mini.vlm import MiniChecklister
-    from npcorrect.ranking import PaperRanker, RequirementRanker
-    from npcorrect.types import Candidate
-
-    checklist = MiniChecklister().checklist(prompt)
-    ranker = (PaperRanker if paper else RequirementRanker)(embedded(device))
-    candidates = tuple(Candidate(negative, "targeted") for negative in negatives)
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("negative prompt", "score", "parts", title=prompt)
-    for ranked in ranker.rank(checklist, candidates):
-        parts = ", ".join(f"{name} {value:+.3f}" for name, value in ranked.parts)
-        table.add_row(ranked.candidate.negative_prompt, f"{ranked.score:+.4f}", parts)
-    Console().print(table)
-
-
-@app.command()
-@reporting_errors
-def doctor() -> None:
-    """Say what is installed, what it would run on, and whether the embedded model is whole."""
-    import platform
-    from importlib.metadata import version
-
-    import torch
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from rich.console import Console
-    from rich.table import Table
-
-    from npcorrect.mini.model import WEIGHTS, load_pipeline
-
-    table = Table("what", "value", title="npc doctor")
-    table.add_row("python", platform.python_version())
-    for name in ("npcorrect", "torch", "diffusers", "transformers"):
-        table.add_row(name, version(name))
-    if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        table.add_row(
-            "cuda", f"{torch.cuda.get_device_name()}, {free >> 30} of {total >> 30} GiB free"
-        )
-    else:
-        table.add_row("cuda", "not available; runs on the CPU")
-    table.add_row("cpu threads", str(torch.get_num_threads()))
-    if hasattr(os, "sysconf"):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-        table.add_row("memory", f"{memory:.1f} GiB")
-    table.add_row("model cache", f"{HF_HUB_CACHE} (the embedded model needs none)")
-    load_pipeline()
-    total = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors"))
-    table.add_row("embedded model", f"mini, whole, {total / 1e6:.1f} MB")
-    Console().print(table)
-
-
-def main() -> None:
-    """Entry point of the ``npc`` command."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,24 @@
+"""The command ``npc``: thin, and quick to start. Heavy imports wait until they are needed.
+
+Importing a module of this package registers its command.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from npcorrect.cli import correct, doctor, rank
+from npcorrect.cli.app import EXIT_INTERRUPTED, app
+
+__all__ = ["app", "correct", "doctor", "main", "rank"]
+
+
+def main() -> None:
+    """Entry point of the ``npc`` command."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,5 @@
+"""``python -m npcorrect.cli``."""
+
+from npcorrect.cli import main
+
+main()
