@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from npcorrect.vlm.base import Message, Question
-from npcorrect.vlm.structured import Unusable, object_in
+from npcorrect.vlm.structured import UnusableError, object_in
 
 WORD = {
     "type": "object",
@@ -64,10 +64,10 @@ async def _parameters(ask: Try) -> Abilities:
     if not await ask(plain, bare):
         bare = replace(bare, limit="max_completion_tokens")
         await ask(plain, bare)
-    for able in (replace(bare, temperature=True), replace(bare, seed=True)):
-        if await ask(plain, able):
+    for more in (replace(bare, temperature=True), replace(bare, seed=True)):
+        if await ask(plain, more):
             bare = replace(
-                bare, temperature=bare.temperature or able.temperature, seed=bare.seed or able.seed
+                bare, temperature=bare.temperature or more.temperature, seed=bare.seed or more.seed
             )
     return bare
 
@@ -86,6 +86,6 @@ async def _structures(ask: Try, able: Abilities) -> bool:
         return False
     try:
         object_in(reply[0], WORD)
-    except Unusable:
+    except UnusableError:
         return False
     return True

@@ -13,9 +13,9 @@ from npcorrect.vlm.abilities import Abilities, probe
 from npcorrect.vlm.background import Background
 from npcorrect.vlm.base import Message, Question, Reply, Usage
 from npcorrect.vlm.pictures import Encoder
-from npcorrect.vlm.sending import RAW_KEPT, Answer, Failure, Patience, Sender
+from npcorrect.vlm.sending import RAW_KEPT, Answer, Patience, Sender, SendingError
 from npcorrect.vlm.spending import Till
-from npcorrect.vlm.structured import Unusable, choice_in, object_in, probabilities
+from npcorrect.vlm.structured import UnusableError, choice_in, object_in, probabilities
 
 
 class Memory(Protocol):
@@ -73,7 +73,7 @@ class OpenAIVLM:
     async def _ask(self, questions: Sequence[Question]) -> list[Reply]:
         try:
             able, probed = await self._abilities()
-        except Failure as failure:
+        except SendingError as failure:
             if failure.fatal and not self._answered:
                 raise ModelError(str(failure)) from None
             return self._failed(questions, Reply("", str(failure), usage=failure.usage))
@@ -81,9 +81,9 @@ class OpenAIVLM:
             return self._failed(questions, Reply("", str(error), stopped=True))
         results = await asyncio.gather(*(self._answer(question, able) for question in questions))
         replies = [reply for reply, _ in results]
-        self._answered |= any(not fatal for _, fatal in results)
-        if results and not self._answered:
+        if results and not self._answered and all(fatal for _, fatal in results):
             raise ModelError(replies[0].error)
+        self._answered |= any(not reply.error for reply in replies)
         if replies:
             replies[0] = replace(replies[0], usage=replies[0].usage + probed)
         return replies
@@ -113,7 +113,7 @@ class OpenAIVLM:
         async def ask(question: Question, able: Abilities) -> tuple[str, bool] | None:
             try:
                 answer = await self._sender.send(self._body(question, able, terse=True), question)
-            except Failure as failure:
+            except SendingError as failure:
                 used.append(failure.usage)
                 if failure.refused:
                     return None
@@ -125,8 +125,8 @@ class OpenAIVLM:
 
         try:
             return await probe(ask)
-        except Failure as failure:
-            raise Failure(str(failure), sum(used, Usage()), fatal=failure.fatal) from None
+        except SendingError as failure:
+            raise SendingError(str(failure), sum(used, Usage()), fatal=failure.fatal) from None
 
     async def _answer(self, question: Question, able: Abilities) -> tuple[Reply, bool]:
         """The reply, and whether nothing can ever be answered."""
@@ -134,7 +134,7 @@ class OpenAIVLM:
         for _ in range(2):
             try:
                 answer = await self._sender.send(body, question)
-            except Failure as failure:
+            except SendingError as failure:
                 usage += failure.usage
                 return Reply(raw, str(failure), usage=usage, model=self.name), failure.fatal
             except BudgetError as error:
@@ -144,7 +144,7 @@ class OpenAIVLM:
                 return replace(_read(answer, question), usage=usage, model=self.name), False
             except _RefusedError as refusal:
                 return Reply(str(refusal), _REFUSED, usage=usage, model=self.name), False
-            except Unusable as error:
+            except UnusableError as error:
                 raw, reason = _raw(answer), str(error)
             body = _again(body, answer, reason, able)
         error = f"The model {self.name} gave no usable answer: {reason}."
@@ -193,23 +193,23 @@ def _read(answer: Answer, question: Question) -> Reply:
     """The reply to a question.
 
     Raises:
-        Unusable: the answer is not what was asked for.
+        UnusableError: the answer is not what was asked for.
         _RefusedError: the model says that it will not answer.
     """
     completion = answer.completion
     if completion is None:
-        raise Unusable("the server's reply is not a chat completion")
+        raise UnusableError("the server's reply is not a chat completion")
     if completion.said.refusal:
         raise _RefusedError(completion.said.refusal[:RAW_KEPT])
     text = completion.said.content or ""
     if not text.strip():
-        raise Unusable("it is empty")
+        raise UnusableError("it is empty")
     if question.schema is not None:
         try:
             return Reply(object_in(text, question.schema))
-        except Unusable as error:
+        except UnusableError as error:
             cut = "it was cut off, and " if completion.cut_off else ""
-            raise Unusable(f"{cut}{error}") from None
+            raise UnusableError(f"{cut}{error}") from None
     if question.choices:
         word = choice_in(text, question.choices)
         return Reply(word, probabilities=probabilities(completion.likely, question.choices))

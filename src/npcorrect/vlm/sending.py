@@ -44,7 +44,7 @@ class Patience:
     parallel: int = 8
 
 
-class Failure(Exception):
+class SendingError(Exception):
     """A request that brought no answer. ``fatal``: no request can: no server, no key, no model.
 
     ``refused``: the server takes the request for a bad one.
@@ -182,7 +182,7 @@ class Sender:
         """Send a request, and again where what went wrong can pass.
 
         Raises:
-            Failure: there was no answer.
+            SendingError: there was no answer.
             BudgetError: the budget does not allow it.
         """
         tries: list[Usage] = []
@@ -233,29 +233,31 @@ class Sender:
         wait = wait_random_exponential(self._patience.first_wait, self._patience.longest_wait)
         return wait(state)
 
-    def _failure(self, error: Exception, usage: Usage) -> Failure:
+    def _failure(self, error: Exception, usage: Usage) -> SendingError:
         where, again = f"The server at {self._where}", f" in {usage.calls} tries"
         if isinstance(error, openai.APIStatusError):
             code, said = error.status_code, self.redacted(error.message)[:300]
             if code in (401, 403):
                 text = f"{where} refused the key ({code}); set the right one in the environment."
-                return Failure(text, usage, fatal=True)
+                return SendingError(text, usage, fatal=True)
             if code == 404:
                 text = f"{where} has no model {self._model!r} (404: {said}); check the name."
-                return Failure(text, usage, fatal=True)
+                return SendingError(text, usage, fatal=True)
             if self._can_pass(error):
-                return Failure(f"{where} gave no answer{again} ({code}: {said}).", usage)
-            return Failure(f"{where} refused the request ({code}: {said}).", usage, refused=True)
+                return SendingError(f"{where} gave no answer{again} ({code}: {said}).", usage)
+            return SendingError(
+                f"{where} refused the request ({code}: {said}).", usage, refused=True
+            )
         if isinstance(error, TimeoutError | openai.APITimeoutError):
             text = f"{where} did not answer within {self._patience.timeout:g} s{again}."
-            return Failure(text, usage)
+            return SendingError(text, usage)
         if isinstance(error, openai.APIConnectionError):
             reason = self.redacted(str(error.__cause__ or error))
             refused = isinstance(error.__cause__, httpx2.ConnectError)
-            return Failure(
+            return SendingError(
                 f"{where} cannot be reached{again} ({reason}); is it running?", usage, fatal=refused
             )
-        return Failure(f"{where} {self.redacted(str(error))}.", usage)
+        return SendingError(f"{where} {self.redacted(str(error))}.", usage)
 
 
 def _parse(raw: str) -> Completion | None:

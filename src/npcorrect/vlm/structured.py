@@ -16,7 +16,7 @@ _MAX_STARTS = 50
 """Braces at which an object is looked for; a reply with more is no reply."""
 
 
-class Unusable(ValueError):
+class UnusableError(ValueError):
     """The text is not what was asked for; the message says why, and can be shown to the model."""
 
 
@@ -26,7 +26,7 @@ def object_in(text: str, schema: Mapping[str, Any]) -> str:
     Prose, fences and thoughts around it are passed over.
 
     Raises:
-        Unusable: there is none.
+        UnusableError: there is none.
     """
     validator = jsonschema.Draft202012Validator(schema)
     reason = "it contains no complete JSON object"
@@ -36,20 +36,20 @@ def object_in(text: str, schema: Mapping[str, Any]) -> str:
             return json.dumps(value, ensure_ascii=False)
         place = "/".join(map(str, error.absolute_path)) or "the object"
         reason = f"at {place}: {error.message[:200]}"
-    raise Unusable(reason)
+    raise UnusableError(reason)
 
 
 def choice_in(text: str, choices: Sequence[str]) -> str:
     """The choice that a text consists of; case, thoughts, quotes and punctuation do not count.
 
     Raises:
-        Unusable: it is none of the choices.
+        UnusableError: it is none of the choices.
     """
     word = re.sub(r"^\W+|\W+$", "", _THOUGHTS.sub("", text)).casefold()
     for choice in choices:
         if word == choice.casefold():
             return choice
-    raise Unusable(f"it is not one of the words {', '.join(choices)}")
+    raise UnusableError(f"it is not one of the words {', '.join(choices)}")
 
 
 def probabilities(
