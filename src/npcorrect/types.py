@@ -115,10 +115,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All checks of one picture. ``error`` says why a picture is unscored."""
+    """All checks of one picture.
+
+    ``error`` says why a picture, or a check, is unscored; ``raw`` is what came in place of an
+    answer, where nothing was scored at all.
+    """
 
     checks: tuple[Check, ...]
     error: str = ""
+    raw: str = ""
 
     @property
     def accepted(self) -> bool | None:

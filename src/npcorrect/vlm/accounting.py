@@ -22,6 +22,14 @@ class Account:
         """Charge the account."""
         self.usage = usage if self.usage is None else self.usage + usage
 
+    def joined(self, *others: Account) -> Account:
+        """An account of all that this and the others were charged."""
+        whole = Account()
+        for account in (self, *others):
+            if account.usage is not None:
+                whole.add(account.usage)
+        return whole
+
     def role(self, call: Callable[[], T]) -> T:
         """Call a role and charge what it took; a role that does not say took one call."""
         with accounting() as own:
