@@ -13,7 +13,8 @@ from npcorrect.vlm.abilities import Abilities, probe
 from npcorrect.vlm.background import Background
 from npcorrect.vlm.base import Message, Question, Reply, Usage
 from npcorrect.vlm.pictures import Encoder
-from npcorrect.vlm.sending import RAW_KEPT, Answer, Patience, Sender, SendingError
+from npcorrect.vlm.sending import RAW_KEPT, Answer, Sender, SendingError
+from npcorrect.vlm.settings import Patience
 from npcorrect.vlm.spending import Till
 from npcorrect.vlm.structured import UnusableError, choice_in, object_in, probabilities
 

@@ -20,28 +20,13 @@ from tenacity import (
 )
 
 from npcorrect.vlm.base import Question, Usage
+from npcorrect.vlm.settings import Patience
 from npcorrect.vlm.spending import Till
 
 MAX_REPLY_BYTES = 2**22
 RAW_KEPT = 2000
 """Characters of a raw reply that are kept."""
 _PASSING = frozenset({408, 409, 425, 429})
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait for a server, how often to try again, and how much to ask at once.
-
-    ``timeout`` bounds each try in seconds, from the first byte sent to the last received. Between
-    tries the wait doubles from ``first_wait``, unless the server names one; a server that asks for
-    more than ``longest_wait`` is not waited for.
-    """
-
-    tries: int = 4
-    timeout: float = 120.0
-    first_wait: float = 1.0
-    longest_wait: float = 60.0
-    parallel: int = 8
 
 
 class SendingError(Exception):
