@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from npcorrect.cli import models
 from npcorrect.cli.app import (
     EXIT_ACCEPTED,
     EXIT_NOT_ACCEPTED,
@@ -18,7 +20,9 @@ from npcorrect.cli.app import (
 )
 
 if TYPE_CHECKING:
-    from npcorrect.types import Attempt, Result
+    from npcorrect.types import Attempt, Checklist, Result
+    from npcorrect.vlm.roles import Checklister
+    from npcorrect.vlm.settings import VLMSettings
 
 
 def window_value(text: str | None) -> int | float | None:
@@ -38,6 +42,7 @@ def window_value(text: str | None) -> int | float | None:
 @app.command()
 @reporting_errors
 def correct(
+    context: typer.Context,
     prompt: Prompt,
     out: Annotated[
         Path, typer.Option(envvar="NPC_OUT", help="Folder for the pictures and result.json.")
@@ -78,7 +83,8 @@ def correct(
         int | None,
         typer.Option(
             envvar="NPC_LOOKS",
-            help="How often to look at a redrawing while it emerges, to renew its negative.",
+            help="How often to look at a redrawing while it emerges, to renew its negative. "
+            "A verifier named with --vlm looks only if asked to: each look is asked and paid for.",
         ),
     ] = None,
     reseed: Annotated[
@@ -100,6 +106,14 @@ def correct(
     dtype: Annotated[
         str, typer.Option(envvar="NPC_DTYPE", help="float32, bfloat16 or float16.")
     ] = "float32",
+    vlm: models.Vlm = None,
+    checklister: models.Checklister = None,
+    verifier: models.Verifier = None,
+    captioner: models.Captioner = None,
+    proposer: models.Proposer = None,
+    votes: models.Votes = 1,
+    budget: models.BudgetOption = None,
+    cache: models.Cache = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result alone, as JSON.")
     ] = False,
@@ -109,6 +123,8 @@ def correct(
     Exit code 0: the picture was accepted; 3: it could not be corrected; 2: bad input.
 
     Example: npc correct "three red circles and one blue square" --seed 7 --out out/
+
+    With eyes of your own: add --vlm http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct
     """
     from npcorrect.errors import ModelError, SettingsError
     from npcorrect.loop import validate
@@ -119,6 +135,17 @@ def correct(
         raise ModelError(f"The model {model!r} is unknown; the embedded one is called 'mini'.")
     if rule not in (None, "paper", "extra"):
         raise SettingsError(f"--rule {rule!r} is unknown; use 'extra' or 'paper'.")
+    named = {
+        "checklister": checklister,
+        "verifier": verifier,
+        "captioner": captioner,
+        "proposer": proposer,
+    }
+    settings = models.vlm_settings(
+        context, vlm, named, votes=votes, budget=budget, cache=cache, device=device, dtype=dtype
+    )
+    if looks is None and (verifier or vlm or "embedded") != "embedded":
+        looks = 0
     request = Request(
         prompt,
         seed=seed,
@@ -137,7 +164,7 @@ def correct(
     validate(request)
     prepare(out)
     result = _run(
-        request, device, dtype, as_json, lambda a: save_picture(out / file_name(a), a.generation)
+        request, settings, as_json, lambda a: save_picture(out / file_name(a), a.generation)
     )
     save_result(out, result)
     if as_json:
@@ -149,8 +176,20 @@ def correct(
     raise typer.Exit(EXIT_ACCEPTED if result.accepted else EXIT_NOT_ACCEPTED)
 
 
+class _Remembering:
+    """A checklister that keeps its last checklist."""
+
+    def __init__(self, checklister: Checklister) -> None:
+        self._checklister = checklister
+        self.last: Checklist | None = None
+
+    def checklist(self, prompt: str) -> Checklist:
+        self.last = self._checklister.checklist(prompt)
+        return self.last
+
+
 def _run(
-    request: Any, device: str, dtype: str, quiet: bool, keep: Callable[[Attempt], None]
+    request: Any, settings: VLMSettings, quiet: bool, keep: Callable[[Attempt], None]
 ) -> Result:
     """One correction with a progress bar; each attempt is kept the moment it is drawn."""
     from rich.console import Console
@@ -165,18 +204,22 @@ def _run(
         from npcorrect.mini.embedded import embedded
         from npcorrect.mini.vlm import embedded_roles
         from npcorrect.ranking import RequirementRanker
-
-        model, roles = embedded(device, dtype), embedded_roles()
+        from npcorrect.types import Checklist
+        from npcorrect.vlm.build import roles as open_roles
 
         def show(event: Any) -> None:
             progress.update(task, description=f"{event.stage} {event.detail}".strip())
 
-        checklist = roles.checklister.checklist(request.prompt)
-        ranker, attempts = RequirementRanker(model), []
-        for attempt in correct_loop(request, model, roles, ranker, show, checklist):
-            keep(attempt)
-            attempts.append(attempt)
-    return finish(request, checklist, attempts)
+        with open_roles(settings, embedded_roles()) as roles:
+            model = embedded(settings.device, settings.dtype)
+            checklister = _Remembering(roles.checklister)
+            roles, ranker, attempts = (
+                replace(roles, checklister=checklister), RequirementRanker(model), [],
+            )  # fmt: skip
+            for attempt in correct_loop(request, model, roles, ranker, show):
+                keep(attempt)
+                attempts.append(attempt)
+    return finish(request, checklister.last or Checklist(request.prompt, ()), attempts)
 
 
 def _print_table(result: Result, out: Path) -> None:
