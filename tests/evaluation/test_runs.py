@@ -47,7 +47,7 @@ def timeless(value: Any) -> Any:
 
 
 def reported(folder: Path) -> tuple[Any, list[list[str]]]:
-    report = summarise([folder], CoinBench())
+    report = summarise([folder], source=CoinBench())
     lines = [line.rsplit(",", 1)[:1] for line in files.table(report).splitlines()]
     return timeless(files.figures(report)), lines
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from PIL.Image import Image
 
 from npcorrect.types import Checklist
-from npcorrect.vlm.base import Usage
+from npcorrect.vlm.base import VLM, Usage
 
 SEED_STEP = 1000
 """Between the seeds of two prompts."""
@@ -48,6 +48,10 @@ class Score:
     usage: Usage = field(default_factory=Usage)
 
 
+Picture = tuple[Sample, Image]
+"""What a judge is shown."""
+
+
 class Judge(Protocol):
     """Scores pictures. No method ever consults it."""
 
@@ -56,17 +60,28 @@ class Judge(Protocol):
         """What the report calls the judge."""
         ...
 
-    def score(self, sample: Sample, image: Image) -> Score:
-        """The score of a picture; a failure to judge is an unscored one, never an exception."""
+    def scores(self, pictures: Sequence[Picture]) -> list[Score]:
+        """The score of each picture, in order; one that cannot be judged is unscored.
+
+        Raises:
+            InputError: nothing can be judged at all: no such model, no key, no server.
+            BudgetError: the user's limit does not allow the questions.
+        """
         ...
 
 
 class Benchmark(Protocol):
     """A set of prompts and its protocol."""
 
-    name: str
-    scale: float
-    """The best value that a picture can have."""
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """The best value that a picture can have."""
+        ...
 
     def samples(self) -> tuple[Sample, ...]:
         """All prompts in the official order, with the seeds of the first repeat.
@@ -84,9 +99,30 @@ class Benchmark(Protocol):
         """The benchmark's own checklist, which only ``npc-oracle`` may see."""
         ...
 
-    def overall(self, scores: Mapping[int, list[Score]], tags: Mapping[int, str]) -> float | None:
-        """The official figure from the scores of each prompt's repeats; unscored ones left out."""
+    def figures(self, scores: Mapping[int, Sequence[Score]]) -> tuple[Figure, ...]:
+        """The official figures from the scores of each prompt's repeats, the main one first."""
         ...
+
+    def judge(self, vlm: VLM | None) -> Judge:
+        """The judge of this benchmark.
+
+        Raises:
+            SettingsError: it needs a model and there is none.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a benchmark's protocol.
+
+    ``fault`` says which fault of the upstream script it reproduces; such a figure is only shown
+    when it is asked for, beside the right one.
+    """
+
+    name: str
+    value: float | None
+    fault: str = ""
 
 
 def mean_of_groups(

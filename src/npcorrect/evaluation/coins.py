@@ -15,7 +15,15 @@ from typing import Any
 from PIL import Image
 
 from npcorrect.diffusion.base import Drawing, Look, OnStep
-from npcorrect.evaluation.benchmark import SEED_STEP, Sample, Score, mean_of_groups
+from npcorrect.evaluation.benchmark import (
+    SEED_STEP,
+    Figure,
+    Judge,
+    Picture,
+    Sample,
+    Score,
+    mean_of_groups,
+)
 from npcorrect.evaluation.manifest import Manifest, Settings
 from npcorrect.evaluation.method import Tools
 from npcorrect.ranking import SourceRanker
@@ -29,6 +37,7 @@ from npcorrect.types import (
     Requirement,
     Verdict,
 )
+from npcorrect.vlm.base import VLM
 from npcorrect.vlm.roles import Roles
 
 CLAIMS = 3
@@ -114,8 +123,11 @@ class CoinJudge:
 
     name = "coins"
 
-    def score(self, sample: Sample, image: Image.Image) -> Score:
+    def scores(self, pictures: Sequence[Picture]) -> list[Score]:
         """1 or 0, or unscored."""
+        return [self._score(image) for _, image in pictures]
+
+    def _score(self, image: Image.Image) -> Score:
         if image.tobytes()[2] < 16:
             return Score(None, "no answer", raw="mumble")
         return Score(float(holds(image) == CLAIMS), f"{holds(image)} hold")
@@ -144,11 +156,14 @@ class CoinBench:
         """What the roles ask too."""
         return CoinRoles().checklist(sample.prompt)
 
-    def overall(
-        self, scores: Mapping[int, Sequence[Score]], tags: Mapping[int, str]
-    ) -> float | None:
+    def figures(self, scores: Mapping[int, Sequence[Score]]) -> tuple[Figure, ...]:
         """The mean of the tags."""
-        return mean_of_groups(scores, tags)
+        tags = {sample.id: sample.tag for sample in self.samples()}
+        return (Figure("mean of tags", mean_of_groups(scores, tags)),)
+
+    def judge(self, vlm: VLM | None) -> Judge:
+        """Looks at the shade."""
+        return CoinJudge()
 
 
 def coin_tools(seconds: float = 0.0) -> Tools:

@@ -9,8 +9,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from npcorrect.evaluation.metrics import Comparison, Estimate
-from npcorrect.evaluation.report import Report, Row
+from npcorrect.evaluation import page
+from npcorrect.evaluation.report import Report
+from npcorrect.evaluation.wording import compared, interval, number
 from npcorrect.output import prepare
 
 
@@ -21,6 +22,7 @@ def write(report: Report, folder: Path) -> None:
         OutputError: the folder cannot be written.
     """
     prepare(folder)
+    (folder / "report.html").write_text(page.render(report), encoding="utf-8")
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")
     (folder / "report.csv").write_text(table(report), encoding="utf-8", newline="")
     (folder / "report.json").write_text(
@@ -106,7 +108,7 @@ def markdown(report: Report) -> str:
          "evaluations", "VLM calls", "tokens", "seconds"],
         [
             [f"`{row.label}`", row.samples, interval(row.final.score, scale),
-             number(row.official, scale), _unscored(row),
+             number(row.official[0].value, scale), row.unscored,
              f"{row.final.cost.evaluations:.0f}", f"{row.final.cost.vlm_calls:.1f}",
              f"{row.final.cost.tokens:.0f}", f"{row.final.cost.seconds:.1f}"]
             for row in report.rows
@@ -131,10 +133,9 @@ def markdown(report: Report) -> str:
     for versus in report.versus:
         lines += ["", f"## `{versus.first}` against `{versus.second}`", ""]
         lines += _table(
-            ["at most", f"only `{versus.first}` right", f"only `{versus.second}` right",
-             "McNemar's p", "difference"],
+            ["at most", f"`{versus.first}` alone", f"`{versus.second}` alone", "p", "difference"],
             [
-                [f"{limit} {unit}", *_compared(one, scale)]
+                [f"{limit} {unit}", *compared(one, scale)]
                 for unit, curve in (("images", versus.images), ("evaluations", versus.evaluations))
                 for limit, one in curve
             ],
@@ -153,37 +154,6 @@ NOTE = (
     "Brackets are 95 % intervals: Wilson's for shares; for other means and for differences the "
     "bootstrap over prompts. Unscored pictures are left out. Costs are means over samples."
 )
-
-
-def interval(estimate: Estimate | None, scale: float) -> str:
-    """``72.0 % [68.1, 75.5]``, or plain figures on another scale than 0 to 1."""
-    if estimate is None:
-        return "unscored"
-    low, high = number(estimate.low, scale, unit=""), number(estimate.high, scale, unit="")
-    return f"{number(estimate.mean, scale)} [{low}, {high}]"
-
-
-def number(value: float | None, scale: float, unit: str = " %") -> str:
-    """A score: in per cent where the scale ends at 1."""
-    if value is None:
-        return ""
-    return f"{100 * value:.1f}{unit}" if scale == 1 else f"{value:.3f}"
-
-
-def _unscored(row: Row) -> int:
-    return row.final.score.unscored if row.final.score else row.samples
-
-
-def _compared(one: Comparison, scale: float) -> list[str]:
-    low, high = (number(end, scale, "") for end in (one.difference.low, one.difference.high))
-    mean = number(one.difference.mean, scale, "")
-    sign = "+" if one.difference.mean > 0 else ""
-    return [
-        str(one.only_first),
-        str(one.only_second),
-        f"{one.p:.2g}",
-        f"{sign}{mean} [{low}, {high}]",
-    ]
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
@@ -211,7 +181,7 @@ def show(report: Report) -> None:
             row.label,
             str(row.samples),
             interval(score, scale),
-            str(_unscored(row)),
+            str(row.unscored),
             f"{cost.evaluations:.0f}",
             f"{cost.vlm_calls:.1f}",
             f"{cost.seconds:.1f}",

@@ -43,6 +43,8 @@ class Settings:
     dtype: str = "float32"
     vlm: str | None = None
     judge: str | None = None
+    cache: bool = False
+    budget: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, cast
@@ -26,7 +26,11 @@ from npcorrect.vlm.roles import Checklister, Roles
 
 @dataclass(frozen=True)
 class Tools:
-    """What a worker loads once. ``rankers`` has them by name; ``writer`` rewrites prompts."""
+    """What a worker loads once.
+
+    ``rankers`` has them by name, ``writer`` rewrites prompts. ``looks`` is how often a redrawing is
+    looked at, None for the model's own choice.
+    """
 
     model: ImageModel
     roles: Roles
@@ -34,6 +38,7 @@ class Tools:
     judge: Judge
     benchmark: Benchmark
     writer: VLM | None = None
+    looks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Task:
         return Request(sample.prompt, sample.seed, max_candidates=max(self.images - 1, 0))
 
 
-Method = Callable[[Task], Iterator[Attempt]]
+Method = Callable[[Task], Generator[Attempt]]
 
 
 def names() -> tuple[str, ...]:
@@ -85,7 +90,7 @@ def _module(name: str) -> Any:
 
 def seeds(
     task: Task, model: ImageModel | None = None, prompt: str | None = None
-) -> Iterator[Attempt]:
+) -> Generator[Attempt]:
     """A picture from each seed in turn, until the verifier accepts one.
 
     ``prompt`` is drawn in place of the sample's own, which is still what is verified.
@@ -117,7 +122,7 @@ class _Noted:
         return self.known
 
 
-def restarted(task: Task, run: Callable[[Request], Iterable[Attempt]]) -> Iterator[Attempt]:
+def restarted(task: Task, run: Callable[[Request], Iterable[Attempt]]) -> Generator[Attempt]:
     """A loop, and the loop again from the next unused seed, until the verifier accepts a picture.
 
     So a loop that runs out of candidates can spend the rest of its budget, as any user would.

@@ -42,13 +42,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MeanCost:
-    """What a sample took on average."""
+    """What a sample took on average; ``money`` is None where nothing has a price."""
 
     images: float
     evaluations: float
     vlm_calls: float
     tokens: float
     seconds: float
+    money: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,13 @@ class Point:
 class Comparison:
     """Two methods on the samples that both have scored.
 
-    ``only_first`` and ``only_second`` count samples that one method alone gets entirely right;
-    ``p`` is McNemar's exact test on them. ``difference`` is that of the means.
+    ``first_better`` and ``second_better`` count the samples on which one method is better than the
+    other; where pictures are right or wrong, these are right with one method alone, and the exact
+    sign test that gives ``p`` is McNemar's. ``difference`` is that of the means.
     """
 
-    first: str
-    second: str
-    only_first: int
-    only_second: int
+    first_better: int
+    second_better: int
     p: float
     difference: Estimate
 
@@ -95,21 +95,26 @@ def as_wrong(values: Values) -> Values:
     return {key: value or 0.0 for key, value in values.items()}
 
 
-def compare(first: str, second: str, a: Values, b: Values, right: float) -> Comparison | None:
-    """McNemar and the paired bootstrap; ``right`` is the value of an entirely right picture."""
-    pairs = {key: (x, y) for key, x in a.items() if x is not None and (y := b.get(key)) is not None}
+def compare(first: Values, second: Values) -> Comparison | None:
+    """Tell two methods apart; None where no sample was scored for both."""
+    pairs = {
+        key: (x, y)
+        for key, x in first.items()
+        if x is not None and (y := second.get(key)) is not None
+    }
     if not pairs:
         return None
-    only_first = sum(x >= right > y for x, y in pairs.values())
-    only_second = sum(y >= right > x for x, y in pairs.values())
-    told_apart = only_first + only_second
-    p = float(binomtest(only_first, told_apart).pvalue) if told_apart else 1.0
+    first_better = sum(x > y for x, y in pairs.values())
+    second_better = sum(y > x for x, y in pairs.values())
+    told_apart = first_better + second_better
+    p = float(binomtest(first_better, told_apart).pvalue) if told_apart else 1.0
     differences = {key: x - y for key, (x, y) in pairs.items()}
     mean = sum(differences.values()) / len(differences)
     low, high = _bootstrap(differences)
-    unscored = len(a.keys() | b.keys()) - len(pairs)
-    difference = Estimate(mean, low, high, len(pairs), unscored)
-    return Comparison(first, second, only_first, only_second, p, difference)
+    unscored = len(first.keys() | second.keys()) - len(pairs)
+    return Comparison(
+        first_better, second_better, p, Estimate(mean, low, high, len(pairs), unscored)
+    )
 
 
 def values_at(records: Iterable[Record], images: int) -> dict[Sample, float | None]:
@@ -141,18 +146,14 @@ def at_evaluations(records: Sequence[Record], evaluations: int) -> Point:
 def mean_cost(places: Iterable[tuple[Record, int | None]]) -> MeanCost:
     """The mean of what records took up to a step; None is nothing yet."""
     costs = [Cost() if place is None else record.steps[place].cost for record, place in places]
-    total = sum(costs, Cost())
+    total, n = sum(costs, Cost()), len(costs)
     return MeanCost(
-        *(
-            value / len(costs)
-            for value in (
-                total.images,
-                total.evaluations,
-                total.vlm_calls,
-                total.tokens,
-                total.seconds,
-            )
-        )
+        total.images / n,
+        total.evaluations / n,
+        total.vlm_calls / n,
+        total.tokens / n,
+        total.seconds / n,
+        None if total.money is None else total.money / n,
     )
 
 

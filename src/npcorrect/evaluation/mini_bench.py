@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 from PIL.Image import Image
 
-from npcorrect.evaluation.benchmark import Sample, Score, mean_of_groups
+from npcorrect.errors import SettingsError
+from npcorrect.evaluation.benchmark import Figure, Judge, Picture, Sample, Score, mean_of_groups
 from npcorrect.mini.bench import PROMPTS, load, make
 from npcorrect.mini.grammar import parse, satisfied
 from npcorrect.mini.reader import read
 from npcorrect.types import Checklist
+from npcorrect.vlm.base import VLM
 
 TUNING_SEED = 7
 TUNING_OFFSET = 1_000_000
@@ -46,9 +48,16 @@ class MiniBench:
         """What the grammar reads in the prompt."""
         return Checklist(sample.prompt, parse(sample.prompt).requirements())
 
-    def overall(self, scores: Mapping[int, list[Score]], tags: Mapping[int, str]) -> float | None:
+    def figures(self, scores: Mapping[int, Sequence[Score]]) -> tuple[Figure, ...]:
         """The mean of the tags' accuracies."""
-        return mean_of_groups(scores, tags)
+        tags = {sample.id: sample.tag for sample in self.samples()}
+        return (Figure("mean of tags", mean_of_groups(scores, tags)),)
+
+    def judge(self, vlm: VLM | None) -> Judge:
+        """Classical vision, and nothing else."""
+        if vlm is not None:
+            raise SettingsError("MiniBench is judged by classical vision; leave --judge out.")
+        return ClassicalJudge()
 
 
 class ClassicalJudge:
@@ -56,12 +65,16 @@ class ClassicalJudge:
 
     name = "classical vision"
 
-    def score(self, sample: Sample, image: Image) -> Score:
+    def scores(self, pictures: Sequence[Picture]) -> list[Score]:
         """1 where every requirement holds, else 0 and the requirements that do not."""
-        scene = read(image)
-        claims = parse(sample.prompt).requirements()
-        broken = [claim.text for claim in claims if not satisfied(claim, scene)]
-        return Score(float(not broken), "; ".join(broken))
+        return [_score(sample, image) for sample, image in pictures]
+
+
+def _score(sample: Sample, image: Image) -> Score:
+    scene = read(image)
+    claims = parse(sample.prompt).requirements()
+    broken = [claim.text for claim in claims if not satisfied(claim, scene)]
+    return Score(float(not broken), "; ".join(broken))
 
 
 @cache

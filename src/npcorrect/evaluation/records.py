@@ -60,6 +60,10 @@ class Record:
         assert score is not None
         return score
 
+    def picture(self, place: int = -1) -> str:
+        """The name of the picture that the method would hand over after this step."""
+        return self.steps[self.steps[place].chosen].image
+
     def after(self, images: int) -> int:
         """The step at which the method stands after so many images; it stays once it has ended."""
         return min(images, len(self.steps)) - 1

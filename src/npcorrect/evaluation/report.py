@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation import metrics
-from npcorrect.evaluation.benchmark import Benchmark, Score
+from npcorrect.evaluation.benchmark import Benchmark, Figure, Score
 from npcorrect.evaluation.manifest import Manifest
 from npcorrect.evaluation.method import describe, names
-from npcorrect.evaluation.metrics import Comparison, Estimate, Point
+from npcorrect.evaluation.metrics import Comparison, Estimate, Point, Values
 from npcorrect.evaluation.records import Record
 from npcorrect.evaluation.store import Store
 from npcorrect.evaluation.tools import benchmark, same_model
+from npcorrect.evaluation.wording import compared
 from npcorrect.evaluation.work import plain_pictures
 
+OWN_JUDGE = "classical vision"
 OURS = "npc"
 """The method that others are compared with, where it was run."""
 
@@ -36,7 +39,7 @@ class Row:
     """A method's figures.
 
     ``images`` and ``evaluations`` are its curves, a point for each limit; ``tags`` the scores by
-    tag, ``official`` the benchmark's own figure and ``as_wrong`` the score with unscored pictures
+    tag, ``official`` the benchmark's own figures and ``as_wrong`` the score with unscored pictures
     counted as wrong, all at the greatest number of images.
     """
 
@@ -46,13 +49,18 @@ class Row:
     images: tuple[Point, ...]
     evaluations: tuple[Point, ...]
     tags: Mapping[str, Estimate | None]
-    official: float | None
+    official: tuple[Figure, ...]
     as_wrong: Estimate | None
 
     @property
     def final(self) -> Point:
         """At the greatest number of images."""
         return self.images[-1]
+
+    @property
+    def unscored(self) -> int:
+        """Samples without a score there."""
+        return self.final.score.unscored if self.final.score else self.samples
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,27 @@ class Versus:
 
 
 @dataclass(frozen=True)
+class Duel:
+    """One line of a comparison: both methods' scores at one limit, and how they differ."""
+
+    second: str
+    limit: str
+    ours: Estimate | None
+    theirs: Estimate | None
+    cells: tuple[str, ...]
+
+    @property
+    def apart(self) -> bool:
+        """Whether the two intervals do not overlap."""
+        return bool(self.ours and self.theirs and self.ours.apart(self.theirs))
+
+
+@dataclass(frozen=True)
 class Report:
-    """All figures of some runs of one benchmark."""
+    """All figures of some runs of one benchmark.
+
+    ``plain`` is how many evaluations a plain picture takes, 0 where none were counted.
+    """
 
     benchmark: Benchmark
     manifests: Mapping[str, Manifest]
@@ -78,9 +105,75 @@ class Report:
     rows: tuple[Row, ...]
     versus: tuple[Versus, ...]
 
+    @property
+    def binary(self) -> bool:
+        """Whether every picture is either right or wrong."""
+        scores = (s.score for c in self.columns for r in c.records for s in r.steps if s.score)
+        return all(score.value in (0, 1, None) for score in scores)
 
-def summarise(runs: Sequence[Path], source: Benchmark | None = None) -> Report:
+    @property
+    def priced(self) -> bool:
+        """Whether anything has a price."""
+        return any(row.final.cost.money is not None for row in self.rows)
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Who judged."""
+        judges = (m.settings.judge or OWN_JUDGE for m in self.manifests.values())
+        return tuple(dict.fromkeys(judges))
+
+    @property
+    def verifiers(self) -> tuple[str, ...]:
+        """Who verified."""
+        names = (
+            (m.settings.vlm or "the model's own") if m.settings.images else "none"
+            for m in self.manifests.values()
+        )
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def made(self) -> dict[str, str]:
+        """Each manifest as JSON text."""
+        return {name: json.dumps(asdict(m), indent=2) for name, m in self.manifests.items()}
+
+    @property
+    def duels(self) -> list[Duel]:
+        """Every comparison at every limit."""
+        rows = {row.label: row for row in self.rows}
+        found = []
+        for versus in self.versus:
+            ours, theirs = rows[versus.first], rows[versus.second]
+            curves = (
+                ("images", versus.images, ours.images, theirs.images),
+                ("evaluations", versus.evaluations, ours.evaluations, theirs.evaluations),
+            )
+            for unit, curve, mine, other in curves:
+                points = {point.limit: point.score for point in mine}
+                others = {point.limit: point.score for point in other}
+                found += [
+                    Duel(
+                        versus.second,
+                        f"{limit} {unit}",
+                        points[limit],
+                        others[limit],
+                        tuple(compared(one, self.benchmark.scale)),
+                    )
+                    for limit, one in curve
+                ]
+        return found
+
+
+def summarise(
+    runs: Sequence[Path],
+    data: Path | None = None,
+    *,
+    faults: bool = False,
+    source: Benchmark | None = None,
+) -> Report:
     """Read runs and work out every figure.
+
+    ``data`` is the folder of official files. With ``faults``, the figures that reproduce a fault of
+    the upstream script are among the official ones. ``source`` stands for the named benchmark.
 
     Raises:
         SettingsError: a folder holds no run, the runs are of different benchmarks or numbers of
@@ -89,12 +182,12 @@ def summarise(runs: Sequence[Path], source: Benchmark | None = None) -> Report:
     stores = [Store(run) for run in runs]
     manifests = {_name(run): store.manifest() for run, store in zip(runs, stores, strict=True)}
     name, images = _common(manifests)
-    source = source or benchmark(name)
+    source = source or benchmark(name, data)
     columns = _columns(stores)
     plain = _plain(columns, images)
     limits = tuple(range(1, images + 1))
     budgets = tuple(plain * k for k in range(1, plain_pictures(images) + 1)) if plain else ()
-    rows = tuple(_row(column, source, limits, budgets) for column in columns)
+    rows = tuple(_row(column, source, limits, budgets, faults) for column in columns)
     return Report(
         source,
         manifests,
@@ -103,7 +196,7 @@ def summarise(runs: Sequence[Path], source: Benchmark | None = None) -> Report:
         _warnings(manifests, columns),
         columns,
         rows,
-        _versus(columns, limits, budgets, source.scale),
+        _versus(columns, limits, budgets),
     )
 
 
@@ -153,7 +246,9 @@ def _plain(columns: Sequence[Column], images: int) -> int:
     return min(budgets, default=0) // max(plain_pictures(images), 1)
 
 
-def _row(column: Column, source: Benchmark, limits: Sequence[int], budgets: Sequence[int]) -> Row:
+def _row(
+    column: Column, source: Benchmark, limits: Sequence[int], budgets: Sequence[int], faults: bool
+) -> Row:
     records = column.records
     images = limits[-1]
     values = metrics.values_at(records, images)
@@ -170,39 +265,40 @@ def _row(column: Column, source: Benchmark, limits: Sequence[int], budgets: Sequ
         tuple(metrics.at_images(records, limit) for limit in limits),
         tuple(metrics.at_evaluations(records, limit) for limit in budgets),
         {tag: metrics.estimate(of_tag) for tag, of_tag in tags.items()},
-        source.overall(scores, {r.key.sample: r.tag for r in records}),
+        tuple(figure for figure in source.figures(scores) if faults or not figure.fault),
         metrics.estimate(metrics.as_wrong(values)),
     )
 
 
 def _versus(
-    columns: Sequence[Column], limits: Sequence[int], budgets: Sequence[int], right: float
+    columns: Sequence[Column], limits: Sequence[int], budgets: Sequence[int]
 ) -> tuple[Versus, ...]:
     """Our method, or else the first, against every other one."""
     ours = [c for c in columns if c.label.split("/")[-1] == OURS] or list(columns)
     first = ours[0]
-    found = []
-    for second in columns:
-        if second is first:
-            continue
-        pair = first.records, second.records
-        at = [(n, *(metrics.values_at(records, n) for records in pair)) for n in limits]
-        within = [(n, *(metrics.values_within(records, n) for records in pair)) for n in budgets]
-        found.append(
-            Versus(
-                first.label,
-                second.label,
-                *(
-                    tuple(
-                        (n, compared)
-                        for n, a, b in curve
-                        if (compared := metrics.compare(first.label, second.label, a, b, right))
-                    )
-                    for curve in (at, within)
-                ),
-            )
+    return tuple(
+        Versus(
+            first.label,
+            second.label,
+            _curve(first, second, limits, metrics.values_at),
+            _curve(first, second, budgets, metrics.values_within),
         )
-    return tuple(found)
+        for second in columns
+        if second is not first
+    )
+
+
+def _curve(
+    first: Column,
+    second: Column,
+    limits: Sequence[int],
+    values: Callable[[Iterable[Record], int], Values],
+) -> tuple[tuple[int, Comparison], ...]:
+    compared = (
+        (limit, metrics.compare(values(first.records, limit), values(second.records, limit)))
+        for limit in limits
+    )
+    return tuple((limit, one) for limit, one in compared if one is not None)
 
 
 def _warnings(manifests: Mapping[str, Manifest], columns: Sequence[Column]) -> tuple[str, ...]:

@@ -84,15 +84,23 @@ class Store:
 
     def _claim(self, manifest: Manifest) -> None:
         if self.manifest_path.exists():
-            if different := differences(self.manifest(), manifest):
-                raise SettingsError(
-                    f"The run in {str(self.folder)!r} was made with {'; '.join(different)}. "
-                    "Give the same, or another folder with --out."
-                )
+            self.check(manifest)
             return
         with closing(self._connect()) as connection:
             connection.executescript(_TABLE)
         _write(self.manifest_path, _MANIFEST.dump_json(manifest, indent=2) + b"\n")
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuse another run than that in the folder.
+
+        Raises:
+            SettingsError: it was made differently.
+        """
+        if different := differences(self.manifest(), manifest):
+            raise SettingsError(
+                f"The run in {str(self.folder)!r} was made with {'; '.join(different)}. "
+                "Give the same, or another folder with --out."
+            )
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.folder / "records.sqlite")

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import re
+from atexit import register
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from npcorrect.errors import ModelError, SettingsError
 from npcorrect.evaluation.benchmark import Benchmark, Judge
+from npcorrect.evaluation.geneval2 import GenEval2
+from npcorrect.evaluation.geneval_pp import GenEvalPP
+from npcorrect.evaluation.imagine_bench import ImagineBench
 from npcorrect.evaluation.manifest import Settings
 from npcorrect.evaluation.method import Tools
-from npcorrect.evaluation.mini_bench import ClassicalJudge, MiniBench
+from npcorrect.evaluation.mini_bench import MiniBench
+from npcorrect.vlm import build
+from npcorrect.vlm.settings import VLMSettings, VLMTable
 
-BENCHMARKS = ("mini", "mini-tuning")
+BENCHMARKS: dict[str, Callable[[Path | None], Benchmark]] = {
+    "mini": lambda folder: MiniBench(),
+    "mini-tuning": lambda folder: MiniBench(tuning=True),
+    "geneval++": GenEvalPP,
+    "imagine": ImagineBench,
+    "geneval2": GenEval2,
+}
+"""The benchmarks by name, from a folder with their official files."""
 
 
-def benchmark(name: str) -> Benchmark:
+def benchmark(name: str, folder: Path | None = None) -> Benchmark:
     """The benchmark with this name.
 
     Raises:
@@ -21,11 +37,13 @@ def benchmark(name: str) -> Benchmark:
     """
     if name not in BENCHMARKS:
         raise SettingsError(f"The benchmark {name!r} is unknown; use {', '.join(BENCHMARKS)}.")
-    return MiniBench(tuning=name == "mini-tuning")
+    return BENCHMARKS[name](folder)
 
 
-def load(settings: Settings, threads: int) -> Tools:
+def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int) -> Tools:
     """The model, the roles and the judge of a run, on so many threads.
+
+    Models that are asked stay open until the process ends.
 
     Raises:
         InputError: one of them is not to be had.
@@ -39,14 +57,46 @@ def load(settings: Settings, threads: int) -> Tools:
     torch.set_num_threads(threads)
     if settings.model != "mini":
         raise ModelError(f"The model {settings.model!r} is unknown; the embedded one is 'mini'.")
+    stack = ExitStack()
+    register(stack.close)
+    asked = vlm_settings(settings, table)
     model = embedded(settings.device, settings.dtype)
-    rankers = {"requirements": RequirementRanker(model), "paper": PaperRanker(model)}
-    return Tools(model, embedded_roles(), rankers, judge(settings), benchmark(settings.benchmark))
+    source = benchmark(settings.benchmark, folder)
+    return Tools(
+        model,
+        stack.enter_context(build.roles(asked, embedded_roles())),
+        {"requirements": RequirementRanker(model), "paper": PaperRanker(model)},
+        stack.enter_context(judging(settings, source, table)),
+        source,
+        stack.enter_context(build.model(settings.vlm, asked)) if settings.vlm else None,
+        looks=None if settings.vlm in (None, "embedded") else 0,
+    )
 
 
-def judge(settings: Settings) -> Judge:
-    """The judge of a run."""
-    return ClassicalJudge()
+@contextmanager
+def judging(settings: Settings, source: Benchmark, table: VLMTable) -> Generator[Judge]:
+    """The judge of a run.
+
+    Raises:
+        InputError: the judge is missing, or is not to be had.
+    """
+    if settings.judge is None:
+        yield source.judge(None)
+        return
+    with build.model(settings.judge, vlm_settings(settings, table)) as vlm:
+        yield source.judge(vlm)
+
+
+def vlm_settings(settings: Settings, table: VLMTable) -> VLMSettings:
+    """How the models of a run are asked."""
+    return VLMSettings(
+        settings.vlm,
+        budget=settings.budget,
+        cache=settings.cache,
+        device=settings.device,
+        dtype=settings.dtype,
+        table=table,
+    )
 
 
 def same_model(first: str | None, second: str | None) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import Generic, TypeVar
 
 from PIL.Image import Image
 
@@ -17,8 +16,6 @@ from npcorrect.evaluation.method import Task, Tools, find
 from npcorrect.evaluation.records import Key, Record, Step
 from npcorrect.loop import select
 from npcorrect.types import Attempt, Cost, Generation, Request
-
-T = TypeVar("T")
 
 REMEMBERED = 16
 """Plain pictures and scores that a worker remembers, to share them among a sample's methods."""
@@ -64,7 +61,7 @@ class Worker:
         tools = load()
         self._model = _Sharing(tools.model)
         self._tools = replace(tools, model=self._model)
-        self._scores = _Recent[Score]()
+        self._scores: dict[tuple[int, int, str], Score] = {}
         self._plain = 0
 
     def perform(self, job: Job) -> Done:
@@ -75,12 +72,13 @@ class Worker:
         files = [_png(attempt.generation.image) for attempt in attempts]
         names = [hashlib.sha256(file).hexdigest()[:32] for file in files]
         costs = _sums([attempt.cost for attempt in attempts])
-        steps = []
-        for place, (attempt, name) in enumerate(zip(attempts, names, strict=True)):
-            image = attempt.generation.image
-            score = self._score(job.sample, name, image) if place in chosen else None
-            steps.append(_step(attempt, name, chosen[place], costs[place], score))
         sample = job.sample
+        shown = {names[place]: attempts[place].generation.image for place in sorted(set(chosen))}
+        scores = self._judge(sample, shown)
+        steps = [
+            _step(*row, score=scores.get(row[1]) if place in chosen else None)
+            for place, row in enumerate(zip(attempts, names, chosen, costs, strict=True))
+        ]
         record = Record(job.key, sample.tag, sample.prompt, sample.seed, budget, tuple(steps))
         return Done(record, dict(zip(names, files, strict=True)))
 
@@ -89,13 +87,15 @@ class Worker:
         task = Task(job.sample, job.images, self._tools)
         attempts: list[Attempt] = []
         evaluations = 0
-        for attempt in find(job.method)(task):
-            cost = attempt.cost
-            seconds = cost.seconds + self._model.take_saved_seconds()
-            attempts.append(replace(attempt, cost=replace(cost, seconds=seconds)))
-            evaluations += cost.evaluations
-            if len(attempts) >= job.images and evaluations >= budget:
-                break
+        self._model.take_saved_seconds()
+        with closing(find(job.method)(task)) as stream:
+            for attempt in stream:
+                cost = attempt.cost
+                seconds = cost.seconds + self._model.take_saved_seconds()
+                attempts.append(replace(attempt, cost=replace(cost, seconds=seconds)))
+                evaluations += cost.evaluations
+                if len(attempts) >= job.images and evaluations >= budget:
+                    break
         return attempts
 
     def _plain_evaluations(self, sample: Sample) -> int:
@@ -105,25 +105,16 @@ class Worker:
             self._plain = self._model.draw([drawing])[0].evaluations
         return self._plain
 
-    def _score(self, sample: Sample, name: str, image: Image) -> Score:
-        """The judge's word on a picture, asked for once a sample: the same picture, one score."""
-        key = (sample.id, name)
-        return self._scores.get(key, lambda: self._tools.judge.score(sample, image))
-
-
-class _Recent(Generic[T]):
-    """The last few values that were asked for."""
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[Hashable, T] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        if key not in self._values:
-            self._values[key] = make()
-        self._values.move_to_end(key)
-        while len(self._values) > REMEMBERED:
-            self._values.popitem(last=False)
-        return self._values[key]
+    def _judge(self, sample: Sample, images: Mapping[str, Image]) -> dict[str, Score]:
+        """The judge's word on pictures; the same picture of a sample is judged once."""
+        keys = {name: (sample.id, sample.repeat, name) for name in images}
+        new = [name for name, key in keys.items() if key not in self._scores]
+        judged = self._tools.judge.scores([(sample, images[name]) for name in new])
+        self._scores.update(zip((keys[name] for name in new), judged, strict=True))
+        found = {name: self._scores[key] for name, key in keys.items()}
+        while len(self._scores) > REMEMBERED:
+            self._scores.pop(next(iter(self._scores)))
+        return found
 
 
 class _Sharing:
@@ -131,7 +122,7 @@ class _Sharing:
 
     def __init__(self, model: ImageModel) -> None:
         self._model = model
-        self._plain = _Recent[Generation]()
+        self._plain: dict[Drawing, Generation] = {}
         self._saved_seconds = 0.0
 
     @property
@@ -151,17 +142,15 @@ class _Sharing:
     ) -> list[Generation]:
         if len(drawings) != 1 or drawings[0].negative_prompt is not None:
             return self._model.draw(drawings, on_step, look)
-        drawn = False
-
-        def draw() -> Generation:
-            nonlocal drawn
-            drawn = True
-            return self._model.draw(drawings, on_step, look)[0]
-
-        generation = self._plain.get(drawings[0], draw)
-        if not drawn:
-            self._saved_seconds += generation.seconds
-        return [generation]
+        (drawing,) = drawings
+        if drawing in self._plain:
+            self._saved_seconds += self._plain[drawing].seconds
+            return [self._plain[drawing]]
+        drawn = self._model.draw(drawings, on_step, look)
+        self._plain[drawing] = drawn[0]
+        if len(self._plain) > REMEMBERED:
+            self._plain.pop(next(iter(self._plain)))
+        return drawn
 
     def take_saved_seconds(self) -> float:
         """Seconds that sharing has saved since the last call."""
@@ -169,7 +158,7 @@ class _Sharing:
         return saved
 
 
-def _step(attempt: Attempt, image: str, chosen: int, cost: Cost, score: Score | None) -> Step:
+def _step(attempt: Attempt, image: str, chosen: int, cost: Cost, *, score: Score | None) -> Step:
     verdict, ranked = attempt.verdict, attempt.ranked
     failed = tuple(c.requirement.text for c in verdict.checks if c.passed is False)
     return Step(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from itertools import islice
 
 from npcorrect.evaluation.method import Task, seeds
 from npcorrect.types import Attempt
 
 
-def attempts(task: Task) -> Iterator[Attempt]:
+def attempts(task: Task) -> Generator[Attempt]:
     """One picture."""
     yield from islice(seeds(task), 1)

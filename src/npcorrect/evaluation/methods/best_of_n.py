@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from npcorrect.evaluation.method import Task, seeds
 from npcorrect.types import Attempt
 
 
-def attempts(task: Task) -> Iterator[Attempt]:
+def attempts(task: Task) -> Generator[Attempt]:
     """A picture from each seed in turn."""
     yield from seeds(task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 
 from npcorrect.evaluation.method import Task, restarted
@@ -12,7 +12,7 @@ from npcorrect.types import Attempt, Checklist
 SCALE = 1.8
 
 
-def attempts(task: Task, checklist: Checklist | None = None) -> Iterator[Attempt]:
+def attempts(task: Task, checklist: Checklist | None = None) -> Generator[Attempt]:
     """The paper's loop; without a checklist, it makes its own from the prompt."""
     tools = task.tools
     ranker = tools.rankers["paper"]

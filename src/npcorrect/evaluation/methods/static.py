@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 from npcorrect.diffusion.base import Drawing, ImageModel, Look, OnStep
@@ -12,7 +12,7 @@ from npcorrect.types import Attempt, Generation, Request
 NEGATIVE = "lowres, blurry, bad anatomy, deformed, extra limbs, watermark, text, worst quality"
 
 
-def attempts(task: Task) -> Iterator[Attempt]:
+def attempts(task: Task) -> Generator[Attempt]:
     """A picture from each seed in turn, with the same negative in all steps."""
     yield from seeds(task, _Pasting(task.tools.model))
 
