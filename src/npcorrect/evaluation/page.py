@@ -151,7 +151,7 @@ def _chart(
             low, high = ([factor * getattr(s, end) for s in scores] for end in ("low", "high"))
             mean = [factor * score.mean for score in scores]
             axes.fill_between(x, low, high, color=colors[label], alpha=0.13, linewidth=0)
-            axes.plot(x, mean, color=colors[label], marker="o", markersize=3.5, label=label)
+            axes.plot(x, mean, color=colors[label], marker="o", markersize=3.5)
         axes.set_xlabel(title)
         axes.set_ylabel("right, %" if scale == 1 else "score")
         axes.set_ylim(0, 1.02 * factor * scale)

@@ -75,10 +75,16 @@ class Versus:
 
 @dataclass(frozen=True)
 class Duel:
-    """One line of a comparison: both methods' scores at one limit, and how they differ."""
+    """One line of a comparison: both methods' scores at one limit, and how they differ.
+
+    It is a ``main`` one at the greatest number of images, and at the evaluations of as many plain
+    pictures.
+    """
 
     second: str
-    limit: str
+    limit: int
+    unit: str
+    main: bool
     ours: Estimate | None
     theirs: Estimate | None
     cells: tuple[str, ...]
@@ -153,7 +159,9 @@ class Report:
                 found += [
                     Duel(
                         versus.second,
-                        f"{limit} {unit}",
+                        limit,
+                        unit,
+                        limit == (self.images if unit == "images" else self.images * self.plain),
                         points[limit],
                         others[limit],
                         tuple(compared(one, self.benchmark.scale)),
