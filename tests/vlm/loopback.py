@@ -27,7 +27,7 @@ from npcorrect.mini.grammar import NUMBERS, PLURALS, parse
 from npcorrect.mini.scene import COLORS, SIZES
 from npcorrect.mini.vlm import MiniEyes, embedded_roles
 from npcorrect.types import Check, Checklist, Requirement
-from npcorrect.vlm.asking import _instructions
+from npcorrect.vlm.asking import instructions
 
 MODEL = "mini-eyes"
 TRANSIENT = ("busy", "burst", "hung", "slow", "reset", "half")
@@ -323,7 +323,7 @@ def _sure(state: Server, asked: Asked) -> float:
 def _answer(state: Server, asked: Asked) -> str:
     """What an honest server says."""
     for role, answer in _ROLES.items():
-        if asked.system == _instructions(role):
+        if asked.system == instructions(role):
             return answer(asked)
     if "Say hello" in asked.text:
         held = asked.body.get("response_format", {}).get("type") == "json_schema"

@@ -279,7 +279,8 @@ def _candidates(
 
 
 @cache
-def _instructions(role: str) -> str:
+def instructions(role: str) -> str:
+    """The system message of a role."""
     return (files("npcorrect.vlm") / "prompts" / f"{role}.txt").read_text(encoding="utf-8")
 
 
@@ -299,7 +300,7 @@ def _question(
     seed: int | None = None,
 ) -> Question:
     images = (image,) if image is not None else ()
-    messages = (Message("system", _instructions(role)), Message("user", text, images))
+    messages = (Message("system", instructions(role)), Message("user", text, images))
     form = schema.model_json_schema() if schema else None
     return Question(messages, form, choices, temperature=temperature, seed=seed)
 

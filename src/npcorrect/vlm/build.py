@@ -44,6 +44,7 @@ def roles(settings: VLMSettings, embedded: Roles | None = None) -> Generator[Rol
 
     Raises:
         SettingsError: a name, key or price is missing, or a value cannot work.
+        ModelError: a model that was never asked before cannot be.
     """
     with ExitStack() as stack:
         yield _Builder(settings, embedded, stack).roles()
@@ -133,6 +134,7 @@ class _Builder:
         )
         self._stack.callback(vlm.close)
         self._waits = True
+        vlm.ask(())
         return vlm
 
     def _server(self, name: str) -> tuple[str, str, str]:
