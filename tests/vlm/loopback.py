@@ -316,7 +316,7 @@ def _logprobs(text: Any, sure: float) -> dict[str, Any]:
 def _sure(state: Server, asked: Asked) -> float:
     if not asked.images:
         return 0.9
-    (check,) = _look(asked.images[0], _claims(asked.text))
+    (check,) = _look(asked.images[0], asked.text)
     return min(max(check.confidence or 0.5, 0.51), 0.99)
 
 
@@ -332,13 +332,13 @@ def _answer(state: Server, asked: Asked) -> str:
 
 
 def _verify(asked: Asked) -> str:
-    (check,) = _look(asked.images[0], _claims(asked.text))
+    (check,) = _look(asked.images[0], asked.text)
     return "Yes" if check.passed else "no."
 
 
 def _observe(asked: Asked) -> str:
     names = re.findall(r"^(\w+): <claim>", asked.text, re.MULTILINE)
-    checks = _look(asked.images[0], _claims(asked.text))
+    checks = _look(asked.images[0], asked.text)
     return json.dumps({name: check.observed for name, check in zip(names, checks, strict=True)})
 
 
@@ -371,10 +371,11 @@ _ROLES: dict[str, Callable[[Asked], str]] = {
 }
 
 
-def _look(uri: str, claims: list[Requirement]) -> list[Check]:
-    checklist = Checklist("", tuple(claims))
+@cache
+def _look(uri: str, text: str) -> tuple[Check, ...]:
+    """What the miniature eyes say of the claims in a text."""
     with _LOOKING:
-        return list(_eyes().verify(_picture(uri), checklist).checks)
+        return _eyes().verify(_picture(uri), Checklist("", tuple(_claims(text)))).checks
 
 
 _LOOKING = threading.Lock()

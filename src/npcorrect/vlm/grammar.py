@@ -150,8 +150,7 @@ def _claims(words: str, prompt: str) -> Iterator[Requirement]:
     things, _, place = _ON_PLACE.sub("\n", words).partition("\n")
     if not place and _PLACE.fullmatch(things):
         things, place = "", things
-    groups: list[Group] = []
-    if things:
+    if things or not place:
         parts = _RELATION.split(things)
         related = len(parts) == 3
         phrases = parts[::2] if related else re.split(r", and |, | and ", things)
