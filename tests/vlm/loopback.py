@@ -167,7 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         state = self.server_state
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        asked, fault = state.accept(body, dict(self.headers))
+        asked, fault = state.accept(
+            body, {name.lower(): value for name, value in self.headers.items()}
+        )
         if state.key and self.headers["authorization"] != f"Bearer {state.key}":
             return self._error(401, f"Incorrect API key: {self.headers['authorization']}")
         if self.path != "/v1/chat/completions" or body["model"] != MODEL:
@@ -212,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._error((500, 502, 503)[len(asked.key) % 3], "Internal error")
 
     def _unauthorized(self, asked: Asked) -> None:
-        self._error(401, f"Incorrect API key: {asked.headers.get('Authorization')}")
+        self._error(401, f"Incorrect API key: {asked.headers['authorization']}")
 
     def _no_model(self, asked: Asked) -> None:
         self._error(404, "The model does not exist")

@@ -90,8 +90,7 @@ class VLMVerifier:
     """
 
     def __init__(self, vlm: VLM, votes: int = 1) -> None:
-        if not 1 <= votes <= MAX_VOTES:
-            raise SettingsError(f"The votes are {votes}; choose a number from 1 to {MAX_VOTES}.")
+        check_votes(votes)
         self._vlm, self._votes = vlm, votes
 
     def verify(self, image: Image, checklist: Checklist) -> Verdict:
@@ -208,6 +207,16 @@ class VLMProposer:
                 reply.model_dump_json(),
             )
         return arrange(checklist, caption, faults, extras)[: max(limit, 0)]
+
+
+def check_votes(votes: int) -> None:
+    """Refuse a number of votes that makes no sense.
+
+    Raises:
+        SettingsError: it is not from 1 to :data:`MAX_VOTES`.
+    """
+    if not 1 <= votes <= MAX_VOTES:
+        raise SettingsError(f"The votes are {votes}; choose a number from 1 to {MAX_VOTES}.")
 
 
 def linked(claims: Iterable[Requirement]) -> tuple[Requirement, ...]:
