@@ -16,7 +16,7 @@ from typing import Literal
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import ImageModel, Look
-from npcorrect.errors import BudgetError, PromptError, SettingsError, VLMError
+from npcorrect.errors import BudgetError, ModelError, NpcError, PromptError, SettingsError, VLMError
 from npcorrect.proposing import RuleProposer
 from npcorrect.ranking import Ranker
 from npcorrect.types import (
@@ -141,6 +141,10 @@ def finish(request: Request, checklist: Checklist, attempts: Sequence[Attempt]) 
 
 def _ignore(event: Event) -> None:
     """Nobody listens."""
+
+
+_NO_ANSWER = (VLMError, ModelError)
+"""A role gives no usable answer, or its model cannot be asked at all (any more)."""
 
 
 class _NeedlessError(Exception):
@@ -273,7 +277,7 @@ class _Run:
         prompt = self.request.prompt
         try:
             return account.role(lambda: self.roles.checklister.checklist(prompt)), ""
-        except VLMError as failure:
+        except _NO_ANSWER as failure:
             return Checklist(prompt, ()), self._failed("checklist", failure) or "no checklist"
 
     def _draw(
@@ -312,14 +316,15 @@ class _Run:
         self.tell(Event("verify"))
         try:
             return account.role(lambda: self.roles.verifier.verify(image, checklist))
-        except VLMError as failure:
-            return Verdict((), self._failed("verify", failure) or "no usable answer", failure.raw)
+        except _NO_ANSWER as failure:
+            raw = getattr(failure, "raw", "")
+            return Verdict((), self._failed("verify", failure) or "no usable answer", raw)
 
     def _caption(self, image: Image, account: Account) -> Caption | None:
         self.tell(Event("caption"))
         try:
             return account.role(lambda: self.roles.captioner.caption(image))
-        except VLMError as failure:
+        except _NO_ANSWER as failure:
             self._failed("caption", failure)
             return None
 
@@ -333,12 +338,12 @@ class _Run:
         if not isinstance(proposer, RuleProposer):
             try:
                 return account.role(lambda: proposer.propose(checklist, verdict, caption, limit))
-            except VLMError as failure:
+            except _NO_ANSWER as failure:
                 self._failed("propose", failure, "rules propose instead: ")
                 proposer = RuleProposer()
         return proposer.propose(checklist, verdict, caption, limit)
 
-    def _failed(self, stage: Stage, failure: VLMError, remedy: str = "") -> str:
+    def _failed(self, stage: Stage, failure: NpcError, remedy: str = "") -> str:
         """Announce why a role gave nothing; where the budget ends, so does the run."""
         if isinstance(failure, BudgetError):
             self.halted.set()

@@ -27,7 +27,7 @@ from npcorrect.mini.grammar import NUMBERS, PLURALS, parse
 from npcorrect.mini.scene import COLORS, SIZES
 from npcorrect.mini.vlm import MiniEyes, embedded_roles
 from npcorrect.types import Check, Checklist, Requirement
-from npcorrect.vlm.asking import _instructions
+from npcorrect.vlm.asking import instructions
 
 MODEL = "mini-eyes"
 TRANSIENT = ("busy", "burst", "hung", "slow", "reset", "half")
@@ -167,7 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         state = self.server_state
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        asked, fault = state.accept(body, dict(self.headers))
+        asked, fault = state.accept(
+            body, {name.lower(): value for name, value in self.headers.items()}
+        )
         if state.key and self.headers["authorization"] != f"Bearer {state.key}":
             return self._error(401, f"Incorrect API key: {self.headers['authorization']}")
         if self.path != "/v1/chat/completions" or body["model"] != MODEL:
@@ -212,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._error((500, 502, 503)[len(asked.key) % 3], "Internal error")
 
     def _unauthorized(self, asked: Asked) -> None:
-        self._error(401, f"Incorrect API key: {asked.headers.get('Authorization')}")
+        self._error(401, f"Incorrect API key: {asked.headers['authorization']}")
 
     def _no_model(self, asked: Asked) -> None:
         self._error(404, "The model does not exist")
@@ -316,14 +318,14 @@ def _logprobs(text: Any, sure: float) -> dict[str, Any]:
 def _sure(state: Server, asked: Asked) -> float:
     if not asked.images:
         return 0.9
-    (check,) = _look(asked.images[0], _claims(asked.text))
+    (check,) = _look(asked.images[0], asked.text)
     return min(max(check.confidence or 0.5, 0.51), 0.99)
 
 
 def _answer(state: Server, asked: Asked) -> str:
     """What an honest server says."""
     for role, answer in _ROLES.items():
-        if asked.system == _instructions(role):
+        if asked.system == instructions(role):
             return answer(asked)
     if "Say hello" in asked.text:
         held = asked.body.get("response_format", {}).get("type") == "json_schema"
@@ -332,13 +334,13 @@ def _answer(state: Server, asked: Asked) -> str:
 
 
 def _verify(asked: Asked) -> str:
-    (check,) = _look(asked.images[0], _claims(asked.text))
+    (check,) = _look(asked.images[0], asked.text)
     return "Yes" if check.passed else "no."
 
 
 def _observe(asked: Asked) -> str:
     names = re.findall(r"^(\w+): <claim>", asked.text, re.MULTILINE)
-    checks = _look(asked.images[0], _claims(asked.text))
+    checks = _look(asked.images[0], asked.text)
     return json.dumps({name: check.observed for name, check in zip(names, checks, strict=True)})
 
 
@@ -371,10 +373,11 @@ _ROLES: dict[str, Callable[[Asked], str]] = {
 }
 
 
-def _look(uri: str, claims: list[Requirement]) -> list[Check]:
-    checklist = Checklist("", tuple(claims))
+@cache
+def _look(uri: str, text: str) -> tuple[Check, ...]:
+    """What the miniature eyes say of the claims in a text."""
     with _LOOKING:
-        return list(_eyes().verify(_picture(uri), checklist).checks)
+        return _eyes().verify(_picture(uri), Checklist("", tuple(_claims(text)))).checks
 
 
 _LOOKING = threading.Lock()

@@ -21,7 +21,7 @@ from npcorrect.vlm.settings import Patience
 PICTURE = to_image(Scene((Thing(0, 0, "circle", "red", "large"),)))
 CHECK = Question(
     (
-        Message("system", loopback._instructions("verifier")),
+        Message("system", loopback.instructions("verifier")),
         Message("user", "<claim>all circles are red</claim>", (PICTURE,)),
     ),
     choices=("yes", "no"),
@@ -34,7 +34,7 @@ SCHEMA = {
 }
 OBSERVE = Question(
     (
-        Message("system", loopback._instructions("observer")),
+        Message("system", loopback.instructions("observer")),
         Message("user", "c0: <claim>exactly three circles</claim>", (PICTURE,)),
     ),
     schema=SCHEMA,
@@ -109,7 +109,7 @@ def test_pictures_go_as_data_in_one_message_and_large_ones_are_made_smaller() ->
     large = Image.new("RGB", (2400, 1200), "red")
     question = Question(
         (
-            Message("system", loopback._instructions("captioner")),
+            Message("system", loopback.instructions("captioner")),
             Message("user", "What is this?", (large, PICTURE)),
         ),
     )

@@ -20,7 +20,7 @@ from npcorrect.cli.app import (
 )
 
 if TYPE_CHECKING:
-    from npcorrect.types import Attempt, Checklist, Result
+    from npcorrect.types import Attempt, Checklist, Cost, Result
     from npcorrect.vlm.roles import Checklister
     from npcorrect.vlm.settings import VLMSettings
 
@@ -246,8 +246,18 @@ def _print_table(result: Result, out: Path) -> None:
         )
     console = Console()
     console.print(table)
-    cost = result.cost
+    for error in dict.fromkeys(a.verdict.error for a in result.attempts if a.verdict.error):
+        console.print(f"unscored: {error}", markup=False, style="yellow")
     console.print(
-        f"{cost.images} images, {cost.evaluations} denoiser evaluations, {cost.seconds:.1f} s; "
-        f"* is {out / 'best.png'}, side by side in {out / 'sheet.png'}"
+        f"{_spent(result.cost)}; * is {out / 'best.png'}, side by side in {out / 'sheet.png'}"
     )
+
+
+def _spent(cost: Cost) -> str:
+    parts = [f"{cost.images} images, {cost.evaluations} denoiser evaluations"]
+    if cost.tokens:
+        retries = f" ({cost.retries} of them retries)" if cost.retries else ""
+        parts.append(f"{cost.vlm_calls} calls{retries} and {cost.tokens} tokens of models")
+    if cost.money is not None:
+        parts.append(f"{cost.money:.4f} by your prices")
+    return ", ".join((*parts, f"{cost.seconds:.1f} s"))

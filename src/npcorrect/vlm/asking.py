@@ -90,8 +90,7 @@ class VLMVerifier:
     """
 
     def __init__(self, vlm: VLM, votes: int = 1) -> None:
-        if not 1 <= votes <= MAX_VOTES:
-            raise SettingsError(f"The votes are {votes}; choose a number from 1 to {MAX_VOTES}.")
+        check_votes(votes)
         self._vlm, self._votes = vlm, votes
 
     def verify(self, image: Image, checklist: Checklist) -> Verdict:
@@ -210,6 +209,16 @@ class VLMProposer:
         return arrange(checklist, caption, faults, extras)[: max(limit, 0)]
 
 
+def check_votes(votes: int) -> None:
+    """Refuse a number of votes that makes no sense.
+
+    Raises:
+        SettingsError: it is not from 1 to :data:`MAX_VOTES`.
+    """
+    if not 1 <= votes <= MAX_VOTES:
+        raise SettingsError(f"The votes are {votes}; choose a number from 1 to {MAX_VOTES}.")
+
+
 def linked(claims: Iterable[Requirement]) -> tuple[Requirement, ...]:
     """The claims, numbered, each dependent on the claims that its subject and object are there.
 
@@ -279,7 +288,8 @@ def _candidates(
 
 
 @cache
-def _instructions(role: str) -> str:
+def instructions(role: str) -> str:
+    """The system message of a role."""
     return (files("npcorrect.vlm") / "prompts" / f"{role}.txt").read_text(encoding="utf-8")
 
 
@@ -299,7 +309,7 @@ def _question(
     seed: int | None = None,
 ) -> Question:
     images = (image,) if image is not None else ()
-    messages = (Message("system", _instructions(role)), Message("user", text, images))
+    messages = (Message("system", instructions(role)), Message("user", text, images))
     form = schema.model_json_schema() if schema else None
     return Question(messages, form, choices, temperature=temperature, seed=seed)
 

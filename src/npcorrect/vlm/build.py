@@ -18,6 +18,7 @@ from npcorrect.vlm.asking import (
     VLMChecklister,
     VLMProposer,
     VLMVerifier,
+    check_votes,
 )
 from npcorrect.vlm.base import VLM
 from npcorrect.vlm.cache import AnswerFile, CachedVLM
@@ -44,6 +45,7 @@ def roles(settings: VLMSettings, embedded: Roles | None = None) -> Generator[Rol
 
     Raises:
         SettingsError: a name, key or price is missing, or a value cannot work.
+        ModelError: a model that was never asked before cannot be.
     """
     with ExitStack() as stack:
         yield _Builder(settings, embedded, stack).roles()
@@ -67,6 +69,7 @@ class _Builder:
         unknown = set(settings.roles) - set(ROLES)
         if unknown:
             raise SettingsError(f"There is no role {min(unknown)!r}; use {', '.join(ROLES)}.")
+        check_votes(settings.votes)
         self._settings, self._embedded, self._stack = settings, embedded, stack
         self._budget = Budget.parse(settings.budget) if settings.budget else None
         self._built: dict[str, VLM] = {}
@@ -133,6 +136,7 @@ class _Builder:
         )
         self._stack.callback(vlm.close)
         self._waits = True
+        vlm.ask(())
         return vlm
 
     def _server(self, name: str) -> tuple[str, str, str]:
@@ -152,7 +156,7 @@ class _Builder:
             raise SettingsError(f"The model {name.split('@')[-1]!r} is not understood; {NAMES}.")
         if parts.username or parts.password or parts.query:
             raise SettingsError(
-                f"The address of {parts.hostname!r} holds a secret; put it in NPC_VLM_KEY or in "
+                f"The address of {parts.hostname!r} holds a key; put it in NPC_VLM_KEY or in "
                 "the settings file's [vlm.keys] table."
             )
         own = os.environ.get("NPC_VLM_KEY", "") if name == self._settings.vlm else ""

@@ -10,11 +10,12 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 from npcorrect.errors import SettingsError
-from npcorrect.vlm.base import VLM, Question, Reply
+from npcorrect.vlm.base import VLM, Question, Reply, Usage
 from npcorrect.vlm.pictures import fingerprint
 
 _WAIT = 30.0
@@ -95,16 +96,10 @@ class CachedVLM:
                 self._file.keep(key, _to_text(reply))
         answers = []
         for key in keys:
-            answers.append(fresh.pop(key, None) or self._again(replies, key))
+            first = key in fresh and key not in replies
+            answers.append(fresh[key] if first else _free(replies[key]))
             replies.setdefault(key, answers[-1])
         return answers
-
-    def _again(self, replies: dict[str, Reply], key: str) -> Reply:
-        known = replies[key]
-        return Reply(
-            known.text, known.error, known.probabilities, model=known.model, cached=True,
-            stopped=known.stopped,
-        )  # fmt: skip
 
     def _recall(self, key: str) -> Reply | None:
         text = self._file.recall(key)
@@ -118,6 +113,11 @@ class CachedVLM:
             question.max_tokens, question.seed,
         )  # fmt: skip
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _free(reply: Reply) -> Reply:
+    """The reply once more, at no cost."""
+    return replace(reply, usage=Usage(), cached=True)
 
 
 def _to_text(reply: Reply) -> str:

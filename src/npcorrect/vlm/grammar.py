@@ -20,7 +20,9 @@ from dataclasses import dataclass
 
 from npcorrect.errors import PromptError
 from npcorrect.types import Checklist, Requirement
+from npcorrect.vlm.accounting import charge
 from npcorrect.vlm.asking import linked
+from npcorrect.vlm.base import Usage
 from npcorrect.words import NUMBERS, in_words, plural
 
 NOUNS = """
@@ -136,6 +138,7 @@ class GrammarChecklister:
         Raises:
             PromptError: the prompt is not understood.
         """
+        charge(Usage())
         words = re.sub(r"\s+", " ", prompt.strip().lower().rstrip("."))
         words = re.sub(r"^(?:a|an) (?:photo|picture|image) of ", "", words)
         words = re.sub(r"\bgrey\b", "gray", words)
@@ -147,8 +150,7 @@ def _claims(words: str, prompt: str) -> Iterator[Requirement]:
     things, _, place = _ON_PLACE.sub("\n", words).partition("\n")
     if not place and _PLACE.fullmatch(things):
         things, place = "", things
-    groups: list[Group] = []
-    if things:
+    if things or not place:
         parts = _RELATION.split(things)
         related = len(parts) == 3
         phrases = parts[::2] if related else re.split(r", and |, | and ", things)

@@ -57,6 +57,7 @@ class OpenAIVLM:
         self._able: Abilities | None = None
         self._probing = asyncio.Lock()
         self._answered = False
+        self._probed = Usage()
 
     def close(self) -> None:
         """Let go of connections and of the thread that holds them."""
@@ -66,6 +67,8 @@ class OpenAIVLM:
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer all questions, in order; see :class:`~npcorrect.vlm.base.VLM`.
 
+        Without any question, this finds out whether the model can be asked at all.
+
         Raises:
             ModelError: no question was ever answered, and none can be.
         """
@@ -73,7 +76,7 @@ class OpenAIVLM:
 
     async def _ask(self, questions: Sequence[Question]) -> list[Reply]:
         try:
-            able, probed = await self._abilities()
+            able = await self._abilities()
         except SendingError as failure:
             if failure.fatal and not self._answered:
                 raise ModelError(str(failure)) from None
@@ -86,7 +89,8 @@ class OpenAIVLM:
             raise ModelError(replies[0].error)
         self._answered |= any(not reply.error for reply in replies)
         if replies:
-            replies[0] = replace(replies[0], usage=replies[0].usage + probed)
+            replies[0] = replace(replies[0], usage=replies[0].usage + self._probed)
+            self._probed = Usage()
         return replies
 
     def _failed(self, questions: Sequence[Question], reply: Reply) -> list[Reply]:
@@ -94,11 +98,11 @@ class OpenAIVLM:
         others = replace(reply, usage=Usage(), model=self.name)
         return [replace(reply, model=self.name), *[others] * (len(questions) - 1)][: len(questions)]
 
-    async def _abilities(self) -> tuple[Abilities, Usage]:
-        """What the server can do, and what it took to find out."""
+    async def _abilities(self) -> Abilities:
+        """What the server can do; what it takes to find out is charged to the next reply."""
         async with self._probing:
             if self._able:
-                return self._able, Usage()
+                return self._able
             key = f"abilities of {self.name}"
             known = self._memory.recall(key) if self._memory else None
             used: list[Usage] = []
@@ -108,7 +112,8 @@ class OpenAIVLM:
                 self._able = await self._probe(used)
                 if self._memory:
                     self._memory.keep(key, json.dumps(asdict(self._able)))
-            return self._able, sum(used, Usage())
+            self._probed = sum(used, Usage())
+            return self._able
 
     async def _probe(self, used: list[Usage]) -> Abilities:
         async def ask(question: Question, able: Abilities) -> tuple[str, bool] | None:
@@ -148,8 +153,8 @@ class OpenAIVLM:
             except UnusableError as error:
                 raw, reason = _raw(answer), str(error)
             body = _again(body, answer, reason, able)
-        error = f"The model {self.name} gave no usable answer: {reason}."
-        return Reply(raw, error, usage=usage, model=self.name), False
+        why = f"The model {self.name} gave no usable answer: {reason}."
+        return Reply(raw, why, usage=usage, model=self.name), False
 
     def _body(self, question: Question, able: Abilities, terse: bool = False) -> dict[str, Any]:
         """The request for a question. ``terse`` leaves out what words say of the form."""

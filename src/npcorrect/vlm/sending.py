@@ -178,7 +178,7 @@ class Sender:
             reraise=True,
         )
         try:
-            answer = await retrying(self._try, body, question, tries)
+            answer: Answer = await retrying(self._try, body, question, tries)
         except (openai.OpenAIError, TimeoutError) as error:
             raise self._failure(error, _sum(tries)) from None
         return replace(answer, usage=_sum(tries))

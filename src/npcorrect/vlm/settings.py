@@ -79,7 +79,7 @@ class VLMSettings:
     cache: bool = True
     device: str = "cpu"
     dtype: str = "float32"
-    table: VLMTable = field(default_factory=VLMTable)
+    table: VLMTable = field(default_factory=lambda: VLMTable())
 
 
 def read_table(values: Mapping[str, Any]) -> VLMTable:
