@@ -181,7 +181,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         self, arguments: Arguments, rows: list[int] | None = None, branches: int = 1
     ) -> Tensor:
         self.evaluations[slice(None) if rows is None else rows] += branches
-        return _stacked(self.fn_ref.original_forward(**arguments, return_dict=False)[0])
+        return _stacked(self.fn_ref.original_forward(**arguments, return_dict=True).sample)
 
     def _advance(self) -> None:
         self.step += 1
