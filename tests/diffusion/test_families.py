@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.diffusion.conftest import STEPS
+from tests.diffusion.tiny import BUILDERS, NEGATIVE, OTHER, PROMPT, SIZE
 from torch import nn
 
 from npcorrect.diffusion.base import Drawing
@@ -17,8 +19,6 @@ from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import InputError, SettingsError
 from npcorrect.types import Generation, Request
-from tests.diffusion.conftest import STEPS
-from tests.diffusion.tiny import BUILDERS, NEGATIVE, OTHER, PROMPT, SIZE
 
 Models = Callable[[str], PipelineModel]
 
@@ -227,7 +227,9 @@ def test_a_batch_of_different_negatives_equals_the_single_draws(
     models: Models, family: str
 ) -> None:
     model = models(family)
-    drawings = [model.resolve(request(window=2), text) for text in (NEGATIVE, f"{OTHER} on a table")]
+    drawings = [
+        model.resolve(request(window=2), text) for text in (NEGATIVE, f"{OTHER} on a table")
+    ]
     together = model.draw(drawings)
     for drawing, drawn in zip(drawings, together, strict=True):
         (alone,) = model.draw([drawing])
@@ -242,7 +244,9 @@ def test_same_seed_same_picture_and_the_hook_leaves_no_trace(models: Models, fam
     module = denoiser(model)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     forward = module.forward
-    processors = {name: part.processor for name, part in module.named_modules() if hasattr(part, "processor")}
+    processors = {
+        name: part.processor for name, part in module.named_modules() if hasattr(part, "processor")
+    }
     rules = [rule for rule in ("paper", "extra", "nag") if rule in model.family.rules]
     for rule in rules:
         first, again = (draw(model, rule=rule, window=2) for _ in range(2))
@@ -286,7 +290,9 @@ def by_hand(model: PipelineModel, text: str) -> torch.Tensor:
         return pipeline.text_encoder(**_inputs(ids(pipeline.tokenizer, text)))[0][0]
     if name == "lumina2":
         batch = ids(pipeline.tokenizer, text)
-        return pipeline.text_encoder(**_inputs(batch), output_hidden_states=True).hidden_states[-2][0]
+        return pipeline.text_encoder(**_inputs(batch), output_hidden_states=True).hidden_states[-2][
+            0
+        ]
     if name in ("qwen-image", "kandinsky5"):
         template = (
             pipeline.prompt_template_encode if name == "qwen-image" else pipeline.prompt_template
@@ -327,13 +333,13 @@ def test_a_scale_without_guidance_is_refused(models: Models, family: str) -> Non
 @pytest.mark.parametrize("family", DISTILLED)
 @pytest.mark.parametrize("rule", ["paper", "extra"])
 def test_guidance_on_a_distilled_model_is_refused(models: Models, family: str, rule: Any) -> None:
-    with pytest.raises(SettingsError, match="distilled to draw without guidance.*use rule 'nag'"):
+    with pytest.raises(SettingsError, match=r"distilled to draw without guidance.*use rule 'nag'"):
         models(family).resolve(request(rule=rule, true_cfg_scale=4.0), NEGATIVE)
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in WITH_NAG])
 def test_nag_where_it_is_not_written_is_refused(models: Models, family: str) -> None:
-    with pytest.raises(SettingsError, match="NAG is not written for .* use rule 'paper'"):
+    with pytest.raises(SettingsError, match=r"NAG is not written for .* use rule 'paper'"):
         models(family).resolve(request(rule="nag"), NEGATIVE)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention
+from tests.diffusion.conftest import STEPS
+from tests.diffusion.test_families import WITH_NAG, counting, pixels, same, steps_of
+from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT
 from torch import nn
 
 from npcorrect.diffusion.families import FAMILIES
@@ -17,9 +21,6 @@ from npcorrect.diffusion.nag import Nag, NagSite, NagSpec
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
 from npcorrect.types import Generation, Request
-from tests.diffusion.conftest import STEPS
-from tests.diffusion.test_families import WITH_NAG, counting, pixels, same, steps_of
-from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT
 
 Models = Callable[[str], PipelineModel]
 
@@ -120,7 +121,7 @@ def test_the_window_applies_and_evaluations_are_counted(models: Models, family: 
     plain = draw(model, None)
     assert plain.evaluations == branches * steps_of(model)
     assert same(pictures[0], plain.image)
-    for earlier, later in zip(pictures, pictures[1:], strict=False):
+    for earlier, later in pairwise(pictures):
         assert not same(earlier, later)
 
 

@@ -121,7 +121,7 @@ _NEW_SIZES = {"use_resolution_binning": False, "clean_caption": False}
 def _z_image_tokens(images: Any) -> int:
     """Image tokens of Z-Image: patches of 2 x 2, padded to a multiple of 32."""
     _, _, height, width = images[0].shape
-    return 32 * ceil(height // 2 * (width // 2) / 32)
+    return 32 * ceil(int(height // 2 * (width // 2)) / 32)
 
 
 SD15 = FamilySpec(

@@ -22,9 +22,10 @@ def clean(scheduler: Any, step: int, noisy: Tensor, prediction: Tensor) -> Tenso
     prediction = prediction[:, : noisy.shape[1]] if noisy.ndim == 4 else prediction
     config = scheduler.config
     if config.get("use_flow_sigmas") or "alphas_cumprod" not in vars(scheduler):
-        return noisy - scheduler.sigmas[step].to(noisy) * prediction
+        sigma: Tensor = scheduler.sigmas[step].to(noisy)
+        return noisy - sigma * prediction
     time = scheduler.timesteps[step].round().long()
-    alpha = scheduler.alphas_cumprod[time].to(noisy)
+    alpha: Tensor = scheduler.alphas_cumprod[time].to(noisy)
     if config.prediction_type == "v_prediction":
         return alpha.sqrt() * noisy - (1 - alpha).sqrt() * prediction
     return (noisy - (1 - alpha).sqrt() * prediction) / alpha.sqrt()

@@ -54,10 +54,10 @@ class TextSpec:
     ``encoders`` are pairs of a tokenizer's and an encoder's name in the pipeline; their states lie
     side by side. ``layers`` picks hidden states by number, side by side too; without it, the last
     one after the final norm is taken. ``masked`` says whether padding is hidden from the encoder,
-    ``padded`` whether every text is padded to the model's full length, because padding shows. ``template`` is what the
-    encoder reads for a text; tokens before the text are the same for every text and are left out,
-    tokens after it count as special. ``prompt_template`` is what it reads for a prompt, where that
-    differs from a negative.
+    ``padded`` whether every text is padded to the model's full length, because padding shows.
+    ``template`` is what the encoder reads for a text; tokens before the text are the same for every
+    text and are left out, tokens after it count as special. ``prompt_template`` is what it reads
+    for a prompt, where that differs from a negative.
     """
 
     encoders: tuple[tuple[str, str], ...]
@@ -103,9 +103,7 @@ class TextSpec:
         device = encoder.device
         ids = torch.tensor(batch["input_ids"], device=device)
         mask = torch.tensor(batch["attention_mask"], device=device) if self.masked else None
-        output = encoder(
-            input_ids=ids, attention_mask=mask, output_hidden_states=bool(self.layers)
-        )
+        output = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=bool(self.layers))
         if not self.layers:
             return output.last_hidden_state, batch
         return torch.cat([output.hidden_states[k] for k in self.layers], dim=-1), batch

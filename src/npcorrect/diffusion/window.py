@@ -100,9 +100,9 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         else:
             output = self._both(arguments)
             self._advance()
-        if isinstance(arguments[self.calls.state[0]], list):
-            output = list(output.unbind())
-        return Transformer2DModelOutput(sample=output) if as_record else (output,)
+        listed = isinstance(arguments[self.calls.state[0]], list)
+        sample = list(output.unbind()) if listed else output
+        return Transformer2DModelOutput(sample=sample) if as_record else (sample,)
 
     def _one_of_two(self, arguments: Arguments) -> Tensor:
         """A call for each branch, the positive one first."""
