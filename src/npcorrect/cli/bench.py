@@ -67,9 +67,19 @@ def run(
     shard: Annotated[
         str, typer.Option(help="Which part of the prompts, such as 2/4; see 'npc bench merge'.")
     ] = "1/1",
-    model: Annotated[str, typer.Option(help="The image model; 'mini' is embedded.")] = "mini",
-    device: Annotated[str, typer.Option(envvar="NPC_DEVICE", help="cpu, cuda or mps.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    model: Annotated[
+        str, typer.Option(envvar="NPC_MODEL", help="'mini', a Hub id, a folder or a file.")
+    ] = "mini",
+    device: Annotated[
+        str | None, typer.Option(envvar="NPC_DEVICE", help="cpu, cuda or mps; default the fastest.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    offload: Annotated[
+        str, typer.Option(help="Keep parts in main memory: none, model or sequential.")
+    ] = "none",
+    quantize: Annotated[str | None, typer.Option(help="Store weights in 8bit or 4bit.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps of a picture.")] = None,
+    size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
     vlm: Annotated[
         str | None,
         typer.Option(envvar="NPC_VLM", help="The model that checks, describes and proposes."),
@@ -112,6 +122,8 @@ def run(
         settings = read_settings(manifest)
     elif benchmark is None:
         raise SettingsError(f"Name a benchmark: {NAMES}.")
+    elif offload not in ("none", "model", "sequential") or quantize not in (None, "8bit", "4bit"):
+        raise SettingsError("--offload is none, model or sequential; --quantize is 8bit or 4bit.")
     else:
         settings = Settings(
             benchmark,
@@ -123,6 +135,10 @@ def run(
             model,
             device,
             dtype,
+            offload,  # type: ignore[arg-type]
+            quantize,  # type: ignore[arg-type]
+            steps,
+            size,
             vlm,
             judge,
             cache,
@@ -201,13 +217,21 @@ def _run(
         runner.run(Store(out), made, samples, load, crew, on_record)
 
 
-def _crew(workers: int, threads: int, device: str, ray_address: str | None) -> Crew:
+def _crew(workers: int, threads: int, device: str | None, ray_address: str | None) -> Crew:
     from npcorrect.evaluation import runner
 
     if workers == 1 and ray_address is None:
         return runner.in_process
-    gpus = 1 if device.startswith("cuda") else 0
-    return runner.RayCrew(workers, threads, gpus, ray_address)
+    return runner.RayCrew(workers, threads, _on_gpus(device), ray_address)
+
+
+def _on_gpus(device: str | None) -> bool:
+    """Whether workers take an accelerator each: as asked for, or where there is one."""
+    if device is None:
+        import torch
+
+        return torch.cuda.is_available()
+    return device.startswith("cuda")
 
 
 def _cores() -> int:

@@ -172,15 +172,15 @@ def show(report: Report) -> None:
         console.print(warning, style="bold red")
     scale = report.benchmark.scale
     table = Table(title=f"{report.benchmark.name}, at {report.images} images")
-    for name in ("method", "samples", "right" if scale == 1 else "score", "unscored",
-                 "evaluations", "VLM calls", "seconds"):  # fmt: skip
-        table.add_column(name)
+    right = "right" if scale == 1 else "score"
+    for name in ("method", "samples", right, "unscored", "evaluations", "VLM calls", "seconds"):
+        table.add_column(name, no_wrap=name in ("method", right), overflow="fold")
     for row in report.rows:
-        score, cost = row.final.score, row.final.cost
+        cost = row.final.cost
         table.add_row(
             row.label,
             str(row.samples),
-            interval(score, scale),
+            interval(row.final.score, scale),
             str(row.unscored),
             f"{cost.evaluations:.0f}",
             f"{cost.vlm_calls:.1f}",

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmark import REPEAT_STEP, Benchmark, Sample
@@ -30,7 +31,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides what a run finds. ``limit`` prompts are spread evenly; None takes all."""
+    """All that decides what a run finds. ``limit`` prompts are spread evenly; None takes all.
+
+    ``model``, ``device``, ``dtype``, ``offload`` and ``quantize`` are those of
+    :func:`npcorrect.diffusion.loading.load`; ``steps`` and ``size`` are the model's own where None.
+    ``images`` is 0 for pictures that were made elsewhere.
+    """
 
     benchmark: str
     methods: tuple[str, ...]
@@ -39,8 +45,12 @@ class Settings:
     limit: int | None = None
     shard: Shard = Shard()
     model: str = "mini"
-    device: str = "cpu"
-    dtype: str = "float32"
+    device: str | None = None
+    dtype: str | None = None
+    offload: Literal["none", "model", "sequential"] = "none"
+    quantize: Literal["8bit", "4bit"] | None = None
+    steps: int | None = None
+    size: int | None = None
     vlm: str | None = None
     judge: str | None = None
     cache: bool = False

@@ -28,8 +28,8 @@ from npcorrect.vlm.roles import Checklister, Roles
 class Tools:
     """What a worker loads once.
 
-    ``rankers`` has them by name, ``writer`` rewrites prompts. ``looks`` is how often a redrawing is
-    looked at, None for the model's own choice.
+    ``rankers`` has them by name, ``writer`` rewrites prompts. ``request`` holds what all pictures
+    have in common, such as their size.
     """
 
     model: ImageModel
@@ -38,7 +38,7 @@ class Tools:
     judge: Judge
     benchmark: Benchmark
     writer: VLM | None = None
-    looks: int | None = None
+    request: Request = Request("")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,12 @@ class Task:
     def request(self) -> Request:
         """The program's defaults for this prompt and seed."""
         sample = self.sample
-        return Request(sample.prompt, sample.seed, max_candidates=max(self.images - 1, 0))
+        return replace(
+            self.tools.request,
+            prompt=sample.prompt,
+            seed=sample.seed,
+            max_candidates=max(self.images - 1, 0),
+        )
 
 
 Method = Callable[[Task], Generator[Attempt]]
@@ -100,7 +105,9 @@ def seeds(
     roles = replace(tools.roles, checklister=noted)
     for place in count():
         seed = task.sample.seed + place
-        request = Request(prompt or task.sample.prompt, seed, max_candidates=0)
+        request = replace(
+            task.request, prompt=prompt or task.sample.prompt, seed=seed, max_candidates=0
+        )
         (attempt,) = correct(
             request, model or tools.model, roles, SourceRanker(), checklist=noted.known
         )

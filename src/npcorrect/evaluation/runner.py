@@ -86,7 +86,7 @@ class RayCrew:
     """
 
     def __init__(
-        self, workers: int, threads: int = 1, gpus: float = 0, address: str | None = None
+        self, workers: int, threads: int = 1, gpus: int = 0, address: str | None = None
     ) -> None:
         self._workers, self._threads, self._gpus = workers, threads, gpus
         self._address = address
@@ -108,7 +108,7 @@ class RayCrew:
     def _start(self, ray: Any) -> None:
         here = {} if self._address else {"num_cpus": self._workers * self._threads}
         if not self._address and self._gpus:
-            here["num_gpus"] = round(self._workers * self._gpus)
+            here["num_gpus"] = self._workers * self._gpus
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             ray.init(

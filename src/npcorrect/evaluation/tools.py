@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from npcorrect.errors import ModelError, SettingsError
+from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmark import Benchmark, Judge
 from npcorrect.evaluation.geneval2 import GenEval2
 from npcorrect.evaluation.geneval_pp import GenEvalPP
@@ -16,6 +16,7 @@ from npcorrect.evaluation.imagine_bench import ImagineBench
 from npcorrect.evaluation.manifest import Settings
 from npcorrect.evaluation.method import Tools
 from npcorrect.evaluation.mini_bench import MiniBench
+from npcorrect.types import Request
 from npcorrect.vlm import build
 from npcorrect.vlm.settings import VLMSettings, VLMTable
 
@@ -50,26 +51,35 @@ def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int)
     """
     import torch
 
-    from npcorrect.mini.embedded import embedded
+    from npcorrect.diffusion.loading import LoadOptions
+    from npcorrect.diffusion.loading import load as load_model
     from npcorrect.mini.vlm import embedded_roles
     from npcorrect.ranking import PaperRanker, RequirementRanker
 
     torch.set_num_threads(threads)
-    if settings.model != "mini":
-        raise ModelError(f"The model {settings.model!r} is unknown; the embedded one is 'mini'.")
     stack = ExitStack()
     register(stack.close)
     asked = vlm_settings(settings, table)
-    model = embedded(settings.device, settings.dtype)
+    options = LoadOptions(
+        settings.device, settings.dtype, settings.offload, quantize=settings.quantize
+    )
+    model = load_model(settings.model, options)
+    own_roles = embedded_roles() if settings.model == "mini" else None
     source = benchmark(settings.benchmark, folder)
     return Tools(
         model,
-        stack.enter_context(build.roles(asked, embedded_roles())),
+        stack.enter_context(build.roles(asked, own_roles)),
         {"requirements": RequirementRanker(model), "paper": PaperRanker(model)},
         stack.enter_context(judging(settings, source, table)),
         source,
         stack.enter_context(build.model(settings.vlm, asked)) if settings.vlm else None,
-        looks=None if settings.vlm in (None, "embedded") else 0,
+        Request(
+            "",
+            num_inference_steps=settings.steps,
+            height=settings.size,
+            width=settings.size,
+            looks=None if settings.vlm in (None, "embedded") else 0,
+        ),
     )
 
 
@@ -93,8 +103,8 @@ def vlm_settings(settings: Settings, table: VLMTable) -> VLMSettings:
         settings.vlm,
         budget=settings.budget,
         cache=settings.cache,
-        device=settings.device,
-        dtype=settings.dtype,
+        device=settings.device or "cpu",
+        dtype=settings.dtype or "float32",
         table=table,
     )
 

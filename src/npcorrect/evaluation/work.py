@@ -101,7 +101,9 @@ class Worker:
     def _plain_evaluations(self, sample: Sample) -> int:
         """Evaluations of a plain picture; drawn once, and shared with the sample's methods."""
         if not self._plain:
-            drawing = self._model.resolve(Request(sample.prompt, sample.seed))
+            drawing = self._model.resolve(
+                replace(self._tools.request, prompt=sample.prompt, seed=sample.seed)
+            )
             self._plain = self._model.draw([drawing])[0].evaluations
         return self._plain
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
 
 from npcorrect.evaluation.method import Task, restarted
 from npcorrect.loop import correct
@@ -14,9 +13,4 @@ def attempts(task: Task) -> Generator[Attempt]:
     """What ``npc correct`` draws."""
     tools = task.tools
     ranker = tools.rankers["requirements"]
-    yield from restarted(
-        task,
-        lambda request: correct(
-            replace(request, looks=tools.looks), tools.model, tools.roles, ranker
-        ),
-    )
+    yield from restarted(task, lambda request: correct(request, tools.model, tools.roles, ranker))

@@ -19,7 +19,7 @@ def attempts(task: Task, checklist: Checklist | None = None) -> Generator[Attemp
     yield from restarted(
         task,
         lambda request: correct(
-            replace(request, rule="paper", true_cfg_scale=SCALE),
+            replace(request, rule="paper", true_cfg_scale=SCALE, looks=None),
             tools.model,
             tools.roles,
             ranker,

@@ -30,7 +30,7 @@ class _Pasting:
     def resolve(
         self, request: Request, negative_prompt: str | None = None, attempt: int = 0
     ) -> Drawing:
-        plain = replace(request, rule="paper", window=1.0)
+        plain = replace(request, rule="paper", window=1.0, looks=None)
         return self.model.resolve(plain, NEGATIVE, attempt)
 
     def draw(
