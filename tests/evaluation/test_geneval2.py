@@ -11,7 +11,6 @@ from PIL import Image
 from tests.evaluation.official_data import needs
 
 from npcorrect.errors import SettingsError
-from npcorrect.evaluation import geneval2
 from npcorrect.evaluation.benchmark import Sample, Score
 from npcorrect.evaluation.geneval2 import GenEval2, geometric_mean, soft_tifa
 from npcorrect.vlm.base import Reply
@@ -134,7 +133,3 @@ def test_lists_of_scores_are_not_written_with_gaps(bench: GenEval2, tmp_path: Pa
     (tmp_path / "wrong.json").write_text("[[1, 1, 1]]")
     with pytest.raises(SettingsError, match="no list of scores"):
         bench.read_results(tmp_path / "wrong.json")
-
-
-def test_upstreams_name_is_known() -> None:
-    assert geneval2.GENEVAL2.name == "geneval2_data.jsonl"

@@ -104,7 +104,7 @@ class CoinRoles:
 
     def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
         """A check for each claim."""
-        met = CLAIMS if image.tobytes()[1] < 32 else holds(image)
+        met = CLAIMS if image.convert("L").tobytes()[1] < 32 else holds(image)
         return Verdict(tuple(Check(c, i < met) for i, c in enumerate(checklist.requirements)))
 
     def caption(self, image: Image.Image) -> Caption:
@@ -128,7 +128,7 @@ class CoinJudge:
         return [self._score(image) for _, image in pictures]
 
     def _score(self, image: Image.Image) -> Score:
-        if image.tobytes()[2] < 16:
+        if image.convert("L").tobytes()[2] < 16:
             return Score(None, "no answer", raw="mumble")
         return Score(float(holds(image) == CLAIMS), f"{holds(image)} hold")
 

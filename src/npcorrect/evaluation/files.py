@@ -164,6 +164,7 @@ def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
 
 def show(report: Report) -> None:
     """The summary as a table on the terminal."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -171,9 +172,9 @@ def show(report: Report) -> None:
     for warning in report.warnings:
         console.print(warning, style="bold red")
     scale = report.benchmark.scale
-    table = Table(title=f"{report.benchmark.name}, at {report.images} images")
+    table = Table(title=f"{report.benchmark.name}, at {report.images} images", box=box.SIMPLE)
     right = "right" if scale == 1 else "score"
-    for name in ("method", "samples", right, "unscored", "evaluations", "VLM calls", "seconds"):
+    for name in ("method", "n", right, "unscored", "NFE", "VLM calls", "seconds"):
         table.add_column(name, no_wrap=name in ("method", right), overflow="fold")
     for row in report.rows:
         cost = row.final.cost

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, cast
 
@@ -38,7 +38,7 @@ class Tools:
     judge: Judge
     benchmark: Benchmark
     writer: VLM | None = None
-    request: Request = Request("")
+    request: Request = field(default_factory=lambda: Request(""))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from npcorrect.evaluation.imagine_bench import ImagineBench
 from npcorrect.evaluation.manifest import Settings
 from npcorrect.evaluation.method import Tools
 from npcorrect.evaluation.mini_bench import MiniBench
+from npcorrect.evaluation.spent import ending
 from npcorrect.types import Request
 from npcorrect.vlm import build
 from npcorrect.vlm.settings import VLMSettings, VLMTable
@@ -68,7 +69,7 @@ def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int)
     source = benchmark(settings.benchmark, folder)
     return Tools(
         model,
-        stack.enter_context(build.roles(asked, own_roles)),
+        ending(stack.enter_context(build.roles(asked, own_roles))),
         {"requirements": RequirementRanker(model), "paper": PaperRanker(model)},
         stack.enter_context(judging(settings, source, table)),
         source,
