@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from npcorrect.cli import image_models
 from npcorrect.cli.app import (
     EXIT_ACCEPTED,
     EXIT_NOT_ACCEPTED,
-    Device,
     Prompt,
     app,
     reporting_errors,
 )
 
 if TYPE_CHECKING:
+    from npcorrect.diffusion.loading import LoadOptions
     from npcorrect.types import Attempt, Result
 
 
@@ -38,6 +39,7 @@ def window_value(text: str | None) -> int | float | None:
 @app.command()
 @reporting_errors
 def correct(
+    context: typer.Context,
     prompt: Prompt,
     out: Annotated[
         Path, typer.Option(envvar="NPC_OUT", help="Folder for the pictures and result.json.")
@@ -55,15 +57,18 @@ def correct(
         int | None, typer.Option(envvar="NPC_STEPS", help="Denoising steps of a draw.")
     ] = None,
     scale: Annotated[
-        float | None, typer.Option(envvar="NPC_SCALE", help="True classifier-free guidance scale.")
+        float | None,
+        typer.Option(envvar="NPC_SCALE", help="True classifier-free guidance scale."),
     ] = None,
     negative_scale: Annotated[
         float | None,
-        typer.Option(envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (rule 'extra')."),
+        typer.Option(
+            envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (rules 'extra' and 'nag')."
+        ),
     ] = None,
     rule: Annotated[
         str | None,
-        typer.Option(envvar="NPC_RULE", help="How the negative enters: 'extra' or 'paper'."),
+        typer.Option(envvar="NPC_RULE", help="How the negative enters: 'extra', 'paper' or 'nag'."),
     ] = None,
     window: Annotated[
         str | None,
@@ -92,14 +97,26 @@ def correct(
     size: Annotated[
         int | None, typer.Option(envvar="NPC_SIZE", help="Height and width in pixels.")
     ] = None,
-    batch: Annotated[int, typer.Option(envvar="NPC_BATCH", help="Candidates drawn together.")] = 1,
-    model: Annotated[
-        str, typer.Option(envvar="NPC_MODEL", help="The image model; 'mini' is embedded.")
-    ] = "mini",
-    device: Device = "cpu",
-    dtype: Annotated[
-        str, typer.Option(envvar="NPC_DTYPE", help="float32, bfloat16 or float16.")
-    ] = "float32",
+    batch: Annotated[
+        int,
+        typer.Option(
+            envvar="NPC_BATCH", help="Candidates drawn together; fewer where memory runs out."
+        ),
+    ] = 1,
+    model: image_models.ModelName = "mini",
+    device: image_models.Device = None,
+    dtype: image_models.Dtype = None,
+    offload: image_models.Offload = "none",
+    vae_tiling: image_models.VaeTiling = False,
+    quantize: image_models.Quantize = None,
+    compiled: image_models.Compiled = False,
+    loras: image_models.Loras = None,
+    family: image_models.Family = None,
+    base: image_models.Base = None,
+    revision: image_models.Revision = None,
+    variant: image_models.Variant = None,
+    offline: image_models.Offline = False,
+    trust_remote_code: image_models.TrustRemoteCode = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result alone, as JSON.")
     ] = False,
@@ -110,15 +127,14 @@ def correct(
 
     Example: npc correct "three red circles and one blue square" --seed 7 --out out/
     """
-    from npcorrect.errors import ModelError, SettingsError
+    from npcorrect.errors import SettingsError
     from npcorrect.loop import validate
     from npcorrect.output import file_name, prepare, save_picture, save_result, to_record
     from npcorrect.types import Request
 
-    if model != "mini":
-        raise ModelError(f"The model {model!r} is unknown; the embedded one is called 'mini'.")
-    if rule not in (None, "paper", "extra"):
-        raise SettingsError(f"--rule {rule!r} is unknown; use 'extra' or 'paper'.")
+    if rule not in (None, "paper", "extra", "nag"):
+        raise SettingsError(f"--rule {rule!r} is unknown; use 'extra', 'paper' or 'nag'.")
+    options = image_models.load_options(context)
     request = Request(
         prompt,
         seed=seed,
@@ -135,9 +151,10 @@ def correct(
         batch=batch,
     )
     validate(request)
+    _require_eyes(model, options)
     prepare(out)
     result = _run(
-        request, device, dtype, as_json, lambda a: save_picture(out / file_name(a), a.generation)
+        request, model, options, as_json, lambda a: save_picture(out / file_name(a), a.generation)
     )
     save_result(out, result)
     if as_json:
@@ -149,8 +166,26 @@ def correct(
     raise typer.Exit(EXIT_ACCEPTED if result.accepted else EXIT_NOT_ACCEPTED)
 
 
+def _require_eyes(model: str, options: LoadOptions) -> None:
+    """The embedded verifier reads pictures of the miniature world alone."""
+    if model == "mini":
+        return
+    from npcorrect.diffusion.resolving import resolve
+    from npcorrect.errors import SettingsError
+
+    found = resolve(model, options.family, options.base, options.revision, options.offline)
+    raise SettingsError(
+        f"The model {model!r} is {found.family.title}, whose pictures the embedded verifier cannot "
+        "read; a vision-language model must look at them, which this version cannot ask yet."
+    )
+
+
 def _run(
-    request: Any, device: str, dtype: str, quiet: bool, keep: Callable[[Attempt], None]
+    request: Any,
+    model: str,
+    options: LoadOptions,
+    quiet: bool,
+    keep: Callable[[Attempt], None],
 ) -> Result:
     """One correction with a progress bar; each attempt is kept the moment it is drawn."""
     from rich.console import Console
@@ -160,20 +195,20 @@ def _run(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("loading the model")
+        from npcorrect.diffusion.loading import load
         from npcorrect.loop import correct as correct_loop
         from npcorrect.loop import finish
-        from npcorrect.mini.embedded import embedded
         from npcorrect.mini.vlm import embedded_roles
         from npcorrect.ranking import RequirementRanker
 
-        model, roles = embedded(device, dtype), embedded_roles()
+        drawer, roles = load(model, options), embedded_roles()
 
         def show(event: Any) -> None:
             progress.update(task, description=f"{event.stage} {event.detail}".strip())
 
         checklist = roles.checklister.checklist(request.prompt)
-        ranker, attempts = RequirementRanker(model), []
-        for attempt in correct_loop(request, model, roles, ranker, show, checklist):
+        ranker, attempts = RequirementRanker(drawer), []
+        for attempt in correct_loop(request, drawer, roles, ranker, show, checklist):
             keep(attempt)
             attempts.append(attempt)
     return finish(request, checklist, attempts)
