@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.evaluation.official_data import needs
 
 from npcorrect.errors import BudgetError, SettingsError
 from npcorrect.evaluation.benchmark import Sample, Score
 from npcorrect.evaluation.geneval_pp import GenEvalPP, checklist_text
 from npcorrect.vlm.base import Reply, Usage
 from npcorrect.vlm.fake import FakeVLM
+from tests.evaluation.official_data import needs
 
 PICTURE = Image.new("RGB", (8, 8))
 BUS: dict[str, Any] = {
