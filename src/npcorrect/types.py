@@ -13,8 +13,8 @@ from PIL.Image import Image
 Source = Literal["targeted", "untargeted", "combined", "fallback"]
 """Where a negative comes from: a failed check, unasked content, both, or a fixed list."""
 Rule = Literal["paper", "extra", "nag"]
-"""How the negative enters: in the empty branch's place, as a direction beside it, or within attention.
-"""
+"""How the negative enters: in the empty branch's place, as a direction beside it, or in attention
+(NAG)."""
 
 
 @dataclass(frozen=True)

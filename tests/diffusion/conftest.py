@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
-from tests.diffusion.tiny import SIZE, build
 
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
+from tests.diffusion.tiny import SIZE, build
 
 STEPS = 3
 

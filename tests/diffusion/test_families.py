@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.diffusion.conftest import STEPS
-from tests.diffusion.tiny import BUILDERS, NEGATIVE, OTHER, PROMPT, SIZE
 from torch import nn
 
 from npcorrect.diffusion.base import Drawing
@@ -19,6 +17,8 @@ from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import InputError, SettingsError
 from npcorrect.types import Generation, Request
+from tests.diffusion.conftest import STEPS
+from tests.diffusion.tiny import BUILDERS, NEGATIVE, OTHER, PROMPT, SIZE
 
 Models = Callable[[str], PipelineModel]
 
@@ -86,9 +86,9 @@ def denoiser(model: PipelineModel) -> nn.Module:
 def counting(model: PipelineModel) -> Iterator[list[int]]:
     """Rows that really pass through the denoiser's last layer, one entry for each call."""
     rows: list[int] = []
-    last = [module for module in denoiser(model).modules() if isinstance(module, nn.Linear)][-1]
+    last: nn.Module = [m for m in denoiser(model).modules() if isinstance(m, nn.Linear)][-1]
     if model.family.denoiser == "unet":
-        last = denoiser(model).conv_out
+        last = model.pipeline.unet.conv_out
     handle = last.register_forward_hook(lambda _m, _i, output: rows.append(len(output)))
     try:
         yield rows
@@ -241,7 +241,7 @@ def test_a_batch_of_different_negatives_equals_the_single_draws(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_same_seed_same_picture_and_the_hook_leaves_no_trace(models: Models, family: str) -> None:
     model = models(family)
-    module = denoiser(model)
+    module: Any = denoiser(model)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     forward = module.forward
     processors = {
@@ -262,7 +262,7 @@ def test_same_seed_same_picture_and_the_hook_leaves_no_trace(models: Models, fam
         assert processors.get(name) is getattr(part, "processor", None)
 
 
-def by_hand(model: PipelineModel, text: str) -> torch.Tensor:
+def by_hand(model: PipelineModel, text: str) -> Any:
     """A phrase's token states, as the family's documentation computes them, alone."""
     pipeline, name = model.pipeline, model.family.name
 
@@ -330,6 +330,15 @@ def test_a_scale_without_guidance_is_refused(models: Models, family: str) -> Non
         model.resolve(request(true_cfg_scale=off), NEGATIVE)
 
 
+@pytest.mark.parametrize("family", GUIDED)
+def test_an_original_without_guidance_is_the_stock_pipelines(models: Models, family: str) -> None:
+    model = models(family)
+    off = 0.0 if "z-image" in family else 1.0
+    drawn = draw(model, None, true_cfg_scale=off)
+    assert same(drawn.image, stock(model, None))
+    assert drawn.evaluations == steps_of(model)
+
+
 @pytest.mark.parametrize("family", DISTILLED)
 @pytest.mark.parametrize("rule", ["paper", "extra"])
 def test_guidance_on_a_distilled_model_is_refused(models: Models, family: str, rule: Any) -> None:
@@ -359,5 +368,5 @@ def test_steps_are_reported_as_they_are_made(models: Models) -> None:
         seen: list[tuple[int, int]] = []
         model = models(family)
         drawing: Drawing = model.resolve(request(), NEGATIVE)
-        model.draw([drawing], lambda *step, seen=seen: seen.append(step))  # type: ignore[misc]
+        model.draw([drawing], lambda *step, seen=seen: seen.append(step))
         assert seen == [(i + 1, expected) for i in range(expected)]

@@ -16,13 +16,13 @@ from huggingface_hub import errors
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
-from tests.diffusion.tiny import BUILDERS, NEGATIVE, PROMPT, SIZE, build
 
 from npcorrect.diffusion.loading import LoadOptions, load, lora_weight, quantization
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.diffusion.resolving import hub_errors, read_header, resolve
 from npcorrect.errors import ModelError, SettingsError
 from npcorrect.types import Request
+from tests.diffusion.tiny import BUILDERS, NEGATIVE, PROMPT, SIZE, build
 
 REQUEST = Request(PROMPT, seed=3, num_inference_steps=2, height=SIZE, width=SIZE)
 SAVED = [name for name in BUILDERS if name != "kandinsky5"]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
+from re import fullmatch
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention
-from tests.diffusion.conftest import STEPS
-from tests.diffusion.test_families import WITH_NAG, counting, pixels, same, steps_of
-from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT
 from torch import nn
 
 from npcorrect.diffusion.families import FAMILIES
@@ -21,6 +20,9 @@ from npcorrect.diffusion.nag import Nag, NagSite, NagSpec
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
 from npcorrect.types import Generation, Request
+from tests.diffusion.conftest import STEPS
+from tests.diffusion.test_families import WITH_NAG, counting, denoiser, pixels, same, steps_of
+from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT, SIZE
 
 Models = Callable[[str], PipelineModel]
 
@@ -57,7 +59,7 @@ def test_cross_attention_equals_the_equations_by_hand() -> None:
     image = torch.randn(1, 6, 16).repeat(2, 1, 1)
     text = torch.randn(2, 5, 12)
 
-    def attended(row: int) -> torch.Tensor:
+    def attended(row: int) -> Any:
         q, k, v = (
             layer(states).unflatten(-1, (2, 8)).transpose(1, 2)
             for layer, states in (
@@ -80,7 +82,7 @@ def test_cross_attention_equals_the_equations_by_hand() -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("family", [name for name in WITH_NAG if name != "pixart-sigma"])
+@pytest.mark.parametrize("family", WITH_NAG)
 def test_both_halves_keep_one_image_stream(models: Models, family: str) -> None:
     """The image's answer must not depend on the half, whatever goes on in the text streams."""
     model = models(family)
@@ -105,6 +107,68 @@ def test_both_halves_keep_one_image_stream(models: Models, family: str) -> None:
     assert halves
     for rows in halves:
         torch.testing.assert_close(rows[0], rows[1], rtol=1e-3, atol=1e-3)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("family", WITH_NAG)
+def test_every_kind_of_site_follows_the_equations(models: Models, family: str) -> None:
+    """Each site's own inputs again: the stock features, guided by hand, then projected."""
+    model = models(family)
+    spec, network = model.family.nag, denoiser(model)
+    assert spec is not None
+    for site in spec.sites:
+        name, attention = next(
+            (n, m) for n, m in network.named_modules() if fullmatch(site.modules, n)
+        )
+        calls: list[Any] = []
+        handle = attention.register_forward_pre_hook(
+            lambda _, args, kwargs, calls=calls: calls.append((args, kwargs)), with_kwargs=True
+        )
+        draw(model, num_inference_steps=2)
+        handle.remove()
+        args, kwargs = next(call for call in calls if len(_first(call)) == 2)
+        z, projected = _features(attention, site.projected, args, kwargs)
+        count = SIZE // 16 * (SIZE // 16)
+        tokens = {"all": slice(None), "first": slice(0, 32), "last": slice(-count, None)}
+        width = attention.inner_dim if site.projected and not _listed(attention) else None
+        place = (slice(None), tokens[site.tokens], slice(width))
+        z_pos, z_neg = z[place].chunk(2)
+        expected = z.clone()
+        expected[place] = nag_rule(z_pos, z_neg, 4.0, spec.tau, spec.alpha).repeat(2, 1, 1)
+        nag = Nag(
+            nn.ModuleDict({"site": attention}),
+            replace(spec, sites=(replace(site, modules="site"),)),
+            4.0,
+        )
+        latents = torch.zeros(2, count, 1) if site.tokens != "first" else [torch.zeros(4, 1, 8, 8)]
+        with nag.attached(latents):
+            found = attention(*args, **kwargs)
+        found = found[0] if isinstance(found, tuple) else found
+        torch.testing.assert_close(found, projected(expected), msg=f"{family}: {name}")
+
+
+def _first(call: Any) -> Any:
+    args, kwargs = call
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def _listed(attention: Any) -> bool:
+    return isinstance(attention.to_out, nn.ModuleList)
+
+
+def _features(attention: Any, projected: bool, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The features of a stock call before their projection, and what projects them."""
+    if not projected:
+        return attention(*args, **kwargs), lambda z: z
+    projection = attention.to_out[0] if _listed(attention) else attention.to_out
+    seen: list[Any] = []
+    handle = projection.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    attention(*args, **kwargs)
+    handle.remove()
+    scale = getattr(attention, "rescale_output_factor", 1.0)
+    assert scale == 1.0
+    assert not getattr(attention, "residual_connection", False)
+    return seen[0], projection
 
 
 @pytest.mark.parametrize("family", WITH_NAG)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.evaluation.official_data import needs
 
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation import exchange, manifest, official, runner
@@ -26,6 +25,7 @@ from npcorrect.evaluation.official import OfficialFile
 from npcorrect.evaluation.report import summarise
 from npcorrect.evaluation.store import Store
 from npcorrect.vlm.fake import FakeVLM
+from tests.evaluation.official_data import needs
 
 
 def elsewhere(source: object, name: str = "theirs", judge: str | None = None) -> Manifest:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.evaluation.official_data import needs
 
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmark import Sample, Score
 from npcorrect.evaluation.geneval2 import GenEval2, geometric_mean, soft_tifa
 from npcorrect.vlm.base import Reply
 from npcorrect.vlm.fake import FakeVLM
+from tests.evaluation.official_data import needs
 
 PICTURE = Image.new("RGB", (8, 8))
 FACTS: dict[str, Any] = {

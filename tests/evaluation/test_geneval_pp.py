@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.evaluation.official_data import needs
 
 from npcorrect.errors import BudgetError, SettingsError
 from npcorrect.evaluation.benchmark import Sample, Score
@@ -18,6 +17,7 @@ from npcorrect.evaluation.manifest import Settings
 from npcorrect.evaluation.tools import check_judge
 from npcorrect.vlm.base import Reply, Usage
 from npcorrect.vlm.fake import FakeVLM
+from tests.evaluation.official_data import needs
 
 PICTURE = Image.new("RGB", (8, 8))
 BUS: dict[str, Any] = {

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.evaluation.official_data import needs
 
 from npcorrect.evaluation.benchmark import Sample, Score
 from npcorrect.evaluation.imagine_bench import ImagineBench, parts_in, scored, weighted
 from npcorrect.vlm.fake import FakeVLM
+from tests.evaluation.official_data import needs
 
 PICTURE = Image.new("RGB", (8, 8))
 SAMPLE = Sample(

@@ -38,7 +38,7 @@ class LoadOptions:
     offload: Offload = "none"
     vae_tiling: bool = False
     quantize: Quantize | None = None
-    compile: bool = False
+    compiled: bool = False
     loras: tuple[str, ...] = ()
     family: str | None = None
     base: str | None = None
@@ -81,9 +81,10 @@ def _embedded(options: LoadOptions) -> PipelineModel:
     idle = LoadOptions(options.device, options.dtype)
     for option in fields(LoadOptions):
         if getattr(options, option.name) != getattr(idle, option.name):
-            flag = option.name.replace("_", "-").removesuffix("s")
+            flag = {"loras": "lora", "compiled": "compile"}.get(option.name, option.name)
             raise SettingsError(
-                f"--{flag} is for models from the Hub or from files; the embedded one needs none."
+                f"--{flag.replace('_', '-')} is for models from the Hub or from files; "
+                "the embedded one needs none."
             )
     return embedded(options.device or "cpu", options.dtype or "float32")
 
@@ -186,7 +187,7 @@ def _load_lora(pipeline: Any, lora: str, name: str, offline: bool) -> None:
     except (ValueError, KeyError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"The LoRA {place!r} does not fit this model: {reason}") from None
-    if name not in sum(pipeline.get_list_adapters().values(), []):
+    if not any(name in adapters for adapters in pipeline.get_list_adapters().values()):
         raise ModelError(f"The LoRA {place!r} does not fit this model: none of its keys match.")
 
 
@@ -219,7 +220,7 @@ def _place(pipeline: Any, found: Resolved, options: LoadOptions, device: str) ->
         if not hasattr(pipeline.vae, "enable_tiling"):
             raise SettingsError(f"The autoencoder of {found.name!r} has no tiling.")
         pipeline.vae.enable_tiling()
-    if options.compile:
+    if options.compiled:
         denoiser = getattr(pipeline, found.family.denoiser)
         regional = getattr(denoiser, "_repeated_blocks", None)
         (denoiser.compile_repeated_blocks if regional else denoiser.compile)()

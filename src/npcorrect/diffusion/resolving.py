@@ -60,7 +60,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Source:
-    """Where configurations come from: a folder, or the Hub and its local cache."""
+    """Where a model's files are: a folder, or the Hub and its local cache."""
 
     name: str
     revision: str | None = None
@@ -95,6 +95,27 @@ class Source:
         except (OSError, ValueError) as error:
             raise ModelError(f"The file {str(place)!r} cannot be read: {error}.") from None
         return found
+
+    def weights(self, variant: str | None = None) -> int | None:
+        """Bytes of the safetensors files that a pipeline loads; None where nobody was asked."""
+        if self.is_folder:
+            root = Path(self.name)
+            sizes = {
+                str(file.relative_to(root)): file.stat().st_size
+                for file in root.glob("*/*.safetensors")
+            }
+        elif self.offline:
+            return None
+        else:
+            from huggingface_hub import HfApi
+
+            with hub_errors(self.name, self.revision):
+                info = HfApi().model_info(self.name, revision=self.revision, files_metadata=True)
+            sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        pattern = r"[^/]+/[^/.]+(\." + (variant or "(?!)") + r")(-\d+-of-\d+)?\.safetensors"
+        plain = r"[^/]+/[^/.]+\.safetensors"
+        chosen = [n for n in sizes if fullmatch(pattern, n)] if variant else []
+        return sum(sizes[n] for n in chosen or sizes if chosen or fullmatch(plain, n))
 
 
 _NO_PIPELINE = (
