@@ -14,6 +14,7 @@ from tests.vlm.loopback import MODEL, Server
 from npcorrect.errors import ModelError
 from npcorrect.mini.scene import Scene, Thing, to_image
 from npcorrect.vlm.abilities import Abilities
+from npcorrect.vlm.asking import instructions
 from npcorrect.vlm.base import Message, Question, Reply
 from npcorrect.vlm.openai import OpenAIVLM
 from npcorrect.vlm.settings import Patience
@@ -21,7 +22,7 @@ from npcorrect.vlm.settings import Patience
 PICTURE = to_image(Scene((Thing(0, 0, "circle", "red", "large"),)))
 CHECK = Question(
     (
-        Message("system", loopback.instructions("verifier")),
+        Message("system", instructions("verifier")),
         Message("user", "<claim>all circles are red</claim>", (PICTURE,)),
     ),
     choices=("yes", "no"),
@@ -34,7 +35,7 @@ SCHEMA = {
 }
 OBSERVE = Question(
     (
-        Message("system", loopback.instructions("observer")),
+        Message("system", instructions("observer")),
         Message("user", "c0: <claim>exactly three circles</claim>", (PICTURE,)),
     ),
     schema=SCHEMA,
@@ -109,7 +110,7 @@ def test_pictures_go_as_data_in_one_message_and_large_ones_are_made_smaller() ->
     large = Image.new("RGB", (2400, 1200), "red")
     question = Question(
         (
-            Message("system", loopback.instructions("captioner")),
+            Message("system", instructions("captioner")),
             Message("user", "What is this?", (large, PICTURE)),
         ),
     )
