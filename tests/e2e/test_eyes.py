@@ -139,14 +139,22 @@ def test_a_wrong_table_is_refused(tmp_path: Path) -> None:
     assert "'speed'" in done.output
 
 
-def test_ctrl_c_ends_a_run_whose_server_hangs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [[], ["--batch", "2"]])
+def test_ctrl_c_ends_a_run_whose_server_hangs(tmp_path: Path, more: list[str]) -> None:
+    pictures: set[str] = set()
+
+    def hung(asked: Asked) -> str | None:
+        """Answers about the original, and then no more where a batch is verified."""
+        pictures.update(asked.images)
+        return "hung" if len(pictures) > bool(more) else None
+
     start = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from npcorrect.cli import main; main()"
     )
-    with loopback(key=KEY, fault=lambda asked: "hung") as server:
+    with loopback(key=KEY, fault=hung) as server:
         run = subprocess.Popen(
-            [sys.executable, "-c", start, *arguments(server, tmp_path)],
+            [sys.executable, "-c", start, *arguments(server, tmp_path, *more)],
             stderr=subprocess.PIPE,
             text=True,
         )

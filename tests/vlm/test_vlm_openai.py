@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -220,3 +222,13 @@ def test_questions_are_asked_at_once_and_answered_in_order() -> None:
         assert vlm.ask([]) == []
     assert [reply.text for reply in replies] == ["yes", "no", "no", "yes"] * 4
     assert sum(reply.usage.calls for reply in replies) == len(server.asked)
+
+
+def test_closing_ends_what_is_still_being_asked() -> None:
+    with loopback.loopback(fault=lambda asked: "hung") as server, ThreadPoolExecutor(1) as pool:
+        with client(server) as vlm:
+            asking = pool.submit(vlm.ask, [CHECK])
+            while not server.injected:
+                time.sleep(0.01)
+        with pytest.raises(CancelledError):
+            asking.result(timeout=30)
