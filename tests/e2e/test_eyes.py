@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from tests.vlm.loopback import TRANSIENT, UNUSABLE, Asked, Server, loopback
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from npcorrect.cli import app
 
