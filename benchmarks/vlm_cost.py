@@ -12,8 +12,6 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from tests.vlm.loopback import Asked, loopback, picture_tokens, text_tokens
-
 from npcorrect.loop import correct, finish
 from npcorrect.mini.bench import PER_TAG, load
 from npcorrect.mini.embedded import embedded
@@ -23,6 +21,7 @@ from npcorrect.types import Attempt, Checklist, Request
 from npcorrect.vlm import build
 from npcorrect.vlm.asking import instructions
 from npcorrect.vlm.settings import VLMSettings
+from tests.vlm.loopback import Asked, loopback, picture_tokens, text_tokens
 
 ROLES = ("checklister", "verifier", "observer", "captioner", "proposer")
 ROLE_OF = {instructions(role): role for role in ROLES}

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.test_loop import CHECKLIST, REQUEST, UNSCORED, FakeModel, FakeRoles, scored
 
 from npcorrect.diffusion.base import Look
 from npcorrect.errors import BudgetError, ModelError, VLMError
@@ -22,6 +21,7 @@ from npcorrect.types import Attempt, Checklist, Cost, Generation, Request, Verdi
 from npcorrect.vlm.accounting import charge
 from npcorrect.vlm.base import Usage
 from npcorrect.vlm.roles import Roles
+from tests.test_loop import CHECKLIST, REQUEST, UNSCORED, FakeModel, FakeRoles, scored
 
 WAIT = 30
 

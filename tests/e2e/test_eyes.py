@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.vlm.loopback import TRANSIENT, UNUSABLE, Asked, Server, loopback
 from typer.testing import CliRunner, Result
 
 from npcorrect.cli import app
+from tests.vlm.loopback import TRANSIENT, UNUSABLE, Asked, Server, loopback
 
 PROMPT = "two blue circles and two pink crosses"
 KEY = "sk-planted-0123456789abcdef"

@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
-from tests.vlm import loopback, tiny
-from tests.vlm.loopback import Asked
 
 from npcorrect.errors import ModelError, NpcError, SettingsError
 from npcorrect.mini.data import sample_scene, sample_spec
@@ -37,6 +35,8 @@ from npcorrect.vlm.base import Message, Question
 from npcorrect.vlm.grammar import GrammarChecklister
 from npcorrect.vlm.openai import OpenAIVLM
 from npcorrect.vlm.settings import VLMSettings, VLMTable, read_table
+from tests.vlm import loopback, tiny
+from tests.vlm.loopback import Asked
 
 KEY = "sk-planted-0123456789abcdef"
 SCENE = Scene((Thing(0, 0, "circle", "red", "large"), Thing(2, 2, "circle", "blue", "small")))

@@ -9,8 +9,6 @@ from contextlib import closing
 from hashlib import sha256
 
 from PIL.Image import Image
-from tests.vlm import loopback
-from tests.vlm.loopback import Asked
 
 from npcorrect.errors import VLMError
 from npcorrect.mini.data import TAGS, sample_scene, sample_spec
@@ -21,6 +19,8 @@ from npcorrect.vlm.asking import VLMVerifier, instructions
 from npcorrect.vlm.base import Usage
 from npcorrect.vlm.openai import OpenAIVLM
 from npcorrect.vlm.settings import Patience
+from tests.vlm import loopback
+from tests.vlm.loopback import Asked
 
 PICTURES = 49
 QUICK = [f for f in loopback.TRANSIENT if f not in ("hung", "slow")]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.vlm import tiny
 
 from npcorrect.errors import ModelError
 from npcorrect.vlm.base import Message, Question
 from npcorrect.vlm.local import LocalVLM
 from npcorrect.vlm.spending import Budget, Price, Till
+from tests.vlm import tiny
 
 RED, BLUE = (Image.new("RGB", (40, 40), color) for color in ("red", "blue"))
 SYSTEM = Message("system", "You look at pictures.")

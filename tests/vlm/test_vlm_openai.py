@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.vlm import loopback
-from tests.vlm.loopback import MODEL, Server
 
 from npcorrect.errors import ModelError
 from npcorrect.mini.scene import Scene, Thing, to_image
@@ -20,6 +18,8 @@ from npcorrect.vlm.asking import instructions
 from npcorrect.vlm.base import Message, Question, Reply
 from npcorrect.vlm.openai import OpenAIVLM
 from npcorrect.vlm.settings import Patience
+from tests.vlm import loopback
+from tests.vlm.loopback import MODEL, Server
 
 PICTURE = to_image(Scene((Thing(0, 0, "circle", "red", "large"),)))
 CHECK = Question(

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from npcorrect.cli import models
+from npcorrect.cli import eyes, image_models
 from npcorrect.cli.app import (
     EXIT_ACCEPTED,
     EXIT_NOT_ACCEPTED,
-    Device,
     Prompt,
     app,
     reporting_errors,
 )
 
 if TYPE_CHECKING:
+    from npcorrect.diffusion.loading import LoadOptions
     from npcorrect.types import Attempt, Checklist, Cost, Result
     from npcorrect.vlm.roles import Checklister
     from npcorrect.vlm.settings import VLMSettings
@@ -60,15 +60,18 @@ def correct(
         int | None, typer.Option(envvar="NPC_STEPS", help="Denoising steps of a draw.")
     ] = None,
     scale: Annotated[
-        float | None, typer.Option(envvar="NPC_SCALE", help="True classifier-free guidance scale.")
+        float | None,
+        typer.Option(envvar="NPC_SCALE", help="True classifier-free guidance scale."),
     ] = None,
     negative_scale: Annotated[
         float | None,
-        typer.Option(envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (rule 'extra')."),
+        typer.Option(
+            envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (rules 'extra' and 'nag')."
+        ),
     ] = None,
     rule: Annotated[
         str | None,
-        typer.Option(envvar="NPC_RULE", help="How the negative enters: 'extra' or 'paper'."),
+        typer.Option(envvar="NPC_RULE", help="How the negative enters: 'extra', 'paper' or 'nag'."),
     ] = None,
     window: Annotated[
         str | None,
@@ -98,22 +101,34 @@ def correct(
     size: Annotated[
         int | None, typer.Option(envvar="NPC_SIZE", help="Height and width in pixels.")
     ] = None,
-    batch: Annotated[int, typer.Option(envvar="NPC_BATCH", help="Candidates drawn together.")] = 1,
-    model: Annotated[
-        str, typer.Option(envvar="NPC_MODEL", help="The image model; 'mini' is embedded.")
-    ] = "mini",
-    device: Device = "cpu",
-    dtype: Annotated[
-        str, typer.Option(envvar="NPC_DTYPE", help="float32, bfloat16 or float16.")
-    ] = "float32",
-    vlm: models.Vlm = None,
-    checklister: models.Checklister = None,
-    verifier: models.Verifier = None,
-    captioner: models.Captioner = None,
-    proposer: models.Proposer = None,
-    votes: models.Votes = 1,
-    budget: models.BudgetOption = None,
-    cache: models.Cache = True,
+    batch: Annotated[
+        int,
+        typer.Option(
+            envvar="NPC_BATCH", help="Candidates drawn together; fewer where memory runs out."
+        ),
+    ] = 1,
+    model: image_models.ModelName = "mini",
+    device: image_models.Device = None,
+    dtype: image_models.Dtype = None,
+    offload: image_models.Offload = "none",
+    vae_tiling: image_models.VaeTiling = False,
+    quantize: image_models.Quantize = None,
+    compiled: image_models.Compiled = False,
+    loras: image_models.Loras = None,
+    family: image_models.Family = None,
+    base: image_models.Base = None,
+    revision: image_models.Revision = None,
+    variant: image_models.Variant = None,
+    offline: image_models.Offline = False,
+    trust_remote_code: image_models.TrustRemoteCode = False,
+    vlm: eyes.Vlm = None,
+    checklister: eyes.Checklister = None,
+    verifier: eyes.Verifier = None,
+    captioner: eyes.Captioner = None,
+    proposer: eyes.Proposer = None,
+    votes: eyes.Votes = 1,
+    budget: eyes.BudgetOption = None,
+    cache: eyes.Cache = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result alone, as JSON.")
     ] = False,
@@ -126,23 +141,29 @@ def correct(
 
     With eyes of your own: add --vlm http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct
     """
-    from npcorrect.errors import ModelError, SettingsError
+    from npcorrect.errors import SettingsError
     from npcorrect.loop import validate
     from npcorrect.output import file_name, prepare, save_picture, save_result, to_record
     from npcorrect.types import Request
 
-    if model != "mini":
-        raise ModelError(f"The model {model!r} is unknown; the embedded one is called 'mini'.")
-    if rule not in (None, "paper", "extra"):
-        raise SettingsError(f"--rule {rule!r} is unknown; use 'extra' or 'paper'.")
+    if rule not in (None, "paper", "extra", "nag"):
+        raise SettingsError(f"--rule {rule!r} is unknown; use 'extra', 'paper' or 'nag'.")
+    options = image_models.load_options(context)
     named = {
         "checklister": checklister,
         "verifier": verifier,
         "captioner": captioner,
         "proposer": proposer,
     }
-    settings = models.vlm_settings(
-        context, vlm, named, votes=votes, budget=budget, cache=cache, device=device, dtype=dtype
+    settings = eyes.vlm_settings(
+        context,
+        vlm,
+        named,
+        votes=votes,
+        budget=budget,
+        cache=cache,
+        device=device or "cpu",
+        dtype=dtype or "float32",
     )
     if looks is None and (verifier or vlm or "embedded") != "embedded":
         looks = 0
@@ -164,7 +185,12 @@ def correct(
     validate(request)
     prepare(out)
     result = _run(
-        request, settings, as_json, lambda a: save_picture(out / file_name(a), a.generation)
+        request,
+        model,
+        options,
+        settings,
+        as_json,
+        lambda a: save_picture(out / file_name(a), a.generation),
     )
     save_result(out, result)
     if as_json:
@@ -189,7 +215,12 @@ class _Remembering:
 
 
 def _run(
-    request: Any, settings: VLMSettings, quiet: bool, keep: Callable[[Attempt], None]
+    request: Any,
+    model: str,
+    options: LoadOptions,
+    settings: VLMSettings,
+    quiet: bool,
+    keep: Callable[[Attempt], None],
 ) -> Result:
     """One correction with a progress bar; each attempt is kept the moment it is drawn."""
     from rich.console import Console
@@ -199,9 +230,9 @@ def _run(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("loading the model")
+        from npcorrect.diffusion.loading import load
         from npcorrect.loop import correct as correct_loop
         from npcorrect.loop import finish
-        from npcorrect.mini.embedded import embedded
         from npcorrect.mini.vlm import embedded_roles
         from npcorrect.ranking import RequirementRanker
         from npcorrect.types import Checklist
@@ -210,13 +241,13 @@ def _run(
         def show(event: Any) -> None:
             progress.update(task, description=f"{event.stage} {event.detail}".strip())
 
-        with open_roles(settings, embedded_roles()) as roles:
-            model = embedded(settings.device, settings.dtype)
+        with open_roles(settings, embedded_roles() if model == "mini" else None) as roles:
+            drawer = load(model, options)
             checklister = _Remembering(roles.checklister)
             roles, ranker, attempts = (
-                replace(roles, checklister=checklister), RequirementRanker(model), [],
+                replace(roles, checklister=checklister), RequirementRanker(drawer), [],
             )  # fmt: skip
-            for attempt in correct_loop(request, model, roles, ranker, show):
+            for attempt in correct_loop(request, drawer, roles, ranker, show):
                 keep(attempt)
                 attempts.append(attempt)
     return finish(request, checklister.last or Checklist(request.prompt, ()), attempts)
