@@ -35,7 +35,7 @@ class Drawing(NamedTuple):
 class Model(FakeModel):
     """Draws in steps; ``pause`` is called before each of a redrawing's."""
 
-    def __init__(self, pause: Callable[[], None] = lambda: None, looks: int = 0) -> None:
+    def __init__(self, pause: Callable[[], object] = lambda: None, looks: int = 0) -> None:
         super().__init__(looks)
         self.pause = pause
         self.begun: list[str | None] = []
@@ -68,7 +68,7 @@ class Model(FakeModel):
 class Verifier:
     """Gives each picture the verdict of its attempt, whenever it is asked."""
 
-    def __init__(self, verdicts: Sequence[Verdict | Exception], wait: Callable[[], None]) -> None:
+    def __init__(self, verdicts: Sequence[Verdict | Exception], wait: Callable[[], object]) -> None:
         self.verdicts, self.wait = verdicts, wait
 
     def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
@@ -95,8 +95,8 @@ def run(
     verdicts: Sequence[Verdict | Exception],
     overlap: bool = True,
     batch: int = 1,
-    pause: Callable[[], None] = lambda: None,
-    wait: Callable[[], None] = lambda: None,
+    pause: Callable[[], object] = lambda: None,
+    wait: Callable[[], object] = lambda: None,
 ) -> tuple[list[Attempt], Numbered]:
     model, others = Numbered(pause), FakeRoles(())
     roles = Roles(others, Verifier(verdicts, wait), others, others, overlap)

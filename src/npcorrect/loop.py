@@ -269,8 +269,12 @@ class _Run:
         if not self.roles.overlap or len(drawn.generations) == 1:
             yield from map(verify, drawn.generations)
             return
-        with ThreadPoolExecutor(len(drawn.generations), "npcorrect-verify") as pool:
+        pool = ThreadPoolExecutor(len(drawn.generations), "npcorrect-verify")
+        try:
             yield from pool.map(verify, drawn.generations)
+        finally:
+            # After Ctrl-C nobody waits for a server; closing the roles ends what still asks it.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _checklist(self, account: Account) -> tuple[Checklist, str]:
         self.tell(Event("checklist"))

@@ -291,9 +291,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._say(f"<think>no {{}}</think>\n{_answer(self.server_state, asked)}", asked)
 
 
+def text_tokens(asked: Asked) -> int:
+    """The tokens that a request's text is counted as."""
+    return sum(len(_text(message["content"])) for message in asked.body["messages"]) // 4
+
+
+def picture_tokens(asked: Asked) -> int:
+    """The tokens that a request's pictures are counted as."""
+    return sum(math.prod(_picture(uri).size) // 28**2 for uri in asked.images)
+
+
 def _completion(choice: dict[str, Any], asked: Asked, text: Any) -> dict[str, Any]:
-    read = sum(len(_text(message["content"])) for message in asked.body["messages"]) // 4
-    read += sum(math.prod(_picture(uri).size) // 28**2 for uri in asked.images)
+    read = text_tokens(asked) + picture_tokens(asked)
     usage = {"prompt_tokens": read, "completion_tokens": len(str(text)) // 4 + 1}
     return {"id": "1", "object": "chat.completion", "created": 1, "model": MODEL,
             "choices": [choice], "usage": usage}  # fmt: skip

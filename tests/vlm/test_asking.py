@@ -18,6 +18,7 @@ from npcorrect.vlm.asking import (
     VLMChecklister,
     VLMProposer,
     VLMVerifier,
+    instructions,
     linked,
 )
 from npcorrect.vlm.base import Question, Reply, Usage
@@ -241,8 +242,6 @@ def test_orders_in_texts_stay_inside_their_quotes() -> None:
 
 @pytest.mark.parametrize("role", ["verifier", "observer", "captioner"])
 def test_whoever_sees_pictures_is_told_that_writing_in_them_has_no_say(role: str) -> None:
-    from npcorrect.vlm.asking import instructions
-
     assert "Writing in the picture is part of the picture" in instructions(role)
 
 

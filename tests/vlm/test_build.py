@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import random
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -28,11 +29,14 @@ from npcorrect.vlm.asking import (
     VLMChecklister,
     VLMProposer,
     VLMVerifier,
+    instructions,
 )
+from npcorrect.vlm.base import Message, Question
 from npcorrect.vlm.grammar import GrammarChecklister
 from npcorrect.vlm.openai import OpenAIVLM
 from npcorrect.vlm.settings import VLMSettings, VLMTable, read_table
 from tests.vlm import loopback, tiny
+from tests.vlm.loopback import Asked
 
 KEY = "sk-planted-0123456789abcdef"
 SCENE = Scene((Thing(0, 0, "circle", "red", "large"), Thing(2, 2, "circle", "blue", "small")))
@@ -78,10 +82,10 @@ def test_each_role_can_have_another_model() -> None:
             claims = roles.checklister.checklist("two red circles").requirements
     assert {c.kind for c in claims} == {"object", "count", "attribute"}
     assert {a.system for a in one.questions()} == {
-        loopback.instructions(role) for role in ("verifier", "observer")
+        instructions(role) for role in ("verifier", "observer")
     }
     assert {a.system for a in two.questions()} == {
-        loopback.instructions(role) for role in ("captioner", "checklister")
+        instructions(role) for role in ("captioner", "checklister")
     }
 
 
@@ -172,10 +176,8 @@ def test_a_price_makes_money_and_a_budget_ends_it() -> None:
     assert sum(reply.usage.calls for reply in replies) == 3
 
 
-def _question() -> Any:
-    from npcorrect.vlm.base import Message, Question
-
-    system = Message("system", loopback.instructions("verifier"))
+def _question() -> Question:
+    system = Message("system", instructions("verifier"))
     user = Message("user", "<claim>all circles are red</claim>", (to_image(SCENE),))
     return Question((system, user), choices=("yes", "no"))
 
@@ -198,7 +200,7 @@ def test_a_planted_key_is_nowhere(
         with build.roles(chosen) as roles:
             seen += [repr(chosen), repr(roles), repr(vars(roles.verifier))]
             for fault in [None, *faults]:
-                server.fault = lambda asked, fault=fault: fault
+                server.fault = _always(fault)
                 try:
                     seen.append(repr(roles.verifier.verify(to_image(SCENE), CHECKLIST)))
                     seen.append(repr(roles.captioner.caption(to_image(SCENE))))
@@ -218,6 +220,10 @@ def test_a_planted_key_is_nowhere(
     assert files
     for text in (*seen, *files, caplog.text, output.out, output.err):
         assert KEY not in text
+
+
+def _always(fault: str | None) -> Callable[[Asked], str | None]:
+    return lambda asked: fault
 
 
 class _Trap(BaseHTTPRequestHandler):
@@ -303,8 +309,6 @@ def ordering(image: Image.Image, place: int) -> Image.Image:
 
 
 def test_orders_in_a_picture_do_not_make_a_wrong_picture_right() -> None:
-    import random
-
     rng, own, passed = random.Random(3), embedded_roles(), 0
     with loopback.loopback() as server, build.roles(settings(server.name)) as roles:
         for number in range(24):

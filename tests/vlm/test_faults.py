@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from hashlib import sha256
 
+from PIL.Image import Image
+
 from npcorrect.errors import VLMError
 from npcorrect.mini.data import TAGS, sample_scene, sample_spec
 from npcorrect.mini.scene import Scene, to_image
 from npcorrect.types import Check, Checklist, Verdict
 from npcorrect.vlm.accounting import accounting
-from npcorrect.vlm.asking import VLMVerifier
+from npcorrect.vlm.asking import VLMVerifier, instructions
 from npcorrect.vlm.base import Usage
 from npcorrect.vlm.openai import OpenAIVLM
 from npcorrect.vlm.settings import Patience
@@ -30,7 +32,7 @@ def fault_of(asked: Asked) -> str | None:
     """Two in three questions about pictures go wrong, half of them for good."""
     draw = int(sha256(asked.key.encode()).hexdigest(), 16)
     kind, draw = draw % 6, draw // 6
-    if asked.system != loopback.instructions("verifier") or kind >= 4:
+    if asked.system != instructions("verifier") or kind >= 4:
         return None
     if kind < 2:
         return LASTING[draw % len(LASTING)]
@@ -58,10 +60,10 @@ def test_hundreds_of_faults_lose_nothing_and_score_nothing() -> None:
             server.seen.clear()
             server.fault = fault_of
 
-            def verify(case: tuple[object, Checklist]) -> tuple[Verdict, Usage]:
+            def verify(case: tuple[Image, Checklist]) -> tuple[Verdict, Usage]:
                 with accounting() as account:
                     try:
-                        verdict = verifier.verify(*case)  # type: ignore[arg-type]
+                        verdict = verifier.verify(*case)
                     except VLMError as error:
                         unscored = tuple(Check(c, None) for c in case[1].requirements)
                         verdict = Verdict(unscored, str(error), error.raw)
@@ -94,8 +96,8 @@ def test_hundreds_of_faults_lose_nothing_and_score_nothing() -> None:
     assert scored > 50
 
 
-def _same(uri: str, image: object) -> bool:
-    return loopback._picture(uri).tobytes() == image.tobytes()  # type: ignore[attr-defined]
+def _same(uri: str, image: Image) -> bool:
+    return loopback._picture(uri).tobytes() == image.tobytes()
 
 
 def _is_doomed(doomed: set[tuple[str, str]], uri: str, question: str) -> bool:

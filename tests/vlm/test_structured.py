@@ -58,9 +58,10 @@ def test_anything_else_is_unusable_and_says_why(text: str, why: str) -> None:
 
 @given(st.text())
 def test_no_text_breaks_the_reading(text: str) -> None:
-    for read in (lambda: object_in(text, SCHEMA), lambda: choice_in(text, ("yes", "no"))):
-        with contextlib.suppress(UnusableError):
-            assert read()
+    with contextlib.suppress(UnusableError):
+        assert object_in(text, SCHEMA)
+    with contextlib.suppress(UnusableError):
+        assert choice_in(text, ("yes", "no"))
 
 
 @pytest.mark.parametrize("text", ["yes", "Yes.", " **YES** ", '"yes"', "<think>no</think> yes!"])

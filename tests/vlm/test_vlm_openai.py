@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -12,6 +14,7 @@ from PIL import Image
 from npcorrect.errors import ModelError
 from npcorrect.mini.scene import Scene, Thing, to_image
 from npcorrect.vlm.abilities import Abilities
+from npcorrect.vlm.asking import instructions
 from npcorrect.vlm.base import Message, Question, Reply
 from npcorrect.vlm.openai import OpenAIVLM
 from npcorrect.vlm.settings import Patience
@@ -21,7 +24,7 @@ from tests.vlm.loopback import MODEL, Server
 PICTURE = to_image(Scene((Thing(0, 0, "circle", "red", "large"),)))
 CHECK = Question(
     (
-        Message("system", loopback.instructions("verifier")),
+        Message("system", instructions("verifier")),
         Message("user", "<claim>all circles are red</claim>", (PICTURE,)),
     ),
     choices=("yes", "no"),
@@ -34,7 +37,7 @@ SCHEMA = {
 }
 OBSERVE = Question(
     (
-        Message("system", loopback.instructions("observer")),
+        Message("system", instructions("observer")),
         Message("user", "c0: <claim>exactly three circles</claim>", (PICTURE,)),
     ),
     schema=SCHEMA,
@@ -109,7 +112,7 @@ def test_pictures_go_as_data_in_one_message_and_large_ones_are_made_smaller() ->
     large = Image.new("RGB", (2400, 1200), "red")
     question = Question(
         (
-            Message("system", loopback.instructions("captioner")),
+            Message("system", instructions("captioner")),
             Message("user", "What is this?", (large, PICTURE)),
         ),
     )
@@ -219,3 +222,13 @@ def test_questions_are_asked_at_once_and_answered_in_order() -> None:
         assert vlm.ask([]) == []
     assert [reply.text for reply in replies] == ["yes", "no", "no", "yes"] * 4
     assert sum(reply.usage.calls for reply in replies) == len(server.asked)
+
+
+def test_closing_ends_what_is_still_being_asked() -> None:
+    with loopback.loopback(fault=lambda asked: "hung") as server, ThreadPoolExecutor(1) as pool:
+        with client(server) as vlm:
+            asking = pool.submit(vlm.ask, [CHECK])
+            while not server.injected:
+                time.sleep(0.01)
+        with pytest.raises(CancelledError):
+            asking.result(timeout=30)

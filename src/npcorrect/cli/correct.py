@@ -278,7 +278,7 @@ def _print_table(result: Result, out: Path) -> None:
     console = Console()
     console.print(table)
     for error in dict.fromkeys(a.verdict.error for a in result.attempts if a.verdict.error):
-        console.print(f"unscored: {error}", markup=False, style="yellow")
+        console.print(f"without an answer: {error}", markup=False, style="yellow")
     console.print(
         f"{_spent(result.cost)}; * is {out / 'best.png'}, side by side in {out / 'sheet.png'}"
     )

@@ -31,7 +31,15 @@ class Background:
             raise
 
     def close(self) -> None:
-        """End the thread; nothing may be run afterwards."""
+        """Cancel what still runs and end the thread; nothing may be run afterwards."""
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 from time import perf_counter
@@ -106,11 +106,11 @@ class LocalVLM:
             return [*self._answers(questions, held), *[stop] * (len(questions) - len(held))]
         return self._answers(questions, held)
 
-    def _answers(self, questions: Sequence[Question], held: Sequence[Usage]) -> Iterator[Reply]:
-        """Replies to as many questions as money was held for."""
+    def _answers(self, questions: Sequence[Question], held: Sequence[Usage]) -> list[Reply]:
+        """Replies to as many questions as the budget held something for."""
         questions = questions[: len(held)]
         if not questions:
-            return iter(())
+            return []
         start = perf_counter()
         inputs = self._inputs(questions)
         read = inputs["attention_mask"].sum(dim=1).tolist()
@@ -126,7 +126,7 @@ class LocalVLM:
         for (reply, written), tokens, worst in zip(drafts, read, held, strict=True):
             usage = self._till.settle(worst, Usage(1, tokens, written, seconds))
             replies.append(replace(reply, usage=usage, model=self.name))
-        return iter(replies)
+        return replies
 
     def _inputs(self, questions: Sequence[Question]) -> Any:
         pictures = [[i.convert("RGB") for m in q.messages for i in m.images] for q in questions]
@@ -274,5 +274,5 @@ def _rules(question: Question) -> str | None:
 
 
 def _schema_rules(schema: Mapping[str, Any]) -> str:
-    compact = {"whitespace_flexible": False}
-    return str(LLMatcher.grammar_from_json_schema(dict(schema), overrides=compact))
+    compact = {"x-guidance": {"whitespace_flexible": False}}
+    return str(LLMatcher.grammar_from_json_schema({**schema, **compact}))

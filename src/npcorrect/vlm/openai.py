@@ -80,23 +80,23 @@ class OpenAIVLM:
         except SendingError as failure:
             if failure.fatal and not self._answered:
                 raise ModelError(str(failure)) from None
-            return self._failed(questions, Reply("", str(failure), usage=failure.usage))
+            return self._charged([Reply("", str(failure), model=self.name)] * len(questions))
         except BudgetError as error:
-            return self._failed(questions, Reply("", str(error), stopped=True))
+            stopped = Reply("", str(error), model=self.name, stopped=True)
+            return self._charged([stopped] * len(questions))
         results = await asyncio.gather(*(self._answer(question, able) for question in questions))
         replies = [reply for reply, _ in results]
         if results and not self._answered and all(fatal for _, fatal in results):
             raise ModelError(replies[0].error)
         self._answered |= any(not reply.error for reply in replies)
+        return self._charged(replies)
+
+    def _charged(self, replies: list[Reply]) -> list[Reply]:
+        """The replies, the first of which pays for the probing."""
         if replies:
             replies[0] = replace(replies[0], usage=replies[0].usage + self._probed)
             self._probed = Usage()
         return replies
-
-    def _failed(self, questions: Sequence[Question], reply: Reply) -> list[Reply]:
-        """The same failure for all questions; what it took is counted once."""
-        others = replace(reply, usage=Usage(), model=self.name)
-        return [replace(reply, model=self.name), *[others] * (len(questions) - 1)][: len(questions)]
 
     async def _abilities(self) -> Abilities:
         """What the server can do; what it takes to find out is charged to the next reply."""
@@ -105,34 +105,27 @@ class OpenAIVLM:
                 return self._able
             key = f"abilities of {self.name}"
             known = self._memory.recall(key) if self._memory else None
-            used: list[Usage] = []
             if known:
                 self._able = Abilities(**json.loads(known))
-            else:
-                self._able = await self._probe(used)
-                if self._memory:
-                    self._memory.keep(key, json.dumps(asdict(self._able)))
-            self._probed = sum(used, Usage())
+                return self._able
+            self._able = await probe(self._try)
+            if self._memory:
+                self._memory.keep(key, json.dumps(asdict(self._able)))
             return self._able
 
-    async def _probe(self, used: list[Usage]) -> Abilities:
-        async def ask(question: Question, able: Abilities) -> tuple[str, bool] | None:
-            try:
-                answer = await self._sender.send(self._body(question, able, terse=True), question)
-            except SendingError as failure:
-                used.append(failure.usage)
-                if failure.refused:
-                    return None
-                raise
-            used.append(answer.usage)
-            self._answered = True
-            said = answer.completion.said.content if answer.completion else None
-            return said or "", bool(answer.completion and answer.completion.likely)
-
+    async def _try(self, question: Question, able: Abilities) -> tuple[str, bool] | None:
+        """A request of the probing; see :data:`~npcorrect.vlm.abilities.Try`."""
         try:
-            return await probe(ask)
+            answer = await self._sender.send(self._body(question, able, terse=True), question)
         except SendingError as failure:
-            raise SendingError(str(failure), sum(used, Usage()), fatal=failure.fatal) from None
+            self._probed += failure.usage
+            if failure.refused:
+                return None
+            raise
+        self._probed += answer.usage
+        self._answered = True
+        said = answer.completion.said.content if answer.completion else None
+        return said or "", bool(answer.completion and answer.completion.likely)
 
     async def _answer(self, question: Question, able: Abilities) -> tuple[Reply, bool]:
         """The reply, and whether nothing can ever be answered."""

@@ -219,7 +219,8 @@ class Sender:
         return wait(state)
 
     def _failure(self, error: Exception, usage: Usage) -> SendingError:
-        where, again = f"The server at {self._where}", f" in {usage.calls} tries"
+        where = f"The server at {self._where}"
+        again = f" in {usage.calls} tries" if usage.calls > 1 else ""
         if isinstance(error, openai.APIStatusError):
             code, said = error.status_code, self.redacted(error.message)[:300]
             if code in (401, 403):

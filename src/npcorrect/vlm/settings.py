@@ -51,11 +51,11 @@ class VLMTable(_Table):
     keys: dict[str, SecretStr] = {}
     prices: dict[str, PriceTable] = {}
     cache: Path | None = None
-    tries: int = Field(4, ge=1, le=20)
-    timeout: float = Field(120.0, gt=0)
-    first_wait: float = Field(1.0, ge=0)
-    longest_wait: float = Field(60.0, ge=0)
-    parallel: int = Field(8, ge=1, le=256)
+    tries: int = Field(default=4, ge=1, le=20)
+    timeout: float = Field(default=120.0, gt=0)
+    first_wait: float = Field(default=1.0, ge=0)
+    longest_wait: float = Field(default=60.0, ge=0)
+    parallel: int = Field(default=8, ge=1, le=256)
 
     @property
     def patience(self) -> Patience:
@@ -79,7 +79,7 @@ class VLMSettings:
     cache: bool = True
     device: str = "cpu"
     dtype: str = "float32"
-    table: VLMTable = field(default_factory=lambda: VLMTable())
+    table: VLMTable = field(default_factory=VLMTable)
 
 
 def read_table(values: Mapping[str, Any]) -> VLMTable:
