@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from npcorrect.diffusion.base import Look
+from npcorrect.diffusion.base import Glance, Look
 from npcorrect.errors import PromptError, SettingsError, VLMError
 from npcorrect.loop import Event, correct, finish, select
 from npcorrect.ranking import SourceRanker
@@ -44,6 +44,15 @@ def scored(passed: int) -> Verdict:
 UNSCORED = Verdict((), "no usable answer")
 
 
+class Drawing(NamedTuple):
+    request: Request
+    negative: str | None
+
+    @property
+    def seed(self) -> int:
+        return self.request.seed
+
+
 class FakeModel:
     name = "fake"
 
@@ -51,38 +60,42 @@ class FakeModel:
         self.looks = looks
         self.drawn: list[tuple[int, str | None]] = []
         self.batches: list[int] = []
-        self.steered: list[Sequence[str | None]] = []
+        self.steered: list[Sequence[Glance]] = []
+        self.origins: list[Generation | None] = []
 
     def resolve(
         self, request: Request, negative_prompt: str | None = None, attempt: int = 0
     ) -> Any:
         seed = request.seed + (attempt if request.reseed else 0)
-        return replace(request, seed=seed), negative_prompt
+        return Drawing(replace(request, seed=seed), negative_prompt)
 
     def draw(
         self,
         drawings: Sequence[Any],
         on_step: Callable[[int, int], None] | None = None,
         look: Look | None = None,
+        origin: Generation | None = None,
     ) -> list[Generation]:
         if on_step:
             on_step(1, 1)
+        self.origins.append(origin)
         self.batches.append(len(drawings))
-        self.drawn += [(request.seed, negative) for request, negative in drawings]
-        negatives: Sequence[str | None] = [negative for _, negative in drawings]
+        self.drawn += [(drawing.seed, drawing.negative) for drawing in drawings]
+        negatives: Sequence[str | None] = [drawing.negative for drawing in drawings]
         for _ in range(self.looks if look else 0):
             assert look
-            negatives = look([Image.new("RGB", (8, 8))] * len(drawings), negatives)
-            self.steered.append(negatives)
+            glances = look([Image.new("RGB", (8, 8))] * len(drawings), negatives)
+            negatives = [glance.negative for glance in glances]
+            self.steered.append(glances)
         image = Image.new("RGB", (8, 8))
         return [
-            Generation(image, request.prompt, negative, request.seed, 4, 1.8, 1.0, "paper", 1, 5, 0)
-            for request, negative in drawings
+            Generation(image, d.request.prompt, d.negative, d.seed, 4, 1.8, 1.0, "paper", 1, 5, 0)
+            for d in drawings
         ]
 
 
 def generation() -> Generation:
-    return FakeModel().draw([(REQUEST, None)])[0]
+    return FakeModel().draw([Drawing(REQUEST, None)])[0]
 
 
 @dataclass
@@ -169,12 +182,28 @@ def test_each_redraw_can_have_a_seed_of_its_own() -> None:
     assert [seed for seed, _ in model.drawn] == [7, 8, 9]
 
 
+def test_redrawings_begin_with_the_original() -> None:
+    attempts, model, _ = run(scored(2), scored(1), scored(4))
+    assert model.origins == [None, attempts[0].generation, attempts[0].generation]
+
+
+def test_with_seeds_of_their_own_redrawings_go_round_the_candidates() -> None:
+    request = replace(REQUEST, max_candidates=5)
+    rejected = [scored(2)] * 6
+    _, model, _ = run(*rejected, request=replace(request, reseed=True))
+    bad = ["bad one", "bad two", "bad three"]
+    assert [negative for _, negative in model.drawn[1:]] == [*bad, *bad[:2]]
+    _, model, _ = run(*rejected, request=request)
+    assert [negative for _, negative in model.drawn[1:]] == bad
+
+
 def test_looks_renew_the_negative_while_the_emerging_picture_fails() -> None:
     looks = (scored(1), VLMError("busy"), UNSCORED, scored(4), scored(2))
     model, roles = FakeModel(looks=5), FakeRoles((scored(2), *looks, scored(4)))
     attempts = list(correct(REQUEST, model, roles.roles(), SourceRanker()))
     assert model.drawn == [(7, None), (7, "bad one")]
-    assert model.steered == [["a bird"], ["a bird"], ["a bird"], [None], ["a bird"]]
+    wrong, untold, right = Glance("a bird", True), Glance("a bird"), Glance(None)
+    assert model.steered == [[wrong], [untold], [untold], [right], [wrong]]
     assert sum(attempt.cost.vlm_calls for attempt in attempts) == len(roles.asked)
 
 
@@ -182,7 +211,7 @@ def test_a_look_that_gets_no_caption_keeps_the_negative() -> None:
     model = FakeModel(looks=1)
     roles = FakeRoles((scored(2), scored(1), scored(4)), fails=frozenset({"caption"}))
     attempts = list(correct(REQUEST, model, roles.roles(), SourceRanker()))
-    assert model.steered == [["bad one"]]
+    assert model.steered == [[Glance("bad one", wrong=True)]]
     assert attempts[-1].cost.vlm_calls == 4
 
 
@@ -191,7 +220,7 @@ def test_the_calls_of_looks_are_counted_for_each_picture_of_a_batch() -> None:
     model, roles = FakeModel(looks=1), FakeRoles(verdicts, negatives=("bad one", "bad two"))
     request = replace(REQUEST, batch=2)
     attempts = list(correct(request, model, roles.roles(), SourceRanker()))
-    assert model.steered == [["a bird", None]]
+    assert model.steered == [[Glance("a bird", wrong=True), Glance(None)]]
     assert [attempt.cost.vlm_calls for attempt in attempts[1:]] == [4, 2]
     assert sum(attempt.cost.vlm_calls for attempt in attempts) == len(roles.asked)
 

@@ -31,6 +31,10 @@ class Drawing(NamedTuple):
     negative: str | None
     look_steps: tuple[int, ...] = ()
 
+    @property
+    def seed(self) -> int:
+        return self.request.seed
+
 
 class Model(FakeModel):
     """Draws in steps; ``pause`` is called before each of a redrawing's."""
@@ -51,6 +55,7 @@ class Model(FakeModel):
         drawings: Sequence[Any],
         on_step: Callable[[int, int], None] | None = None,
         look: Look | None = None,
+        origin: Generation | None = None,
     ) -> list[Generation]:
         self.begun += [drawing.negative for drawing in drawings]
         try:
@@ -62,7 +67,7 @@ class Model(FakeModel):
         except Exception:
             self.dropped += 1
             raise
-        return super().draw([(d.request, d.negative) for d in drawings], on_step, look)
+        return super().draw(drawings, on_step, look, origin)
 
 
 class Verifier:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from threading import Event as Flag
 from time import perf_counter
 from typing import Literal
 
 from PIL.Image import Image
 
-from npcorrect.diffusion.base import ImageModel, Look
+from npcorrect.diffusion.base import Glance, ImageModel, Look
 from npcorrect.errors import BudgetError, ModelError, NpcError, PromptError, SettingsError, VLMError
 from npcorrect.proposing import RuleProposer
 from npcorrect.ranking import Ranker
@@ -90,7 +91,9 @@ def correct(
     The first attempt is the original. Where it is rejected, it carries its caption, and up to
     ``max_candidates`` attempts follow, best ranked first, until one is accepted. Where the request
     or the model asks for looks, the emerging picture is verified on the way: while it fails, its
-    own caption becomes the negative; once it is right, none acts.
+    own caption becomes the negative; once it is right, none acts; where the last look finds it
+    wrong, it may go back and begin again. Redrawings of a strength below 1 begin with the original.
+    With seeds of their own, redrawings go on with the first candidate after the last.
     Where it is accepted or unscored nothing follows: without a verdict there is no known fault.
     Candidates are drawn ``batch`` at a time, and a batch that was drawn is verified to its end.
     A redrawn picture that is unscored does not end the loop, unless the budget is used up. The
@@ -191,10 +194,10 @@ class _Run:
         cost = _cost(generation, account, perf_counter() - start)
         yield Attempt(0, generation, verdict, caption=caption, cost=cost)
         if not (hopeless or self.halted.is_set()):
-            yield from self._redraw(checklist, verdict, caption or Caption(""))
+            yield from self._redraw(checklist, generation, verdict, caption or Caption(""))
 
     def _redraw(
-        self, checklist: Checklist, verdict: Verdict, caption: Caption
+        self, checklist: Checklist, origin: Generation, verdict: Verdict, caption: Caption
     ) -> Generator[Attempt, None, None]:
         """The attempts after the original, which has this verdict and caption."""
         start, account = perf_counter(), Account()
@@ -202,9 +205,9 @@ class _Run:
         if self.halted.is_set():
             return
         self.tell(Event("rank", total=len(candidates)))
-        ranking = self.ranker.rank(checklist, candidates)[: self.request.max_candidates]
+        ranking = self._in_order(self.ranker.rank(checklist, candidates))
         proposing = perf_counter() - start
-        with closing(self._drawings(checklist, ranking)) as drawings:
+        with closing(self._drawings(checklist, origin, ranking)) as drawings:
             for drawn in drawings:
                 accepted = False
                 share = drawn.seconds / len(drawn.ranking)
@@ -221,8 +224,17 @@ class _Run:
                 if accepted or self.halted.is_set():
                     return
 
+    def _in_order(self, ranking: Sequence[Ranked]) -> Sequence[Ranked]:
+        """What the redrawings try, one each: the best first, and all again under new seeds."""
+        most = self.request.max_candidates
+        if not ranking:
+            return ()
+        second = self.model.resolve(self.request, ranking[0].candidate.negative_prompt, 1)
+        reseeded = second.seed != self.request.seed
+        return tuple(islice(cycle(ranking), most)) if reseeded else ranking[:most]
+
     def _drawings(
-        self, checklist: Checklist, ranking: Sequence[Ranked]
+        self, checklist: Checklist, origin: Generation, ranking: Sequence[Ranked]
     ) -> Generator[_Drawn, None, None]:
         """The candidates drawn batch by batch, each ahead of time where the roles allow it."""
         size = self.request.batch
@@ -231,14 +243,14 @@ class _Run:
         ]
         if not (batches and self.roles.overlap) or self._looks(ranking[0]):
             for first, batch in batches:
-                yield self._draw_batch(checklist, first, batch)
+                yield self._draw_batch(checklist, origin, first, batch)
             return
         with ThreadPoolExecutor(1, "npcorrect-draw") as pool:
             try:
-                pending = pool.submit(self._draw_batch, checklist, *batches[0])
+                pending = pool.submit(self._draw_batch, checklist, origin, *batches[0])
                 for following in batches[1:]:
                     drawn = pending.result()
-                    pending = pool.submit(self._draw_batch, checklist, *following)
+                    pending = pool.submit(self._draw_batch, checklist, origin, *following)
                     yield drawn
                 yield pending.result()
             finally:
@@ -249,11 +261,13 @@ class _Run:
         drawing = self.model.resolve(self.request, ranked.candidate.negative_prompt, 1)
         return bool(drawing.look_steps)
 
-    def _draw_batch(self, checklist: Checklist, first: int, ranking: Sequence[Ranked]) -> _Drawn:
+    def _draw_batch(
+        self, checklist: Checklist, origin: Generation, first: int, ranking: Sequence[Ranked]
+    ) -> _Drawn:
         start = perf_counter()
         looking = _Looking(self, checklist, len(ranking))
         negatives = [ranked.candidate.negative_prompt for ranked in ranking]
-        generations = self._draw(negatives, first, looking)
+        generations = self._draw(negatives, first, looking, origin)
         return _Drawn(first, ranking, generations, looking.accounts, perf_counter() - start)
 
     def _verify_all(
@@ -285,7 +299,11 @@ class _Run:
             return Checklist(prompt, ()), self._failed("checklist", failure) or "no checklist"
 
     def _draw(
-        self, negatives: Sequence[str | None], index: int, look: Look | None = None
+        self,
+        negatives: Sequence[str | None],
+        index: int,
+        look: Look | None = None,
+        origin: Generation | None = None,
     ) -> list[Generation]:
         """Draw the attempts from ``index`` on."""
         detail = "; ".join(filter(None, negatives))
@@ -300,21 +318,21 @@ class _Run:
                 raise _NeedlessError
             self.tell(Event("draw", detail, step, total))
 
-        return self.model.draw(drawings, on_step, look)
+        return self.model.draw(drawings, on_step, look, origin)
 
     def look(
         self, image: Image, negative: str | None, checklist: Checklist, account: Account
-    ) -> str | None:
-        """The negative to act from now on against an emerging picture.
+    ) -> Glance:
+        """Whether an emerging picture is wrong, and the negative to act on it from now on.
 
         The picture's caption where it fails; the negative as it was where roles do not answer.
         """
         self.tell(Event("look", negative or ""))
         verdict = self._verify(image, checklist, account)
         if verdict.accepted is not False:
-            return None if verdict.accepted else negative
+            return Glance(None if verdict.accepted else negative)
         caption = self._caption(image, account)
-        return caption.text if caption and caption.text else negative
+        return Glance(caption.text if caption and caption.text else negative, wrong=True)
 
     def _verify(self, image: Image, checklist: Checklist, account: Account) -> Verdict:
         self.tell(Event("verify"))
@@ -362,9 +380,7 @@ class _Looking:
         self._run, self._checklist = run, checklist
         self.accounts = [Account() for _ in range(batch)]
 
-    def __call__(
-        self, images: Sequence[Image], negatives: Sequence[str | None]
-    ) -> list[str | None]:
+    def __call__(self, images: Sequence[Image], negatives: Sequence[str | None]) -> list[Glance]:
         pictures = zip(images, negatives, self.accounts, strict=True)
         return [self._run.look(i, negative, self._checklist, own) for i, negative, own in pictures]
 

@@ -12,9 +12,9 @@ from PIL.Image import Image
 
 Source = Literal["targeted", "untargeted", "combined", "fallback"]
 """Where a negative comes from: a failed check, unasked content, both, or a fixed list."""
-Rule = Literal["paper", "extra", "nag"]
-"""How the negative enters: in the empty branch's place, as a direction beside it, or in attention
-(NAG)."""
+Rule = Literal["paper", "extra", "turns", "nag"]
+"""How the negative enters: in the empty branch's place, as a direction beside it (computed in every
+step, or in turn with the empty branch), or in attention (NAG)."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,11 @@ class Request:
 
     ``window`` is the number of first steps in which the negative acts when it is an ``int``, and a
     share of all steps, 0 to 1, when it is a ``float``. ``looks`` is how often each redrawing is
-    looked at while it emerges, to renew its negative. With ``reseed``, attempt k has the seed
-    ``seed + k`` instead of the original's. ``batch`` candidates are drawn together.
+    looked at while it emerges, to renew its negative. ``strength`` is the share of the steps that a
+    redrawing takes, beginning from the noised original; at 1 it begins from noise alone. Where the
+    last look finds it wrong, it goes back to that beginning, up to ``rewinds`` times. With
+    ``reseed``, attempt k has the seed ``seed + k`` instead of the original's. ``batch`` candidates
+    are drawn together.
     """
 
     prompt: str
@@ -36,6 +39,8 @@ class Request:
     rule: Rule | None = None
     window: int | float | None = None
     looks: int | None = None
+    strength: float | None = None
+    rewinds: int | None = None
     reseed: bool | None = None
     height: int | None = None
     width: int | None = None
@@ -74,7 +79,9 @@ class Generation:
     """One picture and exactly how it was drawn. ``evaluations`` counts denoiser calls (NFE).
 
     ``steering`` lists the looks that changed the negative: the step, from 0, from which on the text
-    beside it acted instead of the one before; None where the emerging picture was right.
+    beside it acted instead of the one before; None where the emerging picture was right. The
+    picture began at ``start_step``, from 0, and went back there ``rewinds`` times. ``latents`` are
+    what its model may begin another picture with, and mean nothing to anyone else.
     """
 
     image: Image = field(repr=False, compare=False)
@@ -89,6 +96,9 @@ class Generation:
     evaluations: int
     seconds: float
     steering: tuple[tuple[int, str | None], ...] = ()
+    start_step: int = 0
+    rewinds: int = 0
+    latents: object = field(default=None, repr=False, compare=False)
 
     @property
     def negatives(self) -> tuple[str, ...]:

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from npcorrect.diffusion.base import Drawing
+from npcorrect.diffusion.base import Drawing, Glance
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.diffusion.restarting import Begin, Finished
 from npcorrect.errors import InputError, SettingsError
 from npcorrect.types import Generation, Request
 from tests.diffusion.conftest import STEPS
@@ -24,6 +25,7 @@ Models = Callable[[str], PipelineModel]
 
 GUIDED = [name for name, family in FAMILIES.items() if not family.distilled]
 DISTILLED = [name for name, family in FAMILIES.items() if family.distilled]
+RESTARTING = [name for name, family in FAMILIES.items() if family.restarts]
 WITH_NAG = [name for name, family in FAMILIES.items() if family.nag]
 TOLERANCE = 2
 """Of 255: batches of different sizes take other paths through the matrix products."""
@@ -210,9 +212,9 @@ def test_rule_extra_is_steered_by_looks(models: Models, family: str) -> None:
     model = models(family)
     seen: list[Any] = []
 
-    def look(images: Any, negatives: Any) -> list[str | None]:
+    def look(images: Any, negatives: Any) -> list[Glance]:
         seen.extend(images)
-        return [OTHER]
+        return [Glance(OTHER)]
 
     drawing = model.resolve(request(rule="extra", looks=1), NEGATIVE)
     (step,) = drawing.look_steps
@@ -220,6 +222,74 @@ def test_rule_extra_is_steered_by_looks(models: Models, family: str) -> None:
     assert drawn.steering == ((step, OTHER),)
     assert [image.size for image in seen] == [(SIZE, SIZE)]
     assert pixels(seen[0]).std() > 1
+
+
+@pytest.mark.parametrize("family", GUIDED)
+def test_rule_turns_computes_two_branches_a_step(models: Models, family: str) -> None:
+    model = models(family)
+    with counting(model) as rows:
+        drawn = draw(model, rule="turns", window=STEPS, true_cfg_scale=3.0, negative_scale=0.5)
+    assert drawn.evaluations == sum(rows) == 2 * steps_of(model)
+    plain, extra = (
+        draw(model, rule="extra", window=window, true_cfg_scale=3.0, negative_scale=0.5)
+        for window in (0, STEPS)
+    )
+    assert not same(drawn.image, plain.image)
+    assert not same(drawn.image, extra.image)
+
+
+@pytest.mark.parametrize("family", RESTARTING)
+def test_a_draw_that_begins_in_the_middle_ends_as_the_whole_one_does(
+    models: Models, family: str
+) -> None:
+    model = models(family)
+    guided = not model.family.distilled
+    scale = {"true_cfg_scale": 3.0} if guided else {}
+    drawing = model.resolve(request(rule="extra" if guided else None, **scale))
+    scheduler, before = model.pipeline.scheduler, []
+    step = scheduler.step
+    scheduler.step = lambda *args, **kwargs: before.append(args[2].clone()) or step(*args, **kwargs)
+    try:
+        (whole,) = model.draw([drawing])
+    finally:
+        del scheduler.step
+    second = [model.family.empty or ""] if guided else None
+    images, clean = model.stock.draw(drawing, [PROMPT], [3], guided, second, Begin(1, before[1]))
+    assert abs(pixels(images[0]) - pixels(whole.image)).max() <= TOLERANCE
+    assert isinstance(whole.latents, Finished)
+    torch.testing.assert_close(clean, whole.latents.latents)
+    assert "set_timesteps" not in vars(scheduler)
+
+
+@pytest.mark.parametrize("family", [name for name in RESTARTING if name in GUIDED])
+def test_a_wrong_picture_goes_back_and_begins_with_the_original(
+    models: Models, family: str
+) -> None:
+    model = models(family)
+    asked = request(rule="turns", true_cfg_scale=3.0, strength=0.99, num_inference_steps=6)
+    (origin,) = model.draw([model.resolve(asked)])
+    asked = replace(asked, strength=2 / 3, looks=1, rewinds=2)
+    looked: list[Any] = []
+
+    def look(images: Any, negatives: Any) -> list[Glance]:
+        looked.extend(images)
+        return [Glance(OTHER, wrong=True)]
+
+    drawing = model.resolve(asked, NEGATIVE)
+    with counting(model) as rows:
+        (drawn,) = model.draw([drawing], look=look, origin=origin)
+    assert (drawn.start_step, drawing.look_steps, drawn.rewinds) == (2, (4,), 2)
+    assert len(looked) == 3
+    assert drawn.evaluations == sum(rows) == 2 * (3 + 3 + 4)
+    (again,) = model.draw([drawing], look=look, origin=origin)
+    assert same(again.image, drawn.image)
+    assert not same(drawn.image, origin.image)
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sana", "kandinsky5"])
+def test_families_that_cannot_begin_with_a_picture_say_so(models: Models, family: str) -> None:
+    with pytest.raises(SettingsError, match="cannot begin with a noised picture"):
+        models(family).resolve(request(rule="extra", strength=0.5), NEGATIVE)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

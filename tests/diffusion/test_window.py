@@ -11,10 +11,11 @@ import pytest
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
-from npcorrect.diffusion.base import Drawing, Look, OnStep
+from npcorrect.diffusion.base import Drawing, Glance, Look, OnStep
 from npcorrect.diffusion.families import FLUX_DEV
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
-from npcorrect.diffusion.pipeline import PipelineModel, look_steps, window_steps
+from npcorrect.diffusion.pipeline import PipelineModel, look_steps, start_step, window_steps
+from npcorrect.diffusion.restarting import Finished
 from npcorrect.diffusion.window import Plan, window
 from npcorrect.errors import InputError, ModelError, PromptError, SettingsError
 from npcorrect.mini.codec import LATENT_CHANNELS
@@ -57,8 +58,8 @@ def stock(pipeline: FluxPipeline, negative: str | None, scale: float) -> Any:
 
 
 def request(**changes: Any) -> Request:
-    settings = {"seed": 3, "num_inference_steps": STEPS, "true_cfg_scale": 3.0} | changes
-    return Request(PROMPT, **settings)
+    settings = {"seed": 3, "num_inference_steps": STEPS, "true_cfg_scale": 3.0, "strength": 1.0}
+    return Request(PROMPT, **(settings | changes))
 
 
 def draw(model: PipelineModel, drawing: Drawing, on_step: OnStep | None = None) -> Generation:
@@ -123,7 +124,7 @@ def test_an_empty_negative_is_guidance_away_from_the_empty_prompt(
 
 
 def draw_recording(
-    model: PipelineModel, drawing: Drawing, look: Look | None
+    model: PipelineModel, drawing: Drawing, look: Look | None, origin: Generation | None = None
 ) -> tuple[Generation, list[torch.Tensor]]:
     """One draw, and the latents after each of its steps."""
     scheduler = model.pipeline.scheduler
@@ -137,7 +138,7 @@ def draw_recording(
 
     scheduler.step = recording_step
     try:
-        return model.draw([drawing], look=look)[0], latents
+        return model.draw([drawing], look=look, origin=origin)[0], latents
     finally:
         del scheduler.step
 
@@ -165,23 +166,23 @@ def predict(pipeline: FluxPipeline, text: str, x: torch.Tensor, sigma: torch.Ten
         (2, 0, [NEGATIVE, NEGATIVE]),
         (STEPS, 0, [NEGATIVE] * STEPS),
         (0, 2, []),
-        (2, 2, [NEGATIVE, RENEWED]),
-        (STEPS, 2, [NEGATIVE, RENEWED, RENEWED]),
+        (3, 2, [NEGATIVE, NEGATIVE, RENEWED]),
+        (STEPS, 2, [NEGATIVE, NEGATIVE, RENEWED]),
     ],
 )
 def test_rule_extra_equals_a_denoising_loop_by_hand(
     model: PipelineModel, window_length: int, looks: int, acting: list[str]
 ) -> None:
-    """``acting`` are the negatives of the first steps; looks are before steps 1 and 3."""
+    """``acting`` are the negatives of the first steps; looks are before steps 2 and 3."""
     asked = request(rule="extra", negative_scale=0.7, window=window_length, looks=looks)
     drawing = model.resolve(asked, NEGATIVE)
-    assert drawing.look_steps == ((1, 3) if looks else ())
+    assert drawing.look_steps == ((2, 3) if looks else ())
     pipeline = model.pipeline
     previews: list[Any] = []
 
-    def look(images: Sequence[Any], negatives: Sequence[str | None]) -> list[str | None]:
+    def look(images: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
         previews.append(images[0])
-        return [RENEWED if len(previews) == 1 else None]
+        return [Glance(RENEWED if len(previews) == 1 else None)]
 
     drawn, latents = draw_recording(model, drawing, look)
     looked = [step for step in drawing.look_steps if step < window_length]
@@ -204,6 +205,58 @@ def test_rule_extra_equals_a_denoising_loop_by_hand(
         torch.testing.assert_close(latents[i], x, rtol=1e-4, atol=1e-4)
     assert drawn.steering == tuple(zip(looked, (RENEWED, None), strict=False))
     assert drawn.evaluations == 2 * STEPS + len(acting)
+
+
+@torch.inference_mode()
+def test_rule_turns_with_a_rewind_equals_a_denoising_loop_by_hand(model: PipelineModel) -> None:
+    """Nine steps: the redrawing begins with the fourth, looks before the seventh, goes back once.
+
+    A step computes the empty branch or the negative's, and keeps the other's difference.
+    """
+    asked = request(num_inference_steps=9, strength=2 / 3, looks=1, rewinds=1, negative_scale=0.7)
+    (origin,) = model.draw([model.resolve(asked)])
+    finished = origin.latents
+    assert isinstance(finished, Finished)
+    drawing = model.resolve(asked, NEGATIVE, attempt=1)
+    assert (drawing.start_step, drawing.look_steps) == (3, (6,))
+    glances = iter([Glance(RENEWED, wrong=True), Glance(None)])
+    drawn, latents = draw_recording(model, drawing, lambda *_: [next(glances)], origin)
+    sigmas = finished.sigmas
+    clean, seen = finished.latents, []
+    for turn, negative in enumerate((NEGATIVE, RENEWED)):
+        x = Finished(clean, sigmas).noised(3, [4], turn).latents
+        difference = None
+        for i in range(3, 9):
+            positive = predict(model.pipeline, PROMPT, x, sigmas[i])
+            if i == 4:
+                difference = positive - predict(model.pipeline, negative, x, sigmas[i])
+            else:
+                from_empty = positive - predict(model.pipeline, "", x, sigmas[i])
+            guided = positive + 2.0 * from_empty
+            if i == 6:
+                clean = x - sigmas[i] * guided
+                if turn == 0:
+                    break
+                difference = None
+            if difference is not None:
+                guided = guided + 0.7 * difference
+            x = x + (sigmas[i + 1] - sigmas[i]) * guided
+            seen.append(x)
+    assert len(latents) == len(seen) == 3 + 6
+    for found, expected in zip(latents, seen, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert drawn.steering == ((3, RENEWED), (6, None))
+    assert (drawn.start_step, drawn.rewinds, drawn.evaluations) == (3, 1, 2 * 4 + 2 * 6)
+
+
+def test_without_an_origin_a_redrawing_begins_with_noise_and_goes_back_to_its_start(
+    model: PipelineModel,
+) -> None:
+    asked = request(num_inference_steps=9, strength=2 / 3, looks=1, rewinds=2)
+    drawing = model.resolve(asked, NEGATIVE)
+    (drawn,) = model.draw([drawing], look=lambda *_: [Glance(RENEWED, wrong=True)])
+    assert (drawn.start_step, drawn.rewinds) == (3, 2)
+    assert drawn.evaluations == 2 * (7 + 4 + 6)
 
 
 def test_the_hook_leaves_no_trace_even_after_an_error(model: PipelineModel) -> None:
@@ -241,11 +294,11 @@ def test_a_batch_of_different_negatives_equals_the_single_draws(
 
 
 def test_a_batch_is_steered_picture_by_picture(model: PipelineModel) -> None:
-    asked = request(looks=1)
+    asked = request(looks=1, rule="extra", rewinds=0)
     drawings = [model.resolve(asked, text) for text in (NEGATIVE, "one blue star")]
 
-    def look(_: Sequence[Any], negatives: Sequence[str | None]) -> list[str | None]:
-        return [None if negative == NEGATIVE else RENEWED for negative in negatives]
+    def look(_: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
+        return [Glance(None if negative == NEGATIVE else RENEWED) for negative in negatives]
 
     together = model.draw(drawings, look=look)
     (look_step,) = drawings[0].look_steps
@@ -263,9 +316,9 @@ def test_a_batch_is_steered_picture_by_picture(model: PipelineModel) -> None:
 def test_an_original_is_not_looked_at(model: PipelineModel) -> None:
     looked: list[Any] = []
 
-    def look(images: Sequence[Any], negatives: Sequence[str | None]) -> Sequence[str | None]:
+    def look(images: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
         looked.extend(images)
-        return negatives
+        return [Glance(negative) for negative in negatives]
 
     drawing = model.resolve(request())
     assert drawing.look_steps
@@ -279,9 +332,14 @@ def test_attempts_have_their_own_seeds_unless_the_paper_is_followed(model: Pipel
     assert model.resolve(request(rule="paper"), NEGATIVE, attempt=2).seed == 3
 
 
-def test_looks_spread_over_the_schedule_after_its_first_sixth() -> None:
-    assert look_steps(10, 24) == tuple(range(4, 24, 2))
+def test_looks_spread_from_the_beginning_to_two_thirds_of_the_schedule() -> None:
+    assert look_steps(4, 24, 8) == (10, 12, 14, 16)
+    assert look_steps(2, 5) == (2, 3)
     assert look_steps(0, 24) == ()
+
+
+def test_a_strength_is_the_share_of_the_steps_that_are_drawn() -> None:
+    assert [start_step(share, 24) for share in (1.0, 2 / 3, 0.5, 1e-6)] == [0, 8, 12, 23]
 
 
 def test_a_mixed_batch_is_refused(model: PipelineModel) -> None:
@@ -333,7 +391,13 @@ def test_texts_beyond_the_encoder_are_refused_and_none_is_nothing(model: Pipelin
         ({"true_cfg_scale": math.inf}, None, SettingsError, "finite"),
         ({"negative_scale": math.nan}, NEGATIVE, SettingsError, "finite"),
         ({"true_cfg_scale": 1.0, "rule": "paper"}, "", SettingsError, "no effect"),
-        ({"looks": STEPS}, NEGATIVE, SettingsError, "0 to 4"),
+        ({"looks": STEPS}, NEGATIVE, SettingsError, "0 to 3"),
+        ({"strength": 0.0}, NEGATIVE, SettingsError, "strength is 0"),
+        ({"strength": 1.1}, NEGATIVE, SettingsError, "strength is 1.1"),
+        ({"strength": math.nan}, NEGATIVE, SettingsError, "strength is nan"),
+        ({"rewinds": -1}, NEGATIVE, SettingsError, "rewinds is -1"),
+        ({"rewinds": 1, "looks": 0}, NEGATIVE, SettingsError, "only a look"),
+        ({"rule": "paper", "strength": 0.5}, NEGATIVE, SettingsError, "no effect"),
         ({"looks": 1, "rule": "paper"}, NEGATIVE, SettingsError, "keeps one negative"),
         ({"seed": 2**64}, None, SettingsError, "seed"),
         ({}, "one circle and " * 8, PromptError, "tokens"),

@@ -27,7 +27,11 @@ class MortalModel:
         return CoinModel().resolve(*arguments)
 
     def draw(
-        self, drawings: Sequence[Drawing], on_step: OnStep | None = None, look: Look | None = None
+        self,
+        drawings: Sequence[Drawing],
+        on_step: OnStep | None = None,
+        look: Look | None = None,
+        origin: Generation | None = None,
     ) -> list[Generation]:
         prompt = drawings[0].prompt
         graves = [self.folder / f"{prompt[:9]}-{i}" for i in range(self.times)]

@@ -14,9 +14,21 @@ from npcorrect.types import Generation, Request, Rule
 
 OnStep = Callable[[int, int], None]
 """Called after each denoising step with its number, from 1, and the number of steps."""
-Look = Callable[[Sequence[Image], Sequence[str | None]], Sequence[str | None]]
-"""Called with emerging pictures and the negatives acting on them; returns those to act from now on,
-None for pictures that need none."""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a look at an emerging picture says: the negative to act from now on, if any.
+
+    ``wrong`` pictures may be taken back; where nobody could tell, a picture is not wrong.
+    """
+
+    negative: str | None
+    wrong: bool = False
+
+
+Look = Callable[[Sequence[Image], Sequence[str | None]], Sequence[Glance]]
+"""Called with emerging pictures and the negatives acting on them."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,8 @@ class Drawing:
     look_steps: tuple[int, ...]
     height: int
     width: int
+    start_step: int = 0
+    rewinds: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,11 +81,15 @@ class ImageModel(Protocol):
         drawings: Sequence[Drawing],
         on_step: OnStep | None = None,
         look: Look | None = None,
+        origin: Generation | None = None,
     ) -> list[Generation]:
         """Draw pictures together, one for each drawing, in order.
 
         With ``look``, pictures that have a negative are shown to it before each of their
-        ``look_steps``, as the model then expects them to turn out.
+        ``look_steps``, as the model then expects them to turn out; one that the last look finds
+        wrong goes back to its ``start_step``, up to ``rewinds`` times. With ``origin``, a picture
+        of this model and this schedule, pictures begin at their ``start_step`` from that picture
+        noised; without, from noise alone.
 
         The drawings of a call differ in prompt, seed and negative prompt alone, and either all of
         them have a negative prompt or none has. The same drawing gives the same picture.

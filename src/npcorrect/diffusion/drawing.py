@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy, deepcopy
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from npcorrect.diffusion.branches import Arguments
 from npcorrect.diffusion.families import FamilySpec
 from npcorrect.diffusion.latents import clean
 from npcorrect.diffusion.nag import Nag
+from npcorrect.diffusion.restarting import Begin, Finished, Rewind, restartable, starting_at
 from npcorrect.diffusion.window import (
     Extra,
     ExtraDirection,
@@ -26,9 +27,14 @@ from npcorrect.diffusion.window import (
     Plan,
     Recorded,
     Recorder,
+    Turns,
     attached,
+    window,
 )
+from npcorrect.types import Rule
 
+BESIDE: tuple[Rule, ...] = ("extra", "turns")
+"""Rules by which the negative acts beside the empty branch, and by which looks can renew it."""
 _GUIDED = 2.0
 """Any scale at which every pipeline makes its second branch; used where only that is wanted."""
 
@@ -47,6 +53,11 @@ class Stock:
         module: nn.Module = getattr(self.pipeline, self.family.denoiser)
         return module
 
+    @property
+    def restarts(self) -> bool:
+        """Whether a draw can begin in the middle of the schedule."""
+        return self.family.restarts and restartable(self.pipeline.scheduler)
+
     def draw(
         self,
         drawing: Drawing,
@@ -54,11 +65,24 @@ class Stock:
         seeds: Sequence[int],
         guided: bool,
         second: Sequence[str] | None,
-    ) -> list[Image]:
-        """The stock call; under guidance against ``second`` texts, None for the pipeline's own."""
+        begin: Begin | None = None,
+    ) -> tuple[list[Image], Tensor | None]:
+        """The stock call; under guidance against ``second`` texts, None for the pipeline's own.
+
+        Returns the pictures and, where the family restarts, their clean latents.
+        """
         scale = drawing.true_cfg_scale if guided else 1.0 - self.family.scale_offset
-        images: list[Image] = self._call(self.pipeline, drawing, prompts, seeds, scale, second)
-        return images
+        last: list[Tensor] = []
+        more: Arguments = {}
+        if self.restarts:
+            more["callback_on_step_end"] = _keeping(last)
+        if begin is not None:
+            more["latents"] = begin.latents
+        with starting_at(self.pipeline.scheduler, begin.step if begin else 0):
+            images: list[Image] = self._call(
+                self.pipeline, drawing, prompts, seeds, scale, second, **more
+            )
+        return images, last[0] if last else None
 
     def condition(
         self, drawing: Drawing, prompts: Sequence[str], texts: Sequence[str] | None
@@ -78,13 +102,9 @@ class Stock:
             self._call(aside, drawing, first, [0] * len(prompts), scale, texts if second else None)
         return recorder.arguments
 
-    def preview(
-        self, drawing: Drawing, step: int, noisy: Tensor, prediction: Tensor
-    ) -> list[Image]:
-        """The pictures that a prediction at ``step``, from 0, stands for."""
-        signed = self.family.sign * prediction
-        latents = clean(self.pipeline.scheduler, step, noisy, signed)
-        return self.decoded(latents, drawing.height, drawing.width)
+    def expected(self, step: int, noisy: Tensor, prediction: Tensor) -> Tensor:
+        """The clean latents that a prediction at ``step``, from 0, stands for."""
+        return clean(self.pipeline.scheduler, step, noisy, self.family.sign * prediction)
 
     def decoded(self, latents: Tensor, height: int, width: int) -> list[Image]:
         """Clean latents, in the denoiser's layout, as pictures."""
@@ -100,8 +120,9 @@ class Stock:
         seeds: Sequence[int],
         scale: float,
         second: Sequence[str] | None,
+        **more: Any,
     ) -> Any:
-        arguments = {
+        arguments = more | {
             "prompt": list(prompts),
             "height": drawing.height,
             "width": drawing.width,
@@ -125,16 +146,26 @@ class Stock:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Pictures, the evaluations that each took, and what another draw can begin with, if any."""
+
+    images: list[Image]
+    evaluations: list[int]
+    finished: Finished | None
+
+
+@dataclass(frozen=True)
 class Draw:
     """Pictures drawn together, with the call and the plan that their rule makes of them.
 
-    ``negatives`` is None where no negative acts.
+    ``negatives`` is None where no negative acts, ``origin`` where they begin from noise alone.
     """
 
     stock: Stock
     drawings: Sequence[Drawing]
     negatives: Sequence[str] | None
     steering: Steering
+    origin: Finished | None = None
 
     @property
     def first(self) -> Drawing:
@@ -155,7 +186,7 @@ class Draw:
     def guided(self) -> bool:
         """Whether the pipeline makes a second branch."""
         family = self.stock.family
-        wanted = self.replaced or self.first.rule == "extra" or family.after == "empty"
+        wanted = self.replaced or self.first.rule in BESIDE or family.after == "empty"
         return wanted and family.guides(self.first.true_cfg_scale)
 
     @property
@@ -164,31 +195,60 @@ class Draw:
         empty = self.stock.family.empty
         return None if empty is None else [empty] * len(self.drawings)
 
-    def images(self) -> list[Image]:
-        """The pictures, by the stock call."""
-        second = self.negatives if self.replaced else self.empties
-        return self.stock.draw(
-            self.first,
-            self.prompts,
-            [drawing.seed for drawing in self.drawings],
-            self.guided,
-            second if self.guided else None,
-        )
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in order."""
+        return [drawing.seed for drawing in self.drawings]
 
-    def plan(self) -> Plan:
-        """What the hook is to do."""
+    def run(self, on_step: Callable[[int], None]) -> Drawn:
+        """Draw, and go back as often as the looks demand it."""
+        finished = self.origin
+        begin = finished.noised(self.first.start_step, self.seeds, 0) if finished else None
+        evaluations = torch.zeros(len(self.drawings), dtype=torch.long)
+        while True:
+            plan = self.plan(begin.step if begin else 0)
+            self.steering.start = plan.start
+            with window(self.stock.denoiser, self.stock.family.calls, plan, on_step) as hook:
+                images, clean = self._call(begin)
+            evaluations += hook.evaluations
+            if clean is not None:
+                sigmas = finished.sigmas if finished else self.stock.pipeline.scheduler.sigmas
+                finished = Finished(clean, sigmas.clone())
+            if images is not None:
+                return Drawn(images, evaluations.tolist(), finished)
+            assert finished is not None
+            turn = self.steering.rewinds
+            begin = finished.noised(self.first.start_step, self.seeds, turn)
+
+    def _call(self, begin: Begin | None) -> tuple[list[Image] | None, Tensor | None]:
+        """The pictures by the stock call, None where they go back, and their clean latents."""
+        second = self.negatives if self.replaced else self.empties
+        try:
+            return self.stock.draw(
+                self.first,
+                self.prompts,
+                self.seeds,
+                self.guided,
+                second if self.guided else None,
+                begin,
+            )
+        except Rewind as rewind:
+            return None, rewind.clean
+
+    def plan(self, start: int = 0) -> Plan:
+        """What the hook is to do in a call that begins at step ``start``."""
         batch, first = len(self.drawings), self.first
         if self.negatives is None:
-            return Plan(batch, self.guided)
+            return Plan(batch, self.guided, start=start)
         steps = inf if first.window_steps == first.num_inference_steps else first.window_steps
-        if first.rule == "extra":
-            return Plan(batch, True, steps, extra=self._extra())
+        if first.rule in BESIDE:
+            return Plan(batch, True, steps, extra=self._extra(), start=start)
         if first.rule == "nag":
-            return Plan(batch, self.guided, steps, nag=self._nag())
+            return Plan(batch, self.guided, steps, nag=self._nag(), start=start)
         if self.stock.family.after == "alone":
-            return Plan(batch, True, steps, alone=True)
+            return Plan(batch, True, steps, alone=True, start=start)
         empty = None if steps == inf else self._condition(self.empties)
-        return Plan(batch, True, steps, empty=empty)
+        return Plan(batch, True, steps, empty=empty, start=start)
 
     def _condition(self, texts: Sequence[str] | None) -> Arguments:
         return self.stock.condition(self.first, self.prompts, texts)
@@ -206,17 +266,22 @@ class Draw:
             self.steering.direction(),
             self.first.look_steps,
             self.steering.steer if self.steering.look else None,
+            Turns() if self.first.rule == "turns" else None,
         )
 
 
 class Steering:
-    """The negatives of one draw as looks change them."""
+    """The negatives of one draw as looks change them, and how often looks sent it back.
+
+    ``start`` is the step with which the pipeline's present call begins.
+    """
 
     def __init__(self, stock: Stock, drawings: Sequence[Drawing], look: Look | None) -> None:
         self.look = look
         self.changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
         self._stock, self._drawings = stock, drawings
         self._negatives = [drawing.negative_prompt for drawing in drawings]
+        self.start = self.rewinds = 0
 
     def direction(self) -> ExtraDirection:
         """The denoiser's arguments under the negatives that there are, and whose they are."""
@@ -229,12 +294,37 @@ class Steering:
         return ExtraDirection(list(rows), condition)
 
     def steer(self, step: int, noisy: Tensor, guided: Tensor) -> ExtraDirection:
-        """Look at the emerging pictures and renew their negatives."""
+        """Look at the emerging pictures and renew their negatives.
+
+        Raises:
+            Rewind: this was the last look, and the pictures are wrong and may go back.
+        """
         assert self.look is not None
-        images = self._stock.preview(self._drawings[0], step, noisy, guided)
-        renewed = self.look(images, self._negatives)
+        first = self._drawings[0]
+        clean = self._stock.expected(step - self.start, noisy, guided)
+        images = self._stock.decoded(clean, first.height, first.width)
+        glances = self.look(images, self._negatives)
+        back = (
+            step == first.look_steps[-1]
+            and self.rewinds < first.rewinds
+            and all(glance.wrong for glance in glances)
+        )
+        renewed = [glance.negative for glance in glances]
         for changes, old, new in zip(self.changes, self._negatives, renewed, strict=True):
             if new != old:
-                changes.append((step, new))
-        self._negatives = list(renewed)
+                changes.append((first.start_step if back else step, new))
+        self._negatives = renewed
+        if back:
+            self.rewinds += 1
+            raise Rewind(clean)
         return self.direction()
+
+
+def _keeping(last: list[Tensor]) -> Callable[..., Any]:
+    """A pipeline's callback that keeps the latents of the step before in ``last``."""
+
+    def keep(_pipeline: Any, _step: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
+        last[:] = [values["latents"]]
+        return values
+
+    return keep

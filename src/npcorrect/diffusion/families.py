@@ -26,8 +26,9 @@ class Defaults:
     """What a model does where the request is silent. ``sizes`` are the sides that it can draw.
 
     Where ``multiple`` is given, every multiple of it can be drawn, and the first size is only the
-    default. ``window``, ``looks`` and ``reseed`` are those of rule ``extra``; the paper's rule has
-    its own window, looks at finished pictures only and keeps the seed; NAG acts in all steps.
+    default. ``window``, ``looks``, ``strength``, ``rewinds`` and ``reseed`` are those of rules
+    ``extra`` and ``turns``; the paper's rule has its own window, looks at finished pictures only,
+    begins from noise and keeps the seed; NAG acts in all steps.
     ``negative_scale`` is mu of rule ``extra``, ``nag_scale`` phi of rule ``nag``.
     """
 
@@ -42,6 +43,8 @@ class Defaults:
     max_sequence_length: int
     multiple: int = 0
     nag_scale: float = 4.0
+    strength: float = 1.0
+    rewinds: int = 0
 
 
 def _defaults(
@@ -60,8 +63,9 @@ class FamilySpec:
     that for ``v_neg + scale (v_pos - v_neg)``. ``after`` the window the conditional branch stands
     ``alone``, or guidance goes on against the ``empty`` text, which is ``empty`` here (None: what
     the pipeline makes of no negative). ``arguments`` go into every call. ``distilled`` says why
-    guidance cannot act, where it cannot. ``single`` pipelines draw a batch one by one, because
-    their pictures depend on their neighbours' lengths. ``sign`` is -1 where the denoiser predicts
+    guidance cannot act, where it cannot. ``restarts`` says that its pipeline takes latents as its
+    denoiser does, and so can begin with a noised picture. ``single`` pipelines draw a batch one by
+    one, because their pictures depend on their neighbours' lengths. ``sign`` is -1 where the denoiser predicts
     the negative velocity. ``checkpoints`` are well-known members on the Hub.
     """
 
@@ -79,6 +83,7 @@ class FamilySpec:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     negative_as: Literal["text", "embeddings"] = "text"
     distilled: str = ""
+    restarts: bool = False
     nag: NagSpec | None = None
     single: bool = False
     sign: int = 1
@@ -96,7 +101,7 @@ class FamilySpec:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules by which a negative can act."""
-        guidance: tuple[Rule, ...] = () if self.distilled else ("paper", "extra")
+        guidance: tuple[Rule, ...] = () if self.distilled else ("paper", "extra", "turns")
         return guidance + (("nag",) if self.nag else ())
 
 
@@ -172,6 +177,7 @@ SD3 = FamilySpec(
     _defaults(28, 7.0, 1024, 256),
     ("stabilityai/stable-diffusion-3-medium-diffusers",),
     nag=NagSpec((NagSite(r"transformer_blocks\.\d+\.attn"),), keeps=("pooled_projections",)),
+    restarts=True,
 )
 SD35 = replace(
     SD3,
@@ -205,6 +211,7 @@ FLUX_DEV = FamilySpec(
     arguments={"guidance_scale": 3.5},
     nag=_JOINT,
     decode=latents.decode_packed,
+    restarts=True,
 )
 FLUX_SCHNELL = replace(
     FLUX_DEV,
@@ -230,6 +237,7 @@ QWEN_IMAGE = FamilySpec(
     scale_argument="true_cfg_scale",
     empty=" ",
     decode=latents.decode_qwen,
+    restarts=True,
 )
 CHROMA = FamilySpec(
     "chroma",
@@ -241,6 +249,7 @@ CHROMA = FamilySpec(
     ("lodestones/Chroma1-HD",),
     nag=_JOINT,
     decode=latents.decode_packed,
+    restarts=True,
 )
 PIXART_SIGMA = FamilySpec(
     "pixart-sigma",
@@ -277,6 +286,7 @@ LUMINA2 = FamilySpec(
     _defaults(30, 4.0, 1024, 256),
     ("Alpha-VLLM/Lumina-Image-2.0",),
     sign=-1,
+    restarts=True,
 )
 KANDINSKY5 = FamilySpec(
     "kandinsky5",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isfinite
+from math import ceil, isfinite
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -14,18 +14,18 @@ from PIL.Image import Image
 from torch import Tensor
 
 from npcorrect.diffusion.base import Drawing, Look, OnStep, TokenStates
-from npcorrect.diffusion.drawing import Draw, Steering, Stock
+from npcorrect.diffusion.drawing import BESIDE, Draw, Steering, Stock
 from npcorrect.diffusion.families import FLUX_DEV, PAPER_WINDOW, Defaults, FamilySpec
 from npcorrect.diffusion.memory import out_of_memory, release
-from npcorrect.diffusion.window import window
+from npcorrect.diffusion.restarting import Finished
 from npcorrect.errors import ModelError, PromptError, SettingsError
-from npcorrect.types import Generation, Request
+from npcorrect.types import Generation, Request, Rule
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-FIRST_LOOK = 1 / 6
-"""Share of the steps before the first look; earlier, an emerging picture shows too little."""
+LAST_LOOK = 2 / 3
+"""Share of the steps before the last look; later, what a picture shows hardly changes any more."""
 
 
 class PipelineModel:
@@ -52,14 +52,14 @@ class PipelineModel:
         if steps < 1:
             raise SettingsError(f"The number of steps is {steps}; give at least 1.")
         rule = request.rule or own.rule
-        steered = rule == "extra"
-        share = {"paper": max(PAPER_WINDOW, 1 / steps), "extra": own.window, "nag": 1.0}[rule]
-        looks = _or(request.looks, min(own.looks, steps - 1) if steered else 0)
-        if looks and not steered:
-            raise SettingsError(
-                f"Rule {rule!r} keeps one negative and {looks} looks would renew it; "
-                "give 0 looks, or rule 'extra'."
-            )
+        steered = rule in BESIDE
+        share = {"paper": max(PAPER_WINDOW, 1 / steps), "nag": 1.0}.get(rule, own.window)
+        again = steered and self.stock.restarts
+        start = start_step(_or(request.strength, own.strength if again else 1.0), steps)
+        room = max(round(LAST_LOOK * steps) - start, 0)
+        looks = _or(request.looks, min(own.looks, room) if steered else 0)
+        rewinds = _or(request.rewinds, own.rewinds if again and looks else 0)
+        self._check_looks(rule, looks, rewinds, start)
         reseed = _or(request.reseed, own.reseed and steered)
         drawing = Drawing(
             request.prompt,
@@ -70,15 +70,34 @@ class PipelineModel:
             _or(request.negative_scale, own.nag_scale if rule == "nag" else own.negative_scale),
             rule,
             window_steps(_or(request.window, share), steps),
-            look_steps(looks, steps),
+            look_steps(looks, steps, start),
             _or(request.height, own.sizes[0]),
             _or(request.width, own.sizes[0]),
+            start,
+            rewinds,
         )
         self._check_numbers(drawing)
         self._check_sides(drawing)
         self._refuse_what_cannot_act(drawing)
         self._check_lengths(drawing)
         return drawing
+
+    def _check_looks(self, rule: Rule, looks: int, rewinds: int, start: int) -> None:
+        if looks and rule not in BESIDE:
+            raise SettingsError(
+                f"Rule {rule!r} keeps one negative and {looks} looks would renew it; "
+                f"give 0 looks, or rule {' or '.join(map(repr, BESIDE))}."
+            )
+        if rewinds < 0 or (rewinds and not looks):
+            raise SettingsError(
+                f"The number of rewinds is {rewinds} with {looks} looks; give 0, or more of both: "
+                "only a look can send a picture back."
+            )
+        if (start or rewinds) and not self.stock.restarts:
+            raise SettingsError(
+                f"{self.family.title} cannot begin with a noised picture here; give a strength of "
+                "1 and 0 rewinds."
+            )
 
     def _check_numbers(self, drawing: Drawing) -> None:
         if not 0 <= drawing.seed < 2**63:
@@ -107,7 +126,13 @@ class PipelineModel:
                 f"use rule {' or '.join(map(repr, family.rules))}."
             )
         negative = rule == "paper" and drawing.negative_prompt is not None
-        if (rule == "extra" or negative) and not family.guides(drawing.true_cfg_scale):
+        if drawing.window_steps and drawing.window_steps <= drawing.start_step and negative:
+            raise SettingsError(
+                f"A negative in the first {drawing.window_steps} steps has no effect on a "
+                f"redrawing that begins at step {drawing.start_step + 1}; give a strength of 1, or "
+                "a longer window."
+            )
+        if (rule in BESIDE or negative) and not family.guides(drawing.true_cfg_scale):
             raise SettingsError(
                 f"At a true CFG scale of {drawing.true_cfg_scale:g} a negative prompt has no "
                 f"effect on {family.title}; give a scale above {1 - family.scale_offset:g}."
@@ -147,6 +172,7 @@ class PipelineModel:
         drawings: Sequence[Drawing],
         on_step: OnStep | None = None,
         look: Look | None = None,
+        origin: Generation | None = None,
     ) -> list[Generation]:
         """Draw pictures together; see :class:`ImageModel`.
 
@@ -155,12 +181,14 @@ class PipelineModel:
         Raises:
             ModelError: memory is too small for a single picture.
         """
+        if drawings:
+            _shared(drawings)
         generations: list[Generation] = []
         while len(generations) < len(drawings):
             rest = drawings[len(generations) :]
-            size = min(len(rest), self._fits or len(rest), 1 if self.family.single else len(rest))
+            size = min(len(rest), self._fits or len(rest), 1 if self._alone(rest[0]) else len(rest))
             try:
-                generations += self._draw_together(rest[:size], on_step, look)
+                generations += self._draw_together(rest[:size], on_step, look, origin)
                 continue
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -168,6 +196,10 @@ class PipelineModel:
             release()
             self._fits = self._halved(size)
         return generations
+
+    def _alone(self, drawing: Drawing) -> bool:
+        """Whether a picture is drawn by itself: its steps depend on what its looks see."""
+        return self.family.single or drawing.rule == "turns" or drawing.rewinds > 0
 
     def _halved(self, size: int) -> int:
         if size == 1:
@@ -181,20 +213,25 @@ class PipelineModel:
 
     @torch.inference_mode()
     def _draw_together(
-        self, drawings: Sequence[Drawing], on_step: OnStep | None, look: Look | None
+        self,
+        drawings: Sequence[Drawing],
+        on_step: OnStep | None,
+        look: Look | None,
+        origin: Generation | None,
     ) -> list[Generation]:
         started = perf_counter()
         first, negatives = _shared(drawings)
         steering = Steering(self.stock, drawings, look)
         acting = negatives if first.window_steps else None
-        draw = Draw(self.stock, drawings, acting, steering)
+        begun = origin.latents if origin is not None and first.start_step else None
+        begin = begun if isinstance(begun, Finished) else None
+        draw = Draw(self.stock, drawings, acting, steering, begin)
 
         def report(step: int) -> None:
             if on_step is not None:
-                on_step(step, len(self.pipeline.scheduler.timesteps))
+                on_step(step, steering.start + len(self.pipeline.scheduler.timesteps))
 
-        with window(self.stock.denoiser, self.family.calls, draw.plan(), report) as hook:
-            images = draw.images()
+        drawn = draw.run(report)
         seconds = (perf_counter() - started) / len(drawings)
         return [
             Generation(
@@ -210,9 +247,12 @@ class PipelineModel:
                 evaluations,
                 seconds,
                 tuple(changes),
+                first.start_step if begin is not None or steering.rewinds else 0,
+                steering.rewinds,
+                drawn.finished.row(row) if drawn.finished else None,
             )
-            for drawing, image, evaluations, changes in zip(
-                drawings, images, hook.evaluations.tolist(), steering.changes, strict=True
+            for row, (drawing, image, evaluations, changes) in enumerate(
+                zip(drawings, drawn.images, drawn.evaluations, steering.changes, strict=True)
             )
         ]
 
@@ -261,13 +301,24 @@ def window_steps(value: float, steps: int) -> int:
     return value if isinstance(value, int) else round(value * steps)
 
 
-def look_steps(looks: int, steps: int) -> tuple[int, ...]:
-    """The steps, from 0, before which to look: ``looks`` of them, evenly from FIRST_LOOK on.
+def start_step(strength: float, steps: int) -> int:
+    """The step, from 0, with which a redrawing of this strength begins, as diffusers counts it.
+
+    Raises:
+        SettingsError: the strength is not above 0 and at most 1.
+    """
+    if not 0 < strength <= 1:
+        raise SettingsError(f"The strength is {strength}; give a share above 0, up to 1.")
+    return steps - max(round(steps * strength), 1)
+
+
+def look_steps(looks: int, steps: int, start: int = 0) -> tuple[int, ...]:
+    """The steps, from 0, before which to look: evenly after ``start``, up to LAST_LOOK.
 
     Raises:
         SettingsError: there are fewer steps to look between, or ``looks`` is negative.
     """
-    if not 0 <= looks < steps:
-        raise SettingsError(f"The number of looks is {looks}; give 0 to {steps - 1}.")
-    shares = (FIRST_LOOK + (1 - FIRST_LOOK) * look / looks for look in range(looks))
-    return tuple(sorted({round(steps * share) for share in shares}))
+    room = max(round(LAST_LOOK * steps) - start, 0)
+    if not 0 <= looks <= room:
+        raise SettingsError(f"The number of looks is {looks}; give 0 to {room}.")
+    return tuple(start + ceil(room * (look + 1) / looks) for look in range(looks))

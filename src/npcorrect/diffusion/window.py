@@ -41,14 +41,28 @@ the denoiser sees them; returns the direction from this step on."""
 
 
 @dataclass
+class Turns:
+    """Rule ``turns``: how the prompt's prediction last differed from each of the other two."""
+
+    from_empty: Tensor | None = None
+    from_negative: Tensor | None = None
+    empty_was_last: bool = False
+
+
+@dataclass
 class Extra:
-    """Rule ``extra``: its scales, the direction now, and who renews it at which steps."""
+    """Rule ``extra``: its scales, the direction now, and who renews it at which steps.
+
+    With ``turns``, a step computes the empty branch or the negative's, not both; the difference
+    that is not computed stays as it was.
+    """
 
     scale: float
     mu: float
     direction: ExtraDirection
     look_steps: tuple[int, ...] = ()
     steer: Steer | None = None
+    turns: Turns | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,7 @@ class Plan:
     ``guided`` says whether the pipeline makes a second branch. Within ``window_steps`` it is the
     pipeline's own. Afterwards ``empty`` takes its place if there is one; with ``alone`` it is not
     computed and the conditional branch stands alone; otherwise it stays. ``extra`` and ``nag`` act
-    within the window.
+    within the window. The first step has the number ``start``.
     """
 
     batch: int
@@ -76,6 +90,7 @@ class Plan:
     empty: Arguments | None = None
     extra: Extra | None = None
     nag: NagBranch | None = None
+    start: int = 0
 
 
 class Window(ModelHook):  # type: ignore[misc, unused-ignore]
@@ -84,7 +99,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
     def __init__(self, calls: Calls, plan: Plan, on_step: Callable[[int], None] | None) -> None:
         super().__init__()
         self.calls, self.plan, self.on_step = calls, plan, on_step
-        self.step = 0
+        self.step = plan.start
         self.evaluations = torch.zeros(plan.batch, dtype=torch.long)
         self._pending: Tensor | None = None
 
@@ -143,6 +158,8 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
 
     def _second(self, second: Arguments) -> Arguments | None:
         """The branch to compute beside the positive one; None: none."""
+        if self.plan.extra is not None and self._negatives_turn(self.plan.extra):
+            return second | self.plan.extra.direction.condition
         if self._inside:
             return second
         if self.plan.alone:
@@ -163,10 +180,13 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         extra = self.plan.extra
         if extra is None or not self._inside:
             return empty
-        if extra.steer is not None and self.step in extra.look_steps:
+        if self._looks(extra):
+            assert extra.steer is not None
             noisy = _stacked(arguments[self.calls.state[0]])
             guided = paper_rule(positive, empty, extra.scale)
             extra.direction = extra.steer(self.step, noisy, guided)
+        if extra.turns is not None:
+            return self._in_turn(extra, extra.turns, positive, empty)
         rows = extra.direction.rows
         if not rows:
             return empty
@@ -176,6 +196,30 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         second = empty.clone()
         second[rows] = stand_in(target, positive[rows], extra.scale).to(second.dtype)
         return second
+
+    def _looks(self, extra: Extra) -> bool:
+        return extra.steer is not None and self.step in extra.look_steps
+
+    def _negatives_turn(self, extra: Extra) -> bool:
+        """Whether this step computes the negative branch in the empty one's place."""
+        able = extra.turns is not None and extra.turns.empty_was_last and extra.direction.rows
+        return bool(able) and self._inside and not self._looks(extra)
+
+    def _in_turn(self, extra: Extra, turns: Turns, positive: Tensor, second: Tensor) -> Tensor:
+        """As :meth:`_steered`, where ``second`` is whichever branch had its turn."""
+        negatives = self._negatives_turn(extra)
+        if negatives:
+            turns.from_negative = positive - second
+        else:
+            turns.from_empty = positive - second
+        turns.empty_was_last = not negatives
+        if not extra.direction.rows:
+            turns.from_negative = None
+        if turns.from_negative is None or turns.from_empty is None:
+            return second
+        empty, negative = positive - turns.from_empty, positive - turns.from_negative
+        target = extra_rule(positive, empty, negative, extra.scale, extra.mu)
+        return stand_in(target, positive, extra.scale).to(second.dtype)
 
     def _evaluate(
         self, arguments: Arguments, rows: list[int] | None = None, branches: int = 1

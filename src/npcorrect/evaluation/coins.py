@@ -71,7 +71,11 @@ class CoinModel:
         return Drawing(request.prompt, seed, negative_prompt, 4, 2.0, 1.0, rule, 4, (), 8, 8)
 
     def draw(
-        self, drawings: Sequence[Drawing], on_step: OnStep | None = None, look: Look | None = None
+        self,
+        drawings: Sequence[Drawing],
+        on_step: OnStep | None = None,
+        look: Look | None = None,
+        origin: Generation | None = None,
     ) -> list[Generation]:
         """A picture for each drawing."""
         time.sleep(self.seconds)

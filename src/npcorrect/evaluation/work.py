@@ -141,9 +141,10 @@ class _Sharing:
         drawings: Sequence[Drawing],
         on_step: OnStep | None = None,
         look: Look | None = None,
+        origin: Generation | None = None,
     ) -> list[Generation]:
         if len(drawings) != 1 or drawings[0].negative_prompt is not None:
-            return self._model.draw(drawings, on_step, look)
+            return self._model.draw(drawings, on_step, look, origin)
         (drawing,) = drawings
         if drawing in self._plain:
             self._saved_seconds += self._plain[drawing].seconds

@@ -16,12 +16,14 @@ DEFAULTS = Defaults(
     num_inference_steps=NUM_INFERENCE_STEPS,
     true_cfg_scale=3.5,
     negative_scale=3.0,
-    rule="extra",
+    rule="turns",
     window=1.0,
-    looks=10,
+    looks=4,
     reseed=True,
     sizes=(IMAGE_SIZE,),
     max_sequence_length=MAX_TOKENS,
+    strength=2 / 3,
+    rewinds=3,
 )
 
 

@@ -38,5 +38,6 @@ class _Pasting:
         drawings: Sequence[Drawing],
         on_step: OnStep | None = None,
         look: Look | None = None,
+        origin: Generation | None = None,
     ) -> list[Generation]:
-        return self.model.draw(drawings, on_step, look)
+        return self.model.draw(drawings, on_step, look, origin)

@@ -1,0 +1,92 @@
+"""Beginning a draw in the middle of its schedule, from a clean picture noised to that level.
+
+Flow matching draws along ``x_sigma = (1 - sigma) x_0 + sigma noise``, so a picture, finished or
+only expected, can be taken back to any level of noise and drawn again from there (SDEdit, arXiv
+2108.01073; restart sampling, arXiv 2306.14878).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+_PRIME = 1_000_003
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Clean latents of pictures, one row each, and the noise levels of the whole schedule.
+
+    ``sigmas`` has one more entry than there are steps; the last is 0.
+    """
+
+    latents: Tensor
+    sigmas: Tensor
+
+    def row(self, place: int) -> Finished:
+        """One picture's."""
+        return Finished(self.latents[place : place + 1], self.sigmas)
+
+    def noised(self, step: int, seeds: Sequence[int], turn: int) -> Begin:
+        """Where a draw begins at ``step``, from 0, with fresh noise for each seed and turn.
+
+        ``turn`` counts how often these pictures were taken back already. The noise differs from
+        that with which a draw from the same seed begins.
+        """
+        sigma = self.sigmas[step].to(self.latents)
+        noise = torch.cat([_noise(self.latents[:1], seed, turn) for seed in seeds])
+        return Begin(step, (1 - sigma) * self.latents + sigma * noise)
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A step, from 0, and the noisy latents that it begins with, as the pipeline takes them."""
+
+    step: int
+    latents: Tensor
+
+
+class Rewind(Exception):  # noqa: N818 (no error: what is drawn goes back)
+    """Ends a pipeline's call, because the picture that emerges is wrong."""
+
+    def __init__(self, clean: Tensor) -> None:
+        super().__init__()
+        self.clean = clean
+
+
+def restartable(scheduler: Any) -> bool:
+    """Whether each of its steps depends on the latents alone."""
+    return isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
+
+
+@contextmanager
+def starting_at(scheduler: Any, step: int) -> Iterator[None]:
+    """Let a pipeline's schedule begin at ``step``, from 0, whatever the pipeline sets it to."""
+    if not step:
+        yield
+        return
+    whole = scheduler.set_timesteps
+
+    @wraps(whole)
+    def set_timesteps(*args: Any, **kwargs: Any) -> None:
+        whole(*args, **kwargs)
+        scheduler.timesteps = scheduler.timesteps[step:]
+        scheduler.sigmas = scheduler.sigmas[step:]
+
+    scheduler.set_timesteps = set_timesteps
+    try:
+        yield
+    finally:
+        del scheduler.set_timesteps
+
+
+def _noise(like: Tensor, seed: int, turn: int) -> Tensor:
+    generator = torch.Generator().manual_seed((_PRIME * seed + turn + 1) % 2**63)
+    return torch.randn(like.shape, generator=generator).to(like)
