@@ -93,6 +93,7 @@ def correct(
     own caption becomes the negative; once it is right, none acts.
     Where it is accepted or unscored nothing follows: without a verdict there is no known fault.
     Candidates are drawn ``batch`` at a time, and a batch that was drawn is verified to its end.
+    Negatives that are too long for the model are passed over.
     A redrawn picture that is unscored does not end the loop, unless the budget is used up. The
     original's cost includes the checklist and the caption, the first redrawn one's includes the
     proposing.
@@ -201,6 +202,7 @@ class _Run:
         candidates = self._propose(checklist, verdict, caption, account)
         if self.halted.is_set():
             return
+        candidates = tuple(c for c in candidates if self._takes(c.negative_prompt))
         self.tell(Event("rank", total=len(candidates)))
         ranking = self.ranker.rank(checklist, candidates)[: self.request.max_candidates]
         proposing = perf_counter() - start
@@ -220,6 +222,15 @@ class _Run:
                     )  # fmt: skip
                 if accepted or self.halted.is_set():
                     return
+
+    def _takes(self, negative: str) -> bool:
+        """Whether the model reads a negative; a captioner's words may be too many for it."""
+        try:
+            self.model.resolve(self.request, negative, 1)
+        except PromptError as error:
+            self.tell(Event("rank", f"passed over: {error}"))
+            return False
+        return True
 
     def _drawings(
         self, checklist: Checklist, ranking: Sequence[Ranked]
@@ -314,7 +325,7 @@ class _Run:
         if verdict.accepted is not False:
             return None if verdict.accepted else negative
         caption = self._caption(image, account)
-        return caption.text if caption and caption.text else negative
+        return caption.text if caption and caption.text and self._takes(caption.text) else negative
 
     def _verify(self, image: Image, checklist: Checklist, account: Account) -> Verdict:
         self.tell(Event("verify"))
