@@ -94,7 +94,7 @@ def test_the_budget_ends_a_correction_and_what_was_drawn_is_kept(tmp_path: Path)
         done = inside(*arguments(server, tmp_path, "--budget", "9 calls"))
         assert len(server.asked) <= 9
     assert done.exit_code == 3, done.output
-    assert "budget of 9 calls is used up" in done.output
+    assert "Of the budget of 9 calls" in done.output
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     for attempt in record["attempts"]:
         assert (tmp_path / "out" / attempt["file"]).is_file()

@@ -26,6 +26,8 @@ from npcorrect.vlm.spending import Till
 MAX_REPLY_BYTES = 2**22
 RAW_KEPT = 2000
 """Characters of a raw reply that are kept."""
+_SETTLING = 0.02
+"""Seconds between looks at whether the budget has room again."""
 _PASSING = frozenset({408, 409, 425, 429})
 
 
@@ -185,7 +187,8 @@ class Sender:
 
     async def _try(self, body: Mapping[str, Any], question: Question, tries: list[Usage]) -> Answer:
         async with self._slots:
-            worst = self._till.hold(question)
+            while (worst := self._till.hold(question)) is None:
+                await asyncio.sleep(_SETTLING)
             used, start = Usage(calls=1), perf_counter()
             try:
                 async with asyncio.timeout(self._patience.timeout):
