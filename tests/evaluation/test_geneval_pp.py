@@ -13,6 +13,8 @@ from PIL import Image
 from npcorrect.errors import BudgetError, SettingsError
 from npcorrect.evaluation.benchmark import Sample, Score
 from npcorrect.evaluation.geneval_pp import GenEvalPP, checklist_text
+from npcorrect.evaluation.manifest import Settings
+from npcorrect.evaluation.tools import check_judge
 from npcorrect.vlm.base import Reply, Usage
 from npcorrect.vlm.fake import FakeVLM
 from tests.evaluation.official_data import needs
@@ -125,8 +127,8 @@ def test_many_pictures_are_judged_together_and_told_apart() -> None:
 
 
 def test_without_a_judge_it_says_which_one_is_upstreams() -> None:
-    with pytest.raises(SettingsError, match="--judge"):
-        GenEvalPP().judge(None)
+    with pytest.raises(SettingsError, match=r"openai:gpt-4\.1-2025-04-14"):
+        check_judge(Settings("geneval++", ("base",)), GenEvalPP())
 
 
 def test_the_figure_is_the_mean_of_tags(bench: GenEvalPP) -> None:

@@ -5,24 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from npcorrect.diffusion.base import Drawing, Look, OnStep
 from npcorrect.errors import NpcError, OutputError, SettingsError
 from npcorrect.evaluation import files, manifest, runner
-from npcorrect.evaluation.coins import CoinBench, CoinModel, coin_manifest, coin_tools
+from npcorrect.evaluation.coins import CoinBench, coin_manifest, coin_tools
 from npcorrect.evaluation.manifest import Manifest, Shard
-from npcorrect.evaluation.method import Tools
 from npcorrect.evaluation.records import Key, Record
 from npcorrect.evaluation.report import summarise
 from npcorrect.evaluation.runner import Crew, Load
 from npcorrect.evaluation.store import Store
-from npcorrect.types import Generation
+from tests.evaluation.mortal import mortal_tools
 
 KILLS = 50
 
@@ -138,46 +137,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         Store(tmp_path).records()
 
 
-@dataclass
-class MortalModel:
-    """Ends its own process at the first drawings of some prompts."""
-
-    folder: Path
-    deadly: Sequence[str]
-    times: int
-    name: str = "mortal"
-
-    def resolve(self, *arguments: Any) -> Drawing:
-        return CoinModel().resolve(*arguments)
-
-    def draw(
-        self, drawings: Sequence[Drawing], on_step: OnStep | None = None, look: Look | None = None
-    ) -> list[Generation]:
-        import os
-
-        prompt = drawings[0].prompt
-        graves = [self.folder / f"{prompt[:9]}-{i}" for i in range(self.times)]
-        for grave in graves:
-            if prompt in self.deadly and not grave.exists():
-                grave.touch()
-                os._exit(1)
-        return CoinModel().draw(drawings, on_step, look)
-
-
-def mortal_tools(folder: Path, deadly: Sequence[str], times: int) -> Tools:
-    return replace(coin_tools(), model=MortalModel(folder, deadly, times))
-
-
+@pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed (npcorrect[ray]).")
 class TestRay:
     """Workers of their own."""
-
-    @pytest.fixture(autouse=True)
-    def _by_value(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        ray = pytest.importorskip("ray", reason="Ray is not installed (npcorrect[ray]).")
-        module = sys.modules[__name__]
-        ray.cloudpickle.register_pickle_by_value(module)
-        yield
-        ray.cloudpickle.unregister_pickle_by_value(module)
 
     def test_workers_that_die_are_replaced_and_their_samples_redone(self, tmp_path: Path) -> None:
         deadly = [CoinBench().samples()[i].prompt for i in (1, 6)]

@@ -89,12 +89,24 @@ def read_settings(path: Path, context: typer.Context) -> tuple[dict[str, Any], d
         if name not in commands or not isinstance(table, dict):
             known = ", ".join(f"[{command}]" for command in (*commands, "vlm"))
             raise SettingsError(f"{str(path)!r} has {name!r}; its tables are {known}.")
-        options = {parameter.name for parameter in commands[name].params}
-        for key in table:
-            if key not in options:
-                known = ", ".join(sorted(filter(None, options)))
-                raise SettingsError(f"{str(path)!r} sets {key!r} in [{name}]; it knows {known}.")
+        _check(path, name, table, commands[name])
     return tables, models
+
+
+def _check(path: Path, name: str, table: dict[str, Any], command: Any) -> None:
+    """Refuse a key that is no option; a group of commands has a table for each."""
+    from npcorrect.errors import SettingsError
+
+    groups = getattr(command, "commands", {})
+    options = groups or {parameter.name: None for parameter in command.params}
+    for key, value in table.items():
+        if key not in options:
+            known = ", ".join(sorted(filter(None, options)))
+            raise SettingsError(f"{str(path)!r} sets {key!r} in [{name}]; it knows {known}.")
+        if groups:
+            if not isinstance(value, dict):
+                raise SettingsError(f"{str(path)!r} has {key!r} in [{name}]; it is a table.")
+            _check(path, f"{name}.{key}", value, groups[key])
 
 
 Prompt = Annotated[str, typer.Argument(help="What the picture must show.")]

@@ -205,9 +205,12 @@ def _run(
     from npcorrect.evaluation.store import Store
 
     manifest.validate(settings)
+    if "rewrite" in settings.methods and not settings.vlm:
+        raise SettingsError("The method 'rewrite' needs a language model; name one with --vlm.")
     if settings.budget and workers > 1:
         raise SettingsError("A budget is kept by one worker; leave out --workers or --budget.")
     source = tools.benchmark(settings.benchmark, data)
+    tools.check_judge(settings, source)
     samples = manifest.samples(settings, source)
     made = manifest.manifest(settings, source)
     each = threads or int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // workers))
@@ -280,6 +283,8 @@ def score(
     settings = Settings(
         benchmark, (method,), images=0, model="", judge=judge, cache=cache, budget=budget
     )
+    if results is None:
+        tools.check_judge(settings, source)
     made = manifest(settings, source)
     pictures = exchange.find_pictures(source, samples, images) if images else {}
     with following((method,), len(samples)) as on_record:

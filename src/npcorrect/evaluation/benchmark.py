@@ -103,12 +103,13 @@ class Benchmark(Protocol):
         """The official figures from the scores of each prompt's repeats, the main one first."""
         ...
 
-    def judge(self, vlm: VLM | None) -> Judge:
-        """The judge of this benchmark.
+    @property
+    def upstream_judge(self) -> str | None:
+        """The model that upstream judges with; None where no model judges."""
+        ...
 
-        Raises:
-            SettingsError: it needs a model and there is none.
-        """
+    def judge(self, vlm: VLM | None) -> Judge:
+        """The judge of this benchmark; ``vlm`` is there where a model judges."""
         ...
 
 

@@ -140,6 +140,7 @@ class CoinBench:
     prompts: int = PROMPTS
     name: str = "mini"
     scale: float = 1.0
+    upstream_judge: str | None = None
 
     def samples(self) -> tuple[Sample, ...]:
         """The prompts."""

@@ -42,6 +42,7 @@ class GenEval2:
     folder: Path | None = None
     name: str = "geneval2"
     scale: float = 1.0
+    upstream_judge: str = "local:Qwen/Qwen3-VL-8B-Instruct"
 
     def samples(self) -> tuple[Sample, ...]:
         """One sample for each line; tags are the number of atoms."""
@@ -86,12 +87,8 @@ class GenEval2:
         )
 
     def judge(self, vlm: VLM | None) -> Judge:
-        """A model that gives probabilities; upstream's is Qwen3-VL-8B-Instruct."""
-        if vlm is None:
-            raise SettingsError(
-                "GenEval 2 is judged by a model that gives probabilities; name one with --judge, "
-                "upstream's is local:Qwen/Qwen3-VL-8B-Instruct."
-            )
+        """The model, asked what this benchmark asks."""
+        assert vlm is not None
         return VLMJudge(self, vlm)
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:

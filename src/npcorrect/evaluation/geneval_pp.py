@@ -15,7 +15,6 @@ from typing import Any
 
 from PIL.Image import Image
 
-from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmark import (
     SEED_STEP,
     Figure,
@@ -58,6 +57,7 @@ class GenEvalPP:
     folder: Path | None = None
     name: str = "geneval++"
     scale: float = 1.0
+    upstream_judge: str = "openai:gpt-4.1-2025-04-14"
 
     def samples(self) -> tuple[Sample, ...]:
         """One sample for each line, numbered from 1 as upstream names pictures."""
@@ -92,12 +92,8 @@ class GenEvalPP:
         )
 
     def judge(self, vlm: VLM | None) -> Judge:
-        """A model; upstream's is GPT-4.1."""
-        if vlm is None:
-            raise SettingsError(
-                "GenEval++ is judged by a model; name one with --judge, upstream's is "
-                "openai:gpt-4.1-2025-04-14."
-            )
+        """The model, asked what this benchmark asks."""
+        assert vlm is not None
         return VLMJudge(self, vlm)
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ from typing import Any
 
 from PIL.Image import Image
 
-from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmark import SEED_STEP, Figure, Judge, Sample, Score, mean_of_groups
 from npcorrect.evaluation.judge import VLMJudge
 from npcorrect.evaluation.official import IMAGINE, lines, locate, read_rows, write_json
@@ -77,6 +76,7 @@ class ImagineBench:
     folder: Path | None = None
     name: str = "imagine"
     scale: float = 10.0
+    upstream_judge: str = "openai:gpt-4.1-2025-04-14"
 
     def samples(self) -> tuple[Sample, ...]:
         """One sample for each line, with its official id; tags are the four groups."""
@@ -126,12 +126,8 @@ class ImagineBench:
         )
 
     def judge(self, vlm: VLM | None) -> Judge:
-        """A model; upstream's is GPT-4.1."""
-        if vlm is None:
-            raise SettingsError(
-                "Imagine-Bench is judged by a model; name one with --judge, upstream's is "
-                "openai:gpt-4.1-2025-04-14."
-            )
+        """The model, asked what this benchmark asks."""
+        assert vlm is not None
         return VLMJudge(self, vlm)
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:

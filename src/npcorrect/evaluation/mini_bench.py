@@ -9,7 +9,6 @@ from functools import cache
 
 from PIL.Image import Image
 
-from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmark import Figure, Judge, Picture, Sample, Score, mean_of_groups
 from npcorrect.mini.bench import PROMPTS, load, make
 from npcorrect.mini.grammar import parse, satisfied
@@ -28,6 +27,7 @@ class MiniBench:
 
     tuning: bool = False
     scale: float = 1.0
+    upstream_judge: str | None = None
 
     @property
     def name(self) -> str:
@@ -55,8 +55,6 @@ class MiniBench:
 
     def judge(self, vlm: VLM | None) -> Judge:
         """Classical vision, and nothing else."""
-        if vlm is not None:
-            raise SettingsError("MiniBench is judged by classical vision; leave --judge out.")
         return ClassicalJudge()
 
 

@@ -7,9 +7,11 @@ driver writes.
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from secrets import token_hex
 from typing import Any
 
 from npcorrect.errors import NpcError, SettingsError
@@ -98,7 +100,7 @@ class RayCrew:
             SettingsError: Ray is not installed, or there is no cluster at the address.
             NpcError: workers die again and again on one job.
         """
-        ray = _ray()
+        ray = _ray(local=self._address is None)
         self._start(ray)
         try:
             yield from self._work(ray, load, deque(bundles))
@@ -106,20 +108,19 @@ class RayCrew:
             ray.shutdown()
 
     def _start(self, ray: Any) -> None:
-        here = {} if self._address else {"num_cpus": self._workers * self._threads}
-        if not self._address and self._gpus:
-            here["num_gpus"] = self._workers * self._gpus
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options: dict[str, Any] = {"address": self._address}
+        if self._address is None:
+            options = {
+                "address": "local",
+                "num_cpus": self._workers * self._threads,
+                "num_gpus": self._workers * self._gpus,
+                "include_dashboard": False,
+                "_node_ip_address": "127.0.0.1",
+            }
         try:
-            ray.init(
-                address=self._address or "local",
-                include_dashboard=None if self._address else False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                **here,
-            )
+            ray.init(log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise SettingsError(f"Ray cannot start at {self._address!r}: {error}") from None
+            raise SettingsError(f"Ray cannot start at {options['address']!r}: {error}") from None
 
     def _work(self, ray: Any, load: Load, waiting: deque[Bundle]) -> Iterator[Done]:
         options = {"num_cpus": self._threads, "num_gpus": self._gpus}
@@ -157,7 +158,13 @@ def _given_up(job: Job, error: Exception) -> NpcError:
     )
 
 
-def _ray() -> Any:
+def _ray(local: bool) -> Any:
+    """Ray, which reads these when it is imported."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if local and "ray" not in sys.modules:
+        # A cluster of our own listens on all interfaces; nobody without this token may use it.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", token_hex(32))
     try:
         import ray
     except ImportError:

@@ -84,6 +84,23 @@ def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int)
     )
 
 
+def check_judge(settings: Settings, source: Benchmark) -> None:
+    """Refuse a judge that is missing, or that has nothing to judge.
+
+    Raises:
+        SettingsError: it is one of these.
+    """
+    if source.upstream_judge and settings.judge is None:
+        raise SettingsError(
+            f"The benchmark {source.name!r} is judged by a model; name one with --judge. "
+            f"Upstream's is {source.upstream_judge}."
+        )
+    if settings.judge and not source.upstream_judge:
+        raise SettingsError(
+            f"The benchmark {source.name!r} is judged without a model; leave --judge out."
+        )
+
+
 @contextmanager
 def judging(settings: Settings, source: Benchmark, table: VLMTable) -> Generator[Judge]:
     """The judge of a run.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 
-from npcorrect.errors import BudgetError, SettingsError
+from npcorrect.errors import NpcError
 from npcorrect.evaluation.method import Task, seeds
 from npcorrect.types import Attempt, add_money
 from npcorrect.vlm.base import VLM, Message, Question, Reply
@@ -20,12 +20,8 @@ def attempts(task: Task) -> Generator[Attempt]:
     """A picture of the rewritten prompt from each seed in turn, verified against the original.
 
     Where the model gives nothing, the original prompt is drawn. The first attempt pays for it.
-
-    Raises:
-        SettingsError: there is no model to rewrite with.
     """
-    if task.tools.writer is None:
-        raise SettingsError("The method 'rewrite' needs a language model; name one with --vlm.")
+    assert task.tools.writer is not None
     reply = _rewritten(task.tools.writer, task.sample.prompt)
     prompt = task.sample.prompt if reply.error else reply.text.strip() or task.sample.prompt
     usage = reply.usage
@@ -47,5 +43,5 @@ def _rewritten(writer: VLM, prompt: str) -> Reply:
     messages = Message("system", _SYSTEM), Message("user", prompt)
     (reply,) = writer.ask([Question(messages, max_tokens=200)])
     if reply.stopped:
-        raise BudgetError(reply.error)
+        raise NpcError(reply.error)
     return reply
