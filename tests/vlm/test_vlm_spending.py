@@ -47,7 +47,7 @@ def test_a_limit_is_not_passed_by_many_threads_at_once() -> None:
         except BudgetError:
             return False
         sleep(0.001)
-        till.settle(worst, Usage(calls=1))
+        till.settle(QUESTION, worst, Usage(calls=1))
         return True
 
     with ThreadPoolExecutor(16) as pool:
@@ -62,9 +62,9 @@ def test_money_is_held_for_the_worst_case_and_settled_by_the_real_one() -> None:
     assert second
     assert first.money == pytest.approx(1.0)
     assert till.hold(QUESTION) is None
-    assert till.settle(first, Usage(1, 10, 20)).money == pytest.approx(0.2)
+    assert till.settle(QUESTION, first, Usage(1, 10, 20)).money == pytest.approx(0.2)
     assert till.hold(QUESTION)
-    till.settle(second, Usage(1, 10, 140))
+    till.settle(QUESTION, second, Usage(1, 10, 140))
     assert budget.spent == pytest.approx(1.6)
     with pytest.raises(BudgetError, match=r"Of the budget of 2\.5 money, 1\.6 are spent"):
         till.hold(QUESTION)
@@ -74,7 +74,8 @@ def test_estimates_learn_from_replies_that_read_more_than_expected() -> None:
     till = Till()
     worst, real = till.hold(QUESTION), 5000
     assert worst
-    till.settle(worst, Usage(1, real, 1))
+    for _ in range(3):
+        till.settle(QUESTION, worst, Usage(1, real, 1))
     assert (again := till.hold(QUESTION))
     assert worst.input_tokens < again.input_tokens == pytest.approx(real, rel=0.1)
 

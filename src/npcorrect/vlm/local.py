@@ -141,8 +141,9 @@ class LocalVLM:
                 drafts = self._generate(questions, inputs)
         seconds = (perf_counter() - start) / len(questions)
         replies = []
-        for (reply, written), tokens, worst in zip(drafts, read, held, strict=True):
-            usage = self._till.settle(worst, Usage(1, tokens, written, seconds))
+        rows = zip(questions, drafts, read, held, strict=True)
+        for question, (reply, written), tokens, worst in rows:
+            usage = self._till.settle(question, worst, Usage(1, tokens, written, seconds))
             replies.append(replace(reply, usage=usage, model=self.name))
         return replies
 

@@ -202,7 +202,7 @@ class Sender:
                     used = Usage(1, tokens.prompt_tokens, tokens.completion_tokens)
             finally:
                 used = replace(used, seconds=perf_counter() - start, retries=int(bool(tries)))
-                tries.append(self._till.settle(worst, used))
+                tries.append(self._till.settle(question, worst, used))
         return Answer(raw[:RAW_KEPT] if completion is None else raw, completion, used)
 
     def _can_pass(self, error: BaseException) -> bool:

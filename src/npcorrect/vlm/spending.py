@@ -106,17 +106,13 @@ class Till:
         Raises:
             BudgetError: the budget does not allow it.
         """
-        tokens = 0.0
-        for message in question.messages:
-            tokens += 16 + len(message.text.encode()) / 2
-            tokens += sum(100 + i.width * i.height / _PIXELS_A_TOKEN for i in message.images)
-        worst = self.priced(Usage(1, int(tokens * self._surprise), question.max_tokens))
+        tokens = int(_tokens(question) * self._surprise)
+        worst = self.priced(Usage(1, tokens, question.max_tokens))
         return None if self._budget and not self._budget.hold(worst) else worst
 
-    def settle(self, worst: Usage, real: Usage) -> Usage:
+    def settle(self, question: Question, worst: Usage, real: Usage) -> Usage:
         """Enter what the request really took, and give it back with its price."""
-        if worst.input_tokens and real.input_tokens > worst.input_tokens:
-            self._surprise *= real.input_tokens / worst.input_tokens
+        self._surprise = max(self._surprise, real.input_tokens / _tokens(question))
         real = self.priced(real)
         if self._budget:
             self._budget.settle(worst, real)
@@ -125,3 +121,12 @@ class Till:
     def priced(self, usage: Usage) -> Usage:
         """The usage with its price, where there is one."""
         return replace(usage, money=self._price.of(usage)) if self._price else usage
+
+
+def _tokens(question: Question) -> float:
+    """The tokens that a question is read as, by a generous estimate."""
+    tokens = 0.0
+    for message in question.messages:
+        tokens += 16 + len(message.text.encode()) / 2
+        tokens += sum(100 + i.width * i.height / _PIXELS_A_TOKEN for i in message.images)
+    return tokens
