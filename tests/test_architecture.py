@@ -17,6 +17,8 @@ HEAVY = ("torch", "diffusers", "transformers", "openai", "npcorrect.mini")
         "npcorrect.loop",
         "npcorrect.ranking",
         "npcorrect.proposing",
+        "npcorrect.vlm.build",
+        "npcorrect.vlm.fake",
         "npcorrect.vlm.roles",
     ],
 )

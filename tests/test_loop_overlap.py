@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from npcorrect.diffusion.base import Look
-from npcorrect.errors import BudgetError, ModelError, VLMError
+from npcorrect.errors import BudgetError, ModelError, PromptError, VLMError
 from npcorrect.loop import Event, correct, finish
+from npcorrect.mini.embedded import embedded
 from npcorrect.ranking import SourceRanker
-from npcorrect.types import Attempt, Checklist, Cost, Generation, Request, Verdict
+from npcorrect.types import Attempt, Caption, Checklist, Cost, Generation, Request, Verdict
 from npcorrect.vlm.accounting import charge
 from npcorrect.vlm.base import Usage
 from npcorrect.vlm.roles import Roles
@@ -265,3 +266,38 @@ def test_equal_scores_are_told_apart_by_probability() -> None:
 
     attempts, _ = run([likely(0.6), likely(0.9), likely(0.7), likely(0.9)], overlap=False)
     assert finish(REQUEST, CHECKLIST, attempts).best == 1
+
+
+def test_negatives_that_are_too_long_for_the_model_are_passed_over() -> None:
+    class Short(FakeModel):
+        def resolve(
+            self, request: Request, negative_prompt: str | None = None, attempt: int = 0
+        ) -> Any:
+            if negative_prompt and len(negative_prompt) > 7:
+                raise PromptError("too long")
+            return super().resolve(request, negative_prompt, attempt)
+
+    events: list[Event] = []
+    model, roles = Short(looks=1), FakeRoles((scored(1), scored(1), scored(4)))
+    roles.negatives = ("a very bad one", "bad one")
+    roles.caption = lambda image: Caption("too many words")  # type: ignore[method-assign]
+    list(correct(REQUEST, model, roles.roles(), SourceRanker(), events.append))
+    assert model.drawn == [(7, None), (7, "bad one")]
+    assert model.steered == [["bad one"]]
+    assert events.count(Event("rank", "passed over: too long")) == 2
+
+
+def test_a_dropped_drawing_leaves_the_real_model_as_it_was() -> None:
+    model = embedded()
+    request = replace(Request("two red stars"), num_inference_steps=4, looks=0)
+    drawing = model.resolve(request, "two yellow stars", 1)
+    (before,) = model.draw([drawing])
+
+    def stop(step: int, total: int) -> None:
+        raise InterruptedError(f"{step} of {total}")
+
+    with pytest.raises(InterruptedError, match="1 of 4"):
+        model.draw([drawing], stop)
+    (after,) = model.draw([drawing])
+    assert before.image.tobytes() == after.image.tobytes()
+    assert before.evaluations == after.evaluations

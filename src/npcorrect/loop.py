@@ -96,6 +96,7 @@ def correct(
     With seeds of their own, redrawings go on with the first candidate after the last.
     Where it is accepted or unscored nothing follows: without a verdict there is no known fault.
     Candidates are drawn ``batch`` at a time, and a batch that was drawn is verified to its end.
+    Negatives that are too long for the model are passed over.
     A redrawn picture that is unscored does not end the loop, unless the budget is used up. The
     original's cost includes the checklist and the caption, the first redrawn one's includes the
     proposing.
@@ -204,6 +205,7 @@ class _Run:
         candidates = self._propose(checklist, verdict, caption, account)
         if self.halted.is_set():
             return
+        candidates = tuple(c for c in candidates if self._takes(c.negative_prompt))
         self.tell(Event("rank", total=len(candidates)))
         ranking = self._in_order(self.ranker.rank(checklist, candidates))
         proposing = perf_counter() - start
@@ -232,6 +234,15 @@ class _Run:
         second = self.model.resolve(self.request, ranking[0].candidate.negative_prompt, 1)
         reseeded = second.seed != self.request.seed
         return tuple(islice(cycle(ranking), most)) if reseeded else ranking[:most]
+
+    def _takes(self, negative: str) -> bool:
+        """Whether the model reads a negative; a captioner's words may be too many for it."""
+        try:
+            self.model.resolve(self.request, negative, 1)
+        except PromptError as error:
+            self.tell(Event("rank", f"passed over: {error}"))
+            return False
+        return True
 
     def _drawings(
         self, checklist: Checklist, origin: Generation, ranking: Sequence[Ranked]
@@ -332,7 +343,8 @@ class _Run:
         if verdict.accepted is not False:
             return Glance(None if verdict.accepted else negative)
         caption = self._caption(image, account)
-        return Glance(caption.text if caption and caption.text else negative, wrong=True)
+        usable = caption is not None and caption.text and self._takes(caption.text)
+        return Glance(caption.text if caption and usable else negative, wrong=True)
 
     def _verify(self, image: Image, checklist: Checklist, account: Account) -> Verdict:
         self.tell(Event("verify"))

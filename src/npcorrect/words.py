@@ -5,6 +5,17 @@ from __future__ import annotations
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 ARTICLES = frozenset({"a", "an", "the"})
 NEGATIONS = frozenset({"no", "not", "without", "never", "none"})
+RELATION_WORDS = {
+    "to the left of": "to the left of",
+    "left of": "to the left of",
+    "to the right of": "to the right of",
+    "right of": "to the right of",
+    "above": "above",
+    "over": "above",
+    "below": "below",
+    "under": "below",
+}
+"""Ways to say where a thing stands, with the one that requirements use."""
 _HISSES = ("s", "x", "z", "ch", "sh")
 
 

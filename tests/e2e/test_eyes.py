@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from npcorrect.cli import app
+from tests.diffusion.tiny import build
 from tests.vlm.loopback import TRANSIENT, UNUSABLE, Asked, Server, loopback
 
 PROMPT = "two blue circles and two pink crosses"
@@ -94,7 +95,7 @@ def test_the_budget_ends_a_correction_and_what_was_drawn_is_kept(tmp_path: Path)
         done = inside(*arguments(server, tmp_path, "--budget", "9 calls"))
         assert len(server.asked) <= 9
     assert done.exit_code == 3, done.output
-    assert "budget of 9 calls is used up" in done.output
+    assert "Of the budget of 9 calls" in done.output
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     for attempt in record["attempts"]:
         assert (tmp_path / "out" / attempt["file"]).is_file()
@@ -167,3 +168,15 @@ def test_ctrl_c_ends_a_run_whose_server_hangs(tmp_path: Path, more: list[str]) -
             run.kill()
     assert run.returncode == 130, errors
     assert "Traceback" not in errors
+
+
+def test_a_model_from_the_hub_is_corrected_with_eyes_of_your_own(tmp_path: Path) -> None:
+    build("flux-schnell").save_pretrained(tmp_path / "schnell")
+    with loopback(key=KEY) as server:
+        more = ("--model", str(tmp_path / "schnell"), "--size", "32", "--steps", "2")
+        done = inside(*arguments(server, tmp_path, *more))
+    assert done.exit_code == 3, done.output
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert len(record["attempts"]) > 1
+    assert all(a["verdict"]["accepted"] is False for a in record["attempts"])
+    assert {asked.images[0][:15] for asked in server.asked if asked.images} == {"data:image/png;"}

@@ -24,7 +24,7 @@ from typing import Any
 from PIL import Image
 
 from npcorrect.mini.grammar import NUMBERS, PLURALS, parse
-from npcorrect.mini.scene import COLORS, SIZES
+from npcorrect.mini.scene import COLORS, IMAGE_SIZE, SIZES
 from npcorrect.mini.vlm import MiniEyes, embedded_roles
 from npcorrect.types import Check, Checklist, Requirement
 from npcorrect.vlm.asking import instructions
@@ -354,7 +354,8 @@ def _observe(asked: Asked) -> str:
 
 
 def _caption(asked: Asked) -> str:
-    caption = _eyes().caption(_picture(asked.images[0]))
+    with _LOOKING:
+        caption = _eyes().caption(_fitting(asked.images[0]))
     return json.dumps({"text": caption.text, "phrases": caption.phrases})
 
 
@@ -386,7 +387,7 @@ _ROLES: dict[str, Callable[[Asked], str]] = {
 def _look(uri: str, text: str) -> tuple[Check, ...]:
     """What the miniature eyes say of the claims in a text."""
     with _LOOKING:
-        return _eyes().verify(_picture(uri), Checklist("", tuple(_claims(text)))).checks
+        return _eyes().verify(_fitting(uri), Checklist("", tuple(_claims(text)))).checks
 
 
 _LOOKING = threading.Lock()
@@ -403,6 +404,11 @@ def _eyes() -> MiniEyes:
 def _picture(uri: str) -> Image.Image:
     assert uri.startswith("data:image/"), uri
     return Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB")
+
+
+def _fitting(uri: str) -> Image.Image:
+    """The picture in the one size that the miniature eyes see."""
+    return _picture(uri).resize((IMAGE_SIZE, IMAGE_SIZE))
 
 
 def _claims(text: str) -> list[Requirement]:

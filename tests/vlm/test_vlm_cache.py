@@ -17,6 +17,7 @@ from npcorrect.errors import SettingsError
 from npcorrect.vlm.base import Message, Question, Reply, Usage
 from npcorrect.vlm.cache import AnswerFile, CachedVLM
 from npcorrect.vlm.fake import FakeVLM
+from npcorrect.vlm.pictures import fingerprint
 
 PICTURE = Image.new("RGB", (8, 8), "red")
 QUESTION = Question((Message("user", "Is it red?", (PICTURE,)),), choices=("yes", "no"))
@@ -128,3 +129,11 @@ def test_processes_write_at_once_and_a_killed_one_loses_nothing_that_it_finished
         assert file.recall(f"{name} {count - 1}") == "x" * 500
     with file._connection() as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_pictures_that_differ_in_their_palette_alone_are_told_apart() -> None:
+    red, blue = (Image.new("P", (4, 4)) for _ in range(2))
+    red.putpalette([255, 0, 0])
+    blue.putpalette([0, 0, 255])
+    assert fingerprint(red) != fingerprint(blue)
+    assert fingerprint(PICTURE) == fingerprint(PICTURE.copy())

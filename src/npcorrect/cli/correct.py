@@ -183,6 +183,7 @@ def correct(
         batch=batch,
     )
     validate(request)
+    _require_eyes(model, options, settings)
     prepare(out)
     result = _run(
         request,
@@ -200,6 +201,24 @@ def correct(
     else:
         _print_table(result, out)
     raise typer.Exit(EXIT_ACCEPTED if result.accepted else EXIT_NOT_ACCEPTED)
+
+
+def _require_eyes(model: str, options: LoadOptions, settings: VLMSettings) -> None:
+    """The embedded verifier reads pictures of the miniature world alone.
+
+    Raises:
+        InputError: there is no such model, or nobody to look at its pictures.
+    """
+    if model == "mini" or settings.vlm or "verifier" in settings.roles:
+        return
+    from npcorrect.diffusion.resolving import resolve
+    from npcorrect.errors import SettingsError
+
+    found = resolve(model, options.family, options.base, options.revision, options.offline)
+    raise SettingsError(
+        f"The model {model!r} is {found.family.title}, whose pictures the embedded verifier cannot "
+        "read; name a model that can with --vlm, for example --vlm openai:gpt-4.1."
+    )
 
 
 class _Remembering:

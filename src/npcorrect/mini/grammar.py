@@ -28,6 +28,7 @@ from npcorrect.mini.scene import (
     Thing,
 )
 from npcorrect.types import Requirement
+from npcorrect.words import RELATION_WORDS
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MAX_COUNT = 9
@@ -37,16 +38,6 @@ PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SH
 _SINGULAR = {word: shape for shape in SHAPES for word in (shape, PLURALS[shape])}
 _COUNTS = {"a": 1, "an": 1} | {word: n for n, word in enumerate(NUMBERS) if n}
 _COUNTS |= {str(n): n for n in range(1, MAX_COUNT + 1)}
-_RELATION_WORDS = {
-    "to the left of": "to the left of",
-    "left of": "to the left of",
-    "to the right of": "to the right of",
-    "right of": "to the right of",
-    "above": "above",
-    "over": "above",
-    "below": "below",
-    "under": "below",
-}
 VOCABULARY = (
     *("a", "an", *NUMBERS[1:], "and", "on", "background", "to", "the", "left", "right", "of"),
     *("above", "below", *SHAPES, *PLURALS.values(), *COLORS, *SIZES, *PATTERNS),
@@ -220,7 +211,7 @@ _PLACE = re.compile(
     rf"a (?:(?P<pattern>{'|'.join(PATTERNS)}) )?(?:(?P<color>{'|'.join(BACKGROUND_COLORS)}) )?"
     "background"
 )
-_RELATION = re.compile(rf" ({'|'.join(sorted(_RELATION_WORDS, key=len, reverse=True))}) ")
+_RELATION = re.compile(rf" ({'|'.join(sorted(RELATION_WORDS, key=len, reverse=True))}) ")
 
 
 def parse(text: str) -> Spec:
@@ -240,7 +231,7 @@ def parse(text: str) -> Spec:
     parts = _RELATION.split(head)
     if len(parts) == 3:
         groups = (_parse_group(parts[0], text), _parse_group(parts[2], text))
-        spec = Spec(groups, _RELATION_WORDS[parts[1]], place)
+        spec = Spec(groups, RELATION_WORDS[parts[1]], place)
     else:
         phrases = re.split(r", and |, | and ", head)
         spec = Spec(tuple(_parse_group(phrase, text) for phrase in phrases), None, place)

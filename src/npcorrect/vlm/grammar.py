@@ -23,7 +23,7 @@ from npcorrect.types import Checklist, Requirement
 from npcorrect.vlm.accounting import charge
 from npcorrect.vlm.asking import linked
 from npcorrect.vlm.base import Usage
-from npcorrect.words import NUMBERS, in_words, plural
+from npcorrect.words import NUMBERS, RELATION_WORDS, in_words, plural
 
 NOUNS = """
     airplane, apple, backpack, banana, baseball bat, baseball glove, bear, bed, bench,
@@ -39,16 +39,6 @@ NOUNS = """
 COLORS = "red orange yellow green blue purple pink black white brown gray".split()  # noqa: SIM905
 SIZES = ["small", "medium", "large", "smaller", "larger"]
 REGIONS = ("left", "right", "above", "below")
-RELATIONS = {
-    "to the left of": "to the left of",
-    "left of": "to the left of",
-    "to the right of": "to the right of",
-    "right of": "to the right of",
-    "above": "above",
-    "over": "above",
-    "below": "below",
-    "under": "below",
-}
 _IRREGULAR = {
     "person": "people",
     "knife": "knives",
@@ -92,7 +82,7 @@ _PLACE = re.compile(
     r"an? (?:(?P<pattern>plain|striped|checkered) )?"
     rf"(?:(?P<color>{_any((*COLORS, 'beige', 'mint'))}) )?background"
 )
-_RELATION = re.compile(rf"(?<! the) ({_any(RELATIONS)}) ")
+_RELATION = re.compile(rf"(?<! the) ({_any(RELATION_WORDS)}) ")
 _ON_PLACE = re.compile(r" on (?=an? (?:\w+ ){0,2}background$)")
 
 
@@ -162,7 +152,7 @@ def _claims(words: str, prompt: str) -> Iterator[Requirement]:
             yield from group.claims()
         if related:
             first, second = (group.noun for group in groups)
-            relation = RELATIONS[parts[1]]
+            relation = RELATION_WORDS[parts[1]]
             text = f"every {first} is {relation} every {second}"
             yield Requirement("", "relation", text, first, relation, second)
     if place:

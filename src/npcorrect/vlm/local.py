@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import llguidance.hf
@@ -25,6 +26,8 @@ from npcorrect.vlm.spending import Till
 from npcorrect.vlm.structured import UnusableError, choice_in, object_in
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SETTLING = 0.02
+"""Seconds between looks at whether the budget has room again."""
 BATCH = 8
 """Questions that are answered together."""
 
@@ -97,20 +100,35 @@ class LocalVLM:
         return pictures, reads, question.temperature, question.max_tokens, question.seed
 
     def _batch(self, questions: Sequence[Question]) -> list[Reply]:
-        held: list[Usage] = []
-        try:
-            for question in questions:
-                held.append(self._till.hold(question))  # noqa: PERF401 - keeps what was held
-        except BudgetError as error:
-            stop = Reply("", str(error), model=self.name, stopped=True)
-            return [*self._answers(questions, held), *[stop] * (len(questions) - len(held))]
-        return self._answers(questions, held)
+        """Replies to all, together as far as the budget allows it."""
+        replies: list[Reply] = []
+        while rest := questions[len(replies) :]:
+            try:
+                held = self._held(rest)
+            except BudgetError as error:
+                stop = Reply("", str(error), model=self.name, stopped=True)
+                return [*replies, *[stop] * len(rest)]
+            replies += self._answers(rest[: len(held)], held)
+        return replies
+
+    def _held(self, questions: Sequence[Question]) -> list[Usage]:
+        """What is set aside for the first question, and for those after it as far as there is room.
+
+        Raises:
+            BudgetError: there is none for the first.
+        """
+        while (worst := self._till.hold(questions[0])) is None:
+            sleep(_SETTLING)
+        held = [worst]
+        with suppress(BudgetError):
+            for question in questions[1:]:
+                if (worst := self._till.hold(question)) is None:
+                    break
+                held.append(worst)
+        return held
 
     def _answers(self, questions: Sequence[Question], held: Sequence[Usage]) -> list[Reply]:
-        """Replies to as many questions as the budget held something for."""
-        questions = questions[: len(held)]
-        if not questions:
-            return []
+        """Replies to questions for which the budget holds something."""
         start = perf_counter()
         inputs = self._inputs(questions)
         read = inputs["attention_mask"].sum(dim=1).tolist()
@@ -123,8 +141,9 @@ class LocalVLM:
                 drafts = self._generate(questions, inputs)
         seconds = (perf_counter() - start) / len(questions)
         replies = []
-        for (reply, written), tokens, worst in zip(drafts, read, held, strict=True):
-            usage = self._till.settle(worst, Usage(1, tokens, written, seconds))
+        rows = zip(questions, drafts, read, held, strict=True)
+        for question, (reply, written), tokens, worst in rows:
+            usage = self._till.settle(question, worst, Usage(1, tokens, written, seconds))
             replies.append(replace(reply, usage=usage, model=self.name))
         return replies
 

@@ -132,7 +132,8 @@ class OpenAIVLM:
         usage, body, raw, reason = Usage(), self._body(question, able), "", ""
         for _ in range(2):
             try:
-                answer = await self._sender.send(body, question)
+                room = replace(question, max_tokens=body[able.limit])
+                answer = await self._sender.send(body, room)
             except SendingError as failure:
                 usage += failure.usage
                 return Reply(raw, str(failure), usage=usage, model=self.name), failure.fatal

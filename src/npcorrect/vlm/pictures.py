@@ -18,10 +18,10 @@ _KEPT = 32
 
 
 def fingerprint(image: Image.Image) -> str:
-    """A short name of a picture's pixels."""
-    return blake2b(
-        f"{image.mode}{image.size}".encode() + image.tobytes(), digest_size=16
-    ).hexdigest()
+    """A short name of a picture's pixels, palette and transparency included."""
+    pixels = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA")
+    name = f"{pixels.mode}{pixels.size}".encode()
+    return blake2b(name + pixels.tobytes(), digest_size=16).hexdigest()
 
 
 class Encoder:

@@ -26,6 +26,8 @@ from npcorrect.vlm.spending import Till
 MAX_REPLY_BYTES = 2**22
 RAW_KEPT = 2000
 """Characters of a raw reply that are kept."""
+_SETTLING = 0.02
+"""Seconds between looks at whether the budget has room again."""
 _PASSING = frozenset({408, 409, 425, 429})
 
 
@@ -185,7 +187,8 @@ class Sender:
 
     async def _try(self, body: Mapping[str, Any], question: Question, tries: list[Usage]) -> Answer:
         async with self._slots:
-            worst = self._till.hold(question)
+            while (worst := self._till.hold(question)) is None:
+                await asyncio.sleep(_SETTLING)
             used, start = Usage(calls=1), perf_counter()
             try:
                 async with asyncio.timeout(self._patience.timeout):
@@ -199,7 +202,7 @@ class Sender:
                     used = Usage(1, tokens.prompt_tokens, tokens.completion_tokens)
             finally:
                 used = replace(used, seconds=perf_counter() - start, retries=int(bool(tries)))
-                tries.append(self._till.settle(worst, used))
+                tries.append(self._till.settle(question, worst, used))
         return Answer(raw[:RAW_KEPT] if completion is None else raw, completion, used)
 
     def _can_pass(self, error: BaseException) -> bool:

@@ -57,20 +57,24 @@ class Budget:
         """What was spent so far, in the budget's unit."""
         return self._spent
 
-    def hold(self, worst: Usage) -> None:
+    def hold(self, worst: Usage) -> bool:
         """Set aside what a request may cost at worst.
 
+        False where that has to wait until others, for whom something is set aside, have settled.
+
         Raises:
-            BudgetError: that might pass the limit.
+            BudgetError: even then it might pass the limit.
         """
         amount = self._amount(worst)
         with self._lock:
-            if self._spent + self._held + amount > self.limit:
+            if self._spent + amount > self.limit:
                 raise BudgetError(
-                    f"The budget of {self.limit:g} {self.unit} is used up to {self._spent:g}, and "
+                    f"Of the budget of {self.limit:g} {self.unit}, {self._spent:g} are spent, and "
                     "the next question might pass it; raise --budget to go on."
                 )
-            self._held += amount
+            room = self._spent + self._held + amount <= self.limit
+            self._held += amount if room else 0
+            return room
 
     def settle(self, worst: Usage, real: Usage) -> None:
         """Replace what was set aside by what it really cost."""
@@ -93,27 +97,22 @@ class Till:
         self._price, self._budget = price, budget
         self._surprise = 1.0
 
-    def hold(self, question: Question) -> Usage:
+    def hold(self, question: Question) -> Usage | None:
         """Set aside the worst that a question can cost in one request.
 
-        The estimate of its tokens grows by the worst factor by which a reply surpassed it.
+        None where that has to wait for others, see :meth:`Budget.hold`. The estimate of tokens
+        grows by the worst factor by which a reply surpassed it.
 
         Raises:
             BudgetError: the budget does not allow it.
         """
-        tokens = 0.0
-        for message in question.messages:
-            tokens += 16 + len(message.text.encode()) / 2
-            tokens += sum(100 + i.width * i.height / _PIXELS_A_TOKEN for i in message.images)
-        worst = self.priced(Usage(1, int(tokens * self._surprise), question.max_tokens))
-        if self._budget:
-            self._budget.hold(worst)
-        return worst
+        tokens = int(_tokens(question) * self._surprise)
+        worst = self.priced(Usage(1, tokens, question.max_tokens))
+        return None if self._budget and not self._budget.hold(worst) else worst
 
-    def settle(self, worst: Usage, real: Usage) -> Usage:
+    def settle(self, question: Question, worst: Usage, real: Usage) -> Usage:
         """Enter what the request really took, and give it back with its price."""
-        if worst.input_tokens and real.input_tokens > worst.input_tokens:
-            self._surprise *= real.input_tokens / worst.input_tokens
+        self._surprise = max(self._surprise, real.input_tokens / _tokens(question))
         real = self.priced(real)
         if self._budget:
             self._budget.settle(worst, real)
@@ -122,3 +121,12 @@ class Till:
     def priced(self, usage: Usage) -> Usage:
         """The usage with its price, where there is one."""
         return replace(usage, money=self._price.of(usage)) if self._price else usage
+
+
+def _tokens(question: Question) -> float:
+    """The tokens that a question is read as, by a generous estimate."""
+    tokens = 0.0
+    for message in question.messages:
+        tokens += 16 + len(message.text.encode()) / 2
+        tokens += sum(100 + i.width * i.height / _PIXELS_A_TOKEN for i in message.images)
+    return tokens
