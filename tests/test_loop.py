@@ -84,7 +84,7 @@ class FakeModel:
         negatives: Sequence[str | None] = [drawing.negative for drawing in drawings]
         for _ in range(self.looks if look else 0):
             assert look
-            glances = look([Image.new("RGB", (8, 8))] * len(drawings), negatives)
+            glances = look(0, [Image.new("RGB", (8, 8))] * len(drawings), negatives)
             negatives = [glance.negative for glance in glances]
             self.steered.append(glances)
         image = Image.new("RGB", (8, 8))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from npcorrect.diffusion.base import Look
+from npcorrect.diffusion.base import Glance, Look
 from npcorrect.errors import BudgetError, ModelError, PromptError, VLMError
 from npcorrect.loop import Event, correct, finish
 from npcorrect.mini.embedded import embedded
@@ -283,7 +283,7 @@ def test_negatives_that_are_too_long_for_the_model_are_passed_over() -> None:
     roles.caption = lambda image: Caption("too many words")  # type: ignore[method-assign]
     list(correct(REQUEST, model, roles.roles(), SourceRanker(), events.append))
     assert model.drawn == [(7, None), (7, "bad one")]
-    assert model.steered == [["bad one"]]
+    assert model.steered == [[Glance("bad one", wrong=True)]]
     assert events.count(Event("rank", "passed over: too long")) == 2
 
 

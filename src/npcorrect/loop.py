@@ -392,8 +392,11 @@ class _Looking:
         self._run, self._checklist = run, checklist
         self.accounts = [Account() for _ in range(batch)]
 
-    def __call__(self, images: Sequence[Image], negatives: Sequence[str | None]) -> list[Glance]:
-        pictures = zip(images, negatives, self.accounts, strict=True)
+    def __call__(
+        self, first: int, images: Sequence[Image], negatives: Sequence[str | None]
+    ) -> list[Glance]:
+        accounts = self.accounts[first : first + len(images)]
+        pictures = zip(images, negatives, accounts, strict=True)
         return [self._run.look(i, negative, self._checklist, own) for i, negative, own in pictures]
 
 

@@ -63,6 +63,8 @@ def parameters(generation: Generation) -> str:
         "NPC window": generation.window_steps,
         "NPC evaluations": generation.evaluations,
     }
+    if generation.start_step:
+        settings |= {"NPC start": generation.start_step, "NPC rewinds": generation.rewinds}
     if generation.steering:
         looks = (f"{step} {negative or 'none'}" for step, negative in generation.steering)
         settings["NPC steering"] = json.dumps(" > ".join(looks))
@@ -89,7 +91,8 @@ def to_record(result: Result) -> dict[str, Any]:
     """The whole result as JSON values; pictures appear by the name of their file."""
     attempts = []
     for attempt in result.attempts:
-        generation = {k: v for k, v in vars(attempt.generation).items() if k != "image"}
+        kept = vars(attempt.generation).items()
+        generation = {k: v for k, v in kept if k not in ("image", "latents")}
         attempts.append(
             {
                 "index": attempt.index,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,17 @@ def test_every_row_is_built_tiny() -> None:
     for name, family in FAMILIES.items():
         assert name == family.name
         assert type(BUILDERS[name]()).__name__ == family.pipeline
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_defaults_that_are_the_pipelines_are_the_pipelines(family: str) -> None:
+    row = FAMILIES[family]
+    if row.source.startswith("its diffusers pipeline"):
+        call = signature(getattr(diffusers, row.pipeline).__call__).parameters
+        assert call["num_inference_steps"].default == row.defaults.num_inference_steps
+        assert call[row.scale_argument].default == row.defaults.true_cfg_scale
+        if "max_sequence_length" in call and family != "qwen-image":
+            assert call["max_sequence_length"].default == row.defaults.max_sequence_length
 
 
 @pytest.mark.parametrize("family", GUIDED)
@@ -212,7 +225,7 @@ def test_rule_extra_is_steered_by_looks(models: Models, family: str) -> None:
     model = models(family)
     seen: list[Any] = []
 
-    def look(images: Any, negatives: Any) -> list[Glance]:
+    def look(first: int, images: Any, negatives: Any) -> list[Glance]:
         seen.extend(images)
         return [Glance(OTHER)]
 
@@ -246,9 +259,15 @@ def test_a_draw_that_begins_in_the_middle_ends_as_the_whole_one_does(
     guided = not model.family.distilled
     scale = {"true_cfg_scale": 3.0} if guided else {}
     drawing = model.resolve(request(rule="extra" if guided else None, **scale))
-    scheduler, before = model.pipeline.scheduler, []
+    scheduler = model.pipeline.scheduler
     step = scheduler.step
-    scheduler.step = lambda *args, **kwargs: before.append(args[2].clone()) or step(*args, **kwargs)
+    before: list[torch.Tensor] = []
+
+    def recording_step(*args: Any, **kwargs: Any) -> Any:
+        before.append(args[2].clone())
+        return step(*args, **kwargs)
+
+    scheduler.step = recording_step
     try:
         (whole,) = model.draw([drawing])
     finally:
@@ -271,7 +290,7 @@ def test_a_wrong_picture_goes_back_and_begins_with_the_original(
     asked = replace(asked, strength=2 / 3, looks=1, rewinds=2)
     looked: list[Any] = []
 
-    def look(images: Any, negatives: Any) -> list[Glance]:
+    def look(first: int, images: Any, negatives: Any) -> list[Glance]:
         looked.extend(images)
         return [Glance(OTHER, wrong=True)]
 
@@ -290,6 +309,22 @@ def test_a_wrong_picture_goes_back_and_begins_with_the_original(
 def test_families_that_cannot_begin_with_a_picture_say_so(models: Models, family: str) -> None:
     with pytest.raises(SettingsError, match="cannot begin with a noised picture"):
         models(family).resolve(request(rule="extra", strength=0.5), NEGATIVE)
+
+
+@pytest.mark.parametrize("family", [name for name in GUIDED if name != "sd15"])
+def test_a_look_at_the_last_step_sees_the_picture_itself(models: Models, family: str) -> None:
+    """Not with PNDM, which mixes steps."""
+    model = models(family)
+    seen: list[Any] = []
+
+    def look(first: int, images: Any, negatives: Any) -> list[Glance]:
+        seen.extend(images)
+        return [Glance(None)]
+
+    drawing = replace(model.resolve(request(rule="extra"), NEGATIVE), look_steps=(STEPS - 1,))
+    (drawn,) = model.draw([drawing], look=look)
+    assert drawn.steering == ((STEPS - 1, None),)
+    assert abs(pixels(seen[0]) - pixels(drawn.image)).max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -180,7 +180,7 @@ def test_rule_extra_equals_a_denoising_loop_by_hand(
     pipeline = model.pipeline
     previews: list[Any] = []
 
-    def look(images: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
+    def look(first: int, images: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
         previews.append(images[0])
         return [Glance(RENEWED if len(previews) == 1 else None)]
 
@@ -297,7 +297,7 @@ def test_a_batch_is_steered_picture_by_picture(model: PipelineModel) -> None:
     asked = request(looks=1, rule="extra", rewinds=0)
     drawings = [model.resolve(asked, text) for text in (NEGATIVE, "one blue star")]
 
-    def look(_: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
+    def look(first: int, _: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
         return [Glance(None if negative == NEGATIVE else RENEWED) for negative in negatives]
 
     together = model.draw(drawings, look=look)
@@ -316,7 +316,7 @@ def test_a_batch_is_steered_picture_by_picture(model: PipelineModel) -> None:
 def test_an_original_is_not_looked_at(model: PipelineModel) -> None:
     looked: list[Any] = []
 
-    def look(images: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
+    def look(first: int, images: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
         looked.extend(images)
         return [Glance(negative) for negative in negatives]
 

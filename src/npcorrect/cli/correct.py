@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -66,12 +66,15 @@ def correct(
     negative_scale: Annotated[
         float | None,
         typer.Option(
-            envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (rules 'extra' and 'nag')."
+            envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (all rules but 'paper')."
         ),
     ] = None,
     rule: Annotated[
         str | None,
-        typer.Option(envvar="NPC_RULE", help="How the negative enters: 'extra', 'paper' or 'nag'."),
+        typer.Option(
+            envvar="NPC_RULE",
+            help="How the negative enters: 'paper', 'extra', 'turns' or 'nag'; see docs/method.md.",
+        ),
     ] = None,
     window: Annotated[
         str | None,
@@ -88,6 +91,21 @@ def correct(
             envvar="NPC_LOOKS",
             help="How often to look at a redrawing while it emerges, to renew its negative. "
             "A verifier named with --vlm looks only if asked to: each look is asked and paid for.",
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            envvar="NPC_STRENGTH",
+            help="Share of the steps that a redrawing takes, beginning with the noised original; "
+            "1 begins with noise alone.",
+        ),
+    ] = None,
+    rewinds: Annotated[
+        int | None,
+        typer.Option(
+            envvar="NPC_REWINDS",
+            help="How often a redrawing may begin again where its last look finds it wrong.",
         ),
     ] = None,
     reseed: Annotated[
@@ -144,10 +162,10 @@ def correct(
     from npcorrect.errors import SettingsError
     from npcorrect.loop import validate
     from npcorrect.output import file_name, prepare, save_picture, save_result, to_record
-    from npcorrect.types import Request
+    from npcorrect.types import Request, Rule
 
-    if rule not in (None, "paper", "extra", "nag"):
-        raise SettingsError(f"--rule {rule!r} is unknown; use 'extra', 'paper' or 'nag'.")
+    if rule not in (None, *get_args(Rule)):
+        raise SettingsError(f"--rule {rule!r} is unknown; use {', '.join(get_args(Rule))}.")
     options = image_models.load_options(context)
     named = {
         "checklister": checklister,
@@ -165,7 +183,8 @@ def correct(
         device=device or "cpu",
         dtype=dtype or "float32",
     )
-    if looks is None and (verifier or vlm or "embedded") != "embedded":
+    embedded_eyes = (verifier or vlm or "embedded") == "embedded"
+    if looks is None and not embedded_eyes:
         looks = 0
     request = Request(
         prompt,
@@ -177,13 +196,15 @@ def correct(
         rule=rule,  # type: ignore[arg-type]
         window=window_value(window),
         looks=looks,
+        strength=strength,
+        rewinds=rewinds,
         reseed=reseed,
         height=size,
         width=size,
         batch=batch,
     )
     validate(request)
-    _require_eyes(model, options, settings)
+    _check_model(model, options, embedded_eyes)
     prepare(out)
     result = _run(
         request,
@@ -203,22 +224,19 @@ def correct(
     raise typer.Exit(EXIT_ACCEPTED if result.accepted else EXIT_NOT_ACCEPTED)
 
 
-def _require_eyes(model: str, options: LoadOptions, settings: VLMSettings) -> None:
-    """The embedded verifier reads pictures of the miniature world alone.
-
-    Raises:
-        InputError: there is no such model, or nobody to look at its pictures.
-    """
-    if model == "mini" or settings.vlm or "verifier" in settings.roles:
+def _check_model(model: str, options: LoadOptions, embedded_eyes: bool) -> None:
+    """Refuse what cannot be loaded or judged, before anything is written or asked."""
+    if model == "mini":
         return
     from npcorrect.diffusion.resolving import resolve
     from npcorrect.errors import SettingsError
 
     found = resolve(model, options.family, options.base, options.revision, options.offline)
-    raise SettingsError(
-        f"The model {model!r} is {found.family.title}, whose pictures the embedded verifier cannot "
-        "read; name a model that can with --vlm, for example --vlm openai:gpt-4.1."
-    )
+    if embedded_eyes:
+        raise SettingsError(
+            f"The model {model!r} is {found.family.title}, whose pictures the embedded verifier "
+            "cannot read; name a vision-language model that looks at them with --vlm."
+        )
 
 
 class _Remembering:

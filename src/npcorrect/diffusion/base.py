@@ -27,8 +27,9 @@ class Glance:
     wrong: bool = False
 
 
-Look = Callable[[Sequence[Image], Sequence[str | None]], Sequence[Glance]]
-"""Called with emerging pictures and the negatives acting on them."""
+Look = Callable[[int, Sequence[Image], Sequence[str | None]], Sequence[Glance]]
+"""Called with the place of the first of some emerging pictures among the drawings, the pictures,
+and the negatives acting on them."""
 
 
 @dataclass(frozen=True)

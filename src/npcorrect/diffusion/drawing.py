@@ -266,6 +266,7 @@ class Draw:
             self.steering.direction(),
             self.first.look_steps,
             self.steering.steer if self.steering.look else None,
+            self.stock.family.rescales,
             Turns() if self.first.rule == "turns" else None,
         )
 
@@ -273,11 +274,14 @@ class Draw:
 class Steering:
     """The negatives of one draw as looks change them, and how often looks sent it back.
 
-    ``start`` is the step with which the pipeline's present call begins.
+    ``first`` is the place of the first of these drawings among all that were asked for, ``start``
+    the step with which the pipeline's present call begins.
     """
 
-    def __init__(self, stock: Stock, drawings: Sequence[Drawing], look: Look | None) -> None:
-        self.look = look
+    def __init__(
+        self, stock: Stock, drawings: Sequence[Drawing], look: Look | None, first: int = 0
+    ) -> None:
+        self.look, self.first = look, first
         self.changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
         self._stock, self._drawings = stock, drawings
         self._negatives = [drawing.negative_prompt for drawing in drawings]
@@ -303,7 +307,7 @@ class Steering:
         first = self._drawings[0]
         clean = self._stock.expected(step - self.start, noisy, guided)
         images = self._stock.decoded(clean, first.height, first.width)
-        glances = self.look(images, self._negatives)
+        glances = self.look(self.first, images, self._negatives)
         back = (
             step == first.look_steps[-1]
             and self.rewinds < first.rewinds

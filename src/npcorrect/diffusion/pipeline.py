@@ -185,10 +185,11 @@ class PipelineModel:
             _shared(drawings)
         generations: list[Generation] = []
         while len(generations) < len(drawings):
-            rest = drawings[len(generations) :]
+            done = len(generations)
+            rest = drawings[done:]
             size = min(len(rest), self._fits or len(rest), 1 if self._alone(rest[0]) else len(rest))
             try:
-                generations += self._draw_together(rest[:size], on_step, look, origin)
+                generations += self._draw_together(rest[:size], on_step, look, origin, done)
                 continue
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -218,10 +219,11 @@ class PipelineModel:
         on_step: OnStep | None,
         look: Look | None,
         origin: Generation | None,
+        place: int,
     ) -> list[Generation]:
         started = perf_counter()
         first, negatives = _shared(drawings)
-        steering = Steering(self.stock, drawings, look)
+        steering = Steering(self.stock, drawings, look, place)
         acting = negatives if first.window_steps else None
         begun = origin.latents if origin is not None and first.start_step else None
         begin = begun if isinstance(begun, Finished) else None

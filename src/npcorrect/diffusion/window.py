@@ -19,7 +19,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 
 from npcorrect.diffusion.branches import Arguments, Calls
-from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
+from npcorrect.diffusion.guidance import extra_rule, paper_rule, rescaled, stand_in
 from npcorrect.diffusion.nag import Nag
 
 
@@ -54,7 +54,8 @@ class Extra:
     """Rule ``extra``: its scales, the direction now, and who renews it at which steps.
 
     With ``turns``, a step computes the empty branch or the negative's, not both; the difference
-    that is not computed stays as it was.
+    that is not computed stays as it was. ``rescales`` says that the pipeline gives what it guided
+    the norm of the positive prediction.
     """
 
     scale: float
@@ -62,6 +63,7 @@ class Extra:
     direction: ExtraDirection
     look_steps: tuple[int, ...] = ()
     steer: Steer | None = None
+    rescales: bool = False
     turns: Turns | None = None
 
 
@@ -184,6 +186,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
             assert extra.steer is not None
             noisy = _stacked(arguments[self.calls.state[0]])
             guided = paper_rule(positive, empty, extra.scale)
+            guided = rescaled(guided, positive) if extra.rescales else guided
             extra.direction = extra.steer(self.step, noisy, guided)
         if extra.turns is not None:
             return self._in_turn(extra, extra.turns, positive, empty)
