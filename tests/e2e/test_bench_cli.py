@@ -64,7 +64,6 @@ def test_a_run_reports_and_continues(tmp_path: Path) -> None:
         (["run", "mini", "--shard", "x"], "'x'"),
         (["run", "mini", "--judge", "openai:gpt-4.1"], "leave --judge out"),
         (["run", "mini", "--methods", "rewrite"], "--vlm"),
-        (["run", "mini", "--offload", "all"], "--offload"),
         (["run", "geneval++", "--judge", "openai:x", "--data", "/nowhere"], "npc bench fetch"),
         (["run", "--manifest", "/nowhere.json"], "/nowhere.json"),
         (["score", "geneval++"], "--images"),

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.vlm.loopback import loopback
 
 from npcorrect.errors import BudgetError, NpcError, SettingsError
 from npcorrect.evaluation import method, mini_bench, spent, tools
@@ -26,6 +25,7 @@ from npcorrect.types import Attempt, Check, Checklist, Verdict
 from npcorrect.vlm.base import Reply, Usage
 from npcorrect.vlm.fake import FakeVLM
 from npcorrect.vlm.settings import VLMTable
+from tests.vlm.loopback import loopback
 
 SAMPLE = Sample(4, "colour", "a prompt", 3000)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evaluation.mortal import mortal_tools
 
 from npcorrect.errors import NpcError, OutputError, SettingsError
 from npcorrect.evaluation import files, manifest, runner
@@ -22,6 +21,7 @@ from npcorrect.evaluation.records import Key, Record
 from npcorrect.evaluation.report import summarise
 from npcorrect.evaluation.runner import Crew, Load
 from npcorrect.evaluation.store import Store
+from tests.evaluation.mortal import mortal_tools
 
 KILLS = 50
 

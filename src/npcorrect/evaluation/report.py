@@ -132,7 +132,7 @@ class Report:
     def verifiers(self) -> tuple[str, ...]:
         """Who verified."""
         names = (
-            (m.settings.vlm or "the model's own") if m.settings.images else "none"
+            (m.settings.verifier or "the model's own") if m.settings.images else "none"
             for m in self.manifests.values()
         )
         return tuple(dict.fromkeys(names))
@@ -315,7 +315,7 @@ def _warnings(manifests: Mapping[str, Manifest], columns: Sequence[Column]) -> t
         f"In {name}, the judge is the verifier ({m.settings.judge}): the methods were allowed to "
         "ask the judge, so their scores are too good."
         for name, m in manifests.items()
-        if same_model(m.settings.vlm, m.settings.judge)
+        if same_model(m.settings.verifier, m.settings.judge)
     ]
     if any(c.label.split("/")[-1] == "npc-oracle" for c in columns):
         found.append(

@@ -61,10 +61,8 @@ def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int)
     stack = ExitStack()
     register(stack.close)
     asked = vlm_settings(settings, table)
-    options = LoadOptions(
-        settings.device, settings.dtype, settings.offload, quantize=settings.quantize
-    )
-    model = load_model(settings.model, options)
+    loading = {**settings.loading, "loras": tuple(settings.loading.get("loras", ()))}
+    model = load_model(settings.model, LoadOptions(**loading))
     own_roles = embedded_roles() if settings.model == "mini" else None
     source = benchmark(settings.benchmark, folder)
     return Tools(
@@ -79,7 +77,7 @@ def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int)
             num_inference_steps=settings.steps,
             height=settings.size,
             width=settings.size,
-            looks=None if settings.vlm in (None, "embedded") else 0,
+            looks=0 if settings.verifier else None,
         ),
     )
 
@@ -119,10 +117,12 @@ def vlm_settings(settings: Settings, table: VLMTable) -> VLMSettings:
     """How the models of a run are asked."""
     return VLMSettings(
         settings.vlm,
+        settings.roles,
+        settings.votes,
         budget=settings.budget,
         cache=settings.cache,
         device=settings.device or "cpu",
-        dtype=settings.dtype or "float32",
+        dtype=settings.loading.get("dtype") or "float32",
         table=table,
     )
 
