@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from npcorrect.errors import NpcError, OutputError, SettingsError
+from npcorrect.errors import ModelError, NpcError, OutputError, SettingsError
 from npcorrect.evaluation import files, manifest, runner
 from npcorrect.evaluation.coins import CoinBench, coin_manifest, coin_tools
 from npcorrect.evaluation.manifest import Manifest, Shard
@@ -21,7 +21,7 @@ from npcorrect.evaluation.records import Key, Record
 from npcorrect.evaluation.report import summarise
 from npcorrect.evaluation.runner import Crew, Load
 from npcorrect.evaluation.store import Store
-from tests.evaluation.mortal import mortal_tools
+from tests.evaluation.mortal import mortal_tools, unloadable
 
 KILLS = 50
 
@@ -148,6 +148,11 @@ class TestRay:
         assert len(list(tmp_path.glob("prompt*"))) == len(deadly)
         carry_out(tmp_path / "here" / "run")
         assert reported(tmp_path / "ray" / "run") == reported(tmp_path / "here" / "run")
+
+    def test_what_cannot_be_loaded_is_said_as_without_ray(self, tmp_path: Path) -> None:
+        for crew in (runner.in_process, runner.RayCrew(1)):
+            with pytest.raises(ModelError, match="no such model"):
+                carry_out(tmp_path, load=unloadable, crew=crew)
 
     def test_a_sample_that_kills_every_worker_ends_the_run(self, tmp_path: Path) -> None:
         deadly = [CoinBench().samples()[3].prompt]

@@ -38,6 +38,7 @@ def figures(report: Report) -> dict[str, Any]:
         "images": report.images,
         "plain_evaluations": report.plain,
         "warnings": report.warnings,
+        "judging": asdict(report.judging),
         "manifests": {name: asdict(one) for name, one in report.manifests.items()},
         "methods": [asdict(row) for row in report.rows],
         "comparisons": [asdict(versus) for versus in report.versus],

@@ -18,6 +18,7 @@ from npcorrect.evaluation.store import Store
 from npcorrect.evaluation.tools import benchmark, same_model
 from npcorrect.evaluation.wording import compared
 from npcorrect.evaluation.work import plain_pictures
+from npcorrect.vlm.base import Usage
 
 OWN_JUDGE = "classical vision"
 OURS = "npc"
@@ -121,6 +122,18 @@ class Report:
     def priced(self) -> bool:
         """Whether anything has a price."""
         return any(row.final.cost.money is not None for row in self.rows)
+
+    @property
+    def judging(self) -> Usage:
+        """What the judge was asked, each picture of a sample once."""
+        asked: dict[tuple[Path, int, int, str], Usage] = {}
+        for column in self.columns:
+            for record in column.records:
+                for step in record.steps:
+                    key = (column.run, record.key.sample, record.key.repeat, step.image)
+                    if step.score:
+                        asked[key] = step.score.usage
+        return sum(asked.values(), Usage())
 
     @property
     def judges(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from io import BytesIO
 
 from PIL.Image import Image
@@ -58,11 +59,20 @@ class Worker:
     """Loads its tools once and does one job after the other."""
 
     def __init__(self, load: Callable[[], Tools]) -> None:
-        tools = load()
-        self._model = _Sharing(tools.model)
-        self._tools = replace(tools, model=self._model)
+        self._load = load
         self._scores: dict[tuple[int, int, str], Score] = {}
         self._plain = 0
+
+    @cached_property
+    def _tools(self) -> Tools:
+        """Loaded by the first job, which then raises what loading raises."""
+        loaded = self._load()
+        return replace(loaded, model=_Sharing(loaded.model))
+
+    @property
+    def _model(self) -> _Sharing:
+        assert isinstance(self._tools.model, _Sharing)
+        return self._tools.model
 
     def perform(self, job: Job) -> Done:
         """Draw, choose and judge; the same job gives the same record, but for the seconds."""
@@ -99,12 +109,10 @@ class Worker:
         return attempts
 
     def _plain_evaluations(self, sample: Sample) -> int:
-        """Evaluations of a plain picture; drawn once, and shared with the sample's methods."""
+        """Evaluations of a plain picture; drawn once, and shared with the first sample's methods."""
         if not self._plain:
-            drawing = self._model.resolve(
-                replace(self._tools.request, prompt=sample.prompt, seed=sample.seed)
-            )
-            self._plain = self._model.draw([drawing])[0].evaluations
+            request = replace(self._tools.request, prompt=sample.prompt, seed=sample.seed)
+            self._plain = self._model.draw([self._model.resolve(request)])[0].evaluations
         return self._plain
 
     def _judge(self, sample: Sample, images: Mapping[str, Image]) -> dict[str, Score]:
