@@ -109,7 +109,7 @@ class Worker:
         return attempts
 
     def _plain_evaluations(self, sample: Sample) -> int:
-        """Evaluations of a plain picture; drawn once, and shared with the first sample's methods."""
+        """Evaluations of a plain picture; drawn once, and shared by the first sample."""
         if not self._plain:
             request = replace(self._tools.request, prompt=sample.prompt, seed=sample.seed)
             self._plain = self._model.draw([self._model.resolve(request)])[0].evaluations
