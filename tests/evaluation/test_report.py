@@ -130,6 +130,16 @@ def test_runs_with_methods_of_the_same_name_are_told_apart(run: Path, tmp_path: 
     assert {versus.first for versus in both.versus} == {"coins/npc"}
 
 
+def test_runs_in_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    made = coin_manifest(methods=("npc",), limit=2)
+    folders = [tmp_path / name / "run" for name in "ab"]
+    for folder in folders:
+        carry_out(folder, made)
+    both = summarise(folders, source=CoinBench())
+    assert [row.label for row in both.rows] == [f"{folder}/npc" for folder in folders]
+    assert len(both.manifests) == 2
+
+
 def test_runs_of_different_benchmarks_are_not_reported_together(run: Path, tmp_path: Path) -> None:
     carry_out(tmp_path / "other", replace(coin_manifest(), data="others"))
     with pytest.raises(SettingsError, match="different prompts"):

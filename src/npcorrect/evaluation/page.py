@@ -71,8 +71,8 @@ def render(report: Report) -> str:
     )
 
 
-def _place(columns: Sequence[Column], label: str, otherwise: int) -> int:
-    return next((i for i, c in enumerate(columns) if c.label == label), otherwise)
+def _place(columns: Sequence[Column], method: str, otherwise: int) -> int:
+    return next((i for i, c in enumerate(columns) if c.method == method), otherwise)
 
 
 def _cards(report: Report, pictures: _Pictures) -> list[dict[str, Any]]:

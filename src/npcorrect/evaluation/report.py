@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,9 +28,10 @@ OURS = "npc"
 
 @dataclass(frozen=True)
 class Column:
-    """One method of one run, at the run's number of images; ``label`` tells it from all others."""
+    """One method of one run; ``label`` tells it from all others."""
 
     label: str
+    method: str
     description: str
     run: Path
     records: tuple[Record, ...]
@@ -200,8 +202,8 @@ def summarise(
         SettingsError: a folder holds no run, the runs are of different benchmarks or numbers of
             images, or nothing is finished yet.
     """
-    stores = [Store(run) for run in runs]
-    manifests = {_name(run): store.manifest() for run, store in zip(runs, stores, strict=True)}
+    stores = dict(zip(_names(runs), map(Store, runs), strict=True))
+    manifests = {name: store.manifest() for name, store in stores.items()}
     name, images = _common(manifests)
     source = source or benchmark(name, data)
     columns = _columns(stores)
@@ -238,26 +240,28 @@ def _common(manifests: Mapping[str, Manifest]) -> tuple[str, int]:
     return name, min(images, default=1)
 
 
-def _columns(stores: Sequence[Store]) -> tuple[Column, ...]:
+def _columns(stores: Mapping[str, Store]) -> tuple[Column, ...]:
     """The methods of all runs, in the order in which they were asked for.
 
     Raises:
         SettingsError: nothing is finished yet.
     """
-    found: list[Column] = []
-    for store in stores:
+    found: list[tuple[str, Column]] = []
+    for run, store in stores.items():
         records: dict[str, list[Record]] = {}
         for record in store.records():
             records.setdefault(record.key.method, []).append(record)
         for method in store.manifest().settings.methods:
             if method in records:
                 text = describe(method) if method in names() else "Pictures made elsewhere."
-                found.append(Column(method, text, store.folder, tuple(records[method])))
+                one = Column(method, method, text, store.folder, tuple(records[method]))
+                found.append((run, one))
     if not found:
         raise SettingsError("No sample is finished yet; continue with 'npc bench run'.")
-    twice = {c.label for c in found if sum(c.label == other.label for other in found) > 1}
+    times = Counter(column.method for _, column in found)
     return tuple(
-        replace(c, label=f"{_name(c.run)}/{c.label}") if c.label in twice else c for c in found
+        replace(column, label=f"{run}/{column.method}") if times[column.method] > 1 else column
+        for run, column in found
     )
 
 
@@ -295,7 +299,7 @@ def _versus(
     columns: Sequence[Column], limits: Sequence[int], budgets: Sequence[int]
 ) -> tuple[Versus, ...]:
     """Our method, or else the first, against every other one."""
-    ours = [c for c in columns if c.label.split("/")[-1] == OURS] or list(columns)
+    ours = [c for c in columns if c.method == OURS] or list(columns)
     first = ours[0]
     return tuple(
         Versus(
@@ -330,7 +334,7 @@ def _warnings(manifests: Mapping[str, Manifest], columns: Sequence[Column]) -> t
         for name, m in manifests.items()
         if same_model(m.settings.verifier, m.settings.judge)
     ]
-    if any(c.label.split("/")[-1] == "npc-oracle" for c in columns):
+    if any(c.method == "npc-oracle" for c in columns):
         found.append(
             "npc-oracle is told the benchmark's own checklist; it bounds, and competes not."
         )
@@ -342,5 +346,7 @@ def _warnings(manifests: Mapping[str, Manifest], columns: Sequence[Column]) -> t
     return tuple(found)
 
 
-def _name(run: Path) -> str:
-    return run.resolve().name
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The runs' folders by name, or by path where two have the same name."""
+    times = Counter(run.resolve().name for run in runs)
+    return [run.resolve().name if times[run.resolve().name] == 1 else str(run) for run in runs]
