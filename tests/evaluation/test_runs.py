@@ -137,6 +137,17 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         Store(tmp_path).records()
 
 
+@pytest.mark.parametrize("damage", [b"no database at all, not even nearly", None])
+def test_damaged_records_are_a_sentence(damage: bytes | None, tmp_path: Path) -> None:
+    carry_out(tmp_path, coin_manifest(limit=1, methods=("base",)))
+    path = tmp_path / "records.sqlite"
+    path.unlink()
+    if damage:
+        path.write_bytes(damage)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Store(tmp_path).records()
+
+
 @pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed (npcorrect[ray]).")
 class TestRay:
     """Workers of their own."""

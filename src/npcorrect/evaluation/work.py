@@ -12,11 +12,12 @@ from io import BytesIO
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import Drawing, ImageModel, Look, OnStep
+from npcorrect.evaluation.around import Around
 from npcorrect.evaluation.benchmark import Sample, Score
 from npcorrect.evaluation.method import Task, Tools, find
 from npcorrect.evaluation.records import Key, Record, Step
 from npcorrect.loop import select
-from npcorrect.types import Attempt, Cost, Generation, Request
+from npcorrect.types import Attempt, Cost, Generation
 
 REMEMBERED = 16
 """Plain pictures and scores that a worker remembers, to share them among a sample's methods."""
@@ -127,22 +128,13 @@ class Worker:
         return found
 
 
-class _Sharing:
-    """An image model that draws the same plain picture once; its seconds still count each time."""
+class _Sharing(Around):
+    """Draws the same plain picture once; its seconds still count each time."""
 
     def __init__(self, model: ImageModel) -> None:
-        self._model = model
+        super().__init__(model)
         self._plain: dict[Drawing, Generation] = {}
         self._saved_seconds = 0.0
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    def resolve(
-        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
-    ) -> Drawing:
-        return self._model.resolve(request, negative_prompt, attempt)
 
     def draw(
         self,
@@ -151,12 +143,12 @@ class _Sharing:
         look: Look | None = None,
     ) -> list[Generation]:
         if len(drawings) != 1 or drawings[0].negative_prompt is not None:
-            return self._model.draw(drawings, on_step, look)
+            return super().draw(drawings, on_step, look)
         (drawing,) = drawings
         if drawing in self._plain:
             self._saved_seconds += self._plain[drawing].seconds
             return [self._plain[drawing]]
-        drawn = self._model.draw(drawings, on_step, look)
+        drawn = super().draw(drawings, on_step, look)
         self._plain[drawing] = drawn[0]
         if len(self._plain) > REMEMBERED:
             self._plain.pop(next(iter(self._plain)))
