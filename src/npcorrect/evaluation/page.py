@@ -99,7 +99,7 @@ def _render(template: str, report: Report, **more: Any) -> str:
 def _colors(columns: Sequence[Column]) -> dict[str, str]:
     free, others, colors = dict(COLORS), cycle(OTHER_COLORS), {}
     for column in columns:
-        colors[column.label] = free.pop(column.method, None) or next(others)
+        colors[column.label] = free.pop(column.method, "") or next(others)
     return colors
 
 
