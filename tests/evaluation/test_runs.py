@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -45,10 +46,10 @@ def timeless(value: Any) -> Any:
     return [timeless(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def reported(folder: Path) -> tuple[Any, list[list[str]]]:
+def reported(folder: Path) -> tuple[Any, Any]:
     report = summarise([folder], source=CoinBench())
-    lines = [line.rsplit(",", 1)[:1] for line in files.table(report).splitlines()]
-    return timeless(files.figures(report)), lines
+    lines = csv.DictReader(files.table(report).splitlines())
+    return timeless(files.figures(report)), timeless(list(lines))
 
 
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
