@@ -67,6 +67,7 @@ def test_a_run_reports_and_continues(tmp_path: Path) -> None:
         (["run", "geneval++", "--judge", "openai:x", "--data", "/nowhere"], "npc bench fetch"),
         (["run", "--manifest", "/nowhere.json"], "/nowhere.json"),
         (["score", "geneval++"], "--images"),
+        (["score", "mini", "--images", "/nowhere", "--name", "../x"], "--name"),
         (["report", "/nowhere"], "'/nowhere' holds no run"),
         (["merge", "/nowhere", "--out", "/tmp/x"], "'/nowhere' holds no run"),
         (["fetch", "mini"], "'mini' has no official file"),

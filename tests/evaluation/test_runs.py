@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -145,6 +147,19 @@ def test_damaged_records_are_a_sentence(damage: bytes | None, tmp_path: Path) ->
     path.unlink()
     if damage:
         path.write_bytes(damage)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Store(tmp_path).records()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"image":"', '"image":"../../'), ('"method":"base"', '"method":"../base"')]
+)
+def test_names_that_leave_the_folder_are_refused(old: str, new: str, tmp_path: Path) -> None:
+    """A run may come from anyone, and its names become paths."""
+    carry_out(tmp_path, coin_manifest(limit=1, methods=("base",)))
+    with closing(sqlite3.connect(tmp_path / "records.sqlite")) as connection, connection:
+        changed = connection.execute("update record set body = replace(body, ?, ?)", (old, new))
+        assert changed.rowcount == 1
     with pytest.raises(SettingsError, match="cannot be read"):
         Store(tmp_path).records()
 

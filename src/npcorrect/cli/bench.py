@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -295,6 +296,7 @@ def score(
     from npcorrect.evaluation import exchange, tools
     from npcorrect.evaluation.manifest import Settings, manifest
     from npcorrect.evaluation.progress import following
+    from npcorrect.evaluation.records import METHOD_NAME
     from npcorrect.evaluation.store import Store
 
     place = images or results
@@ -303,6 +305,8 @@ def score(
     source = tools.benchmark(benchmark, data)
     samples = source.samples()
     method = name or place.resolve().stem
+    if not re.fullmatch(METHOD_NAME, method):
+        raise SettingsError(f"{method!r} cannot name pictures; give letters and digits as --name.")
     settings = Settings(
         benchmark, (method,), images=0, model="", judge=judge, cache=cache, budget=budget
     )
