@@ -239,7 +239,7 @@ def _run(
     made = manifest.manifest(settings, source)
     each = threads or int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // workers))
     load = partial(tools.load, settings, data, table, each)
-    with following(settings.methods, len(samples)) as on_record:
+    with following(settings.methods, len(samples), settings.images) as on_record:
         crew = _crew(workers, each, settings.device, ray_address)
         runner.run(Store(out), made, samples, load, crew, on_record)
 
@@ -314,7 +314,7 @@ def score(
         tools.check_judge(settings, source)
     made = manifest(settings, source)
     pictures = exchange.find_pictures(source, samples, images) if images else {}
-    with following((method,), len(samples)) as on_record:
+    with following((method,), len(samples), 1) as on_record:
         if results is not None:
             scores = exchange.official(source).read_results(results)
             exchange.keep_scores(Store(out), made, samples, scores, pictures, on_record)
