@@ -1,4 +1,4 @@
-"""Workers that die."""
+"""Workers that die, and some that cannot begin."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from npcorrect.diffusion.base import Drawing, Look, OnStep
+from npcorrect.errors import ModelError
 from npcorrect.evaluation.coins import CoinModel, coin_tools
 from npcorrect.evaluation.method import Tools
 from npcorrect.types import Generation
@@ -44,3 +45,7 @@ class MortalModel:
 
 def mortal_tools(folder: Path, deadly: Sequence[str], times: int) -> Tools:
     return replace(coin_tools(), model=MortalModel(folder, deadly, times))
+
+
+def unloadable() -> Tools:
+    raise ModelError("There is no such model.")

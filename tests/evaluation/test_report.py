@@ -86,6 +86,18 @@ def test_figures_agree_in_all_forms(report: Report, written: Path) -> None:
     assert row.unscored == sum(r["score"] == "" for r in mine)
 
 
+def test_the_markdown_has_whole_tables(written: Path) -> None:
+    text = (written / "report.md").read_text()
+    tables = [
+        part.strip().splitlines() for part in text.split("\n\n") if part.strip().startswith("|")
+    ]
+    assert len(tables) == 3 + 3 + 1
+    for table in tables:
+        assert len(table) > 2
+        assert set(table[1]) == {"|", "-"}
+        assert len({line.count("|") for line in table}) == 1
+
+
 def test_the_csv_says_what_was_handed_over(run: Path, written: Path) -> None:
     rows = list(csv.DictReader((written / "report.csv").read_text().splitlines()))
     assert all(Store(run).picture(row["picture"]).is_file() for row in rows)
@@ -128,6 +140,16 @@ def test_runs_with_methods_of_the_same_name_are_told_apart(run: Path, tmp_path: 
     ]  # fmt: skip
     assert both.images == 2
     assert {versus.first for versus in both.versus} == {"coins/npc"}
+
+
+def test_runs_in_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    made = coin_manifest(methods=("npc",), limit=2)
+    folders = [tmp_path / name / "run" for name in "ab"]
+    for folder in folders:
+        carry_out(folder, made)
+    both = summarise(folders, source=CoinBench())
+    assert [row.label for row in both.rows] == [f"{folder}/npc" for folder in folders]
+    assert len(both.manifests) == 2
 
 
 def test_runs_of_different_benchmarks_are_not_reported_together(run: Path, tmp_path: Path) -> None:

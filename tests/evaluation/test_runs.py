@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -13,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from npcorrect.errors import NpcError, OutputError, SettingsError
+from npcorrect.errors import ModelError, NpcError, OutputError, SettingsError
 from npcorrect.evaluation import files, manifest, runner
 from npcorrect.evaluation.coins import CoinBench, coin_manifest, coin_tools
 from npcorrect.evaluation.manifest import Manifest, Shard
@@ -21,7 +24,7 @@ from npcorrect.evaluation.records import Key, Record
 from npcorrect.evaluation.report import summarise
 from npcorrect.evaluation.runner import Crew, Load
 from npcorrect.evaluation.store import Store
-from tests.evaluation.mortal import mortal_tools
+from tests.evaluation.mortal import mortal_tools, unloadable
 
 KILLS = 50
 
@@ -45,10 +48,10 @@ def timeless(value: Any) -> Any:
     return [timeless(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def reported(folder: Path) -> tuple[Any, list[list[str]]]:
+def reported(folder: Path) -> tuple[Any, Any]:
     report = summarise([folder], source=CoinBench())
-    lines = [line.rsplit(",", 1)[:1] for line in files.table(report).splitlines()]
-    return timeless(files.figures(report)), lines
+    lines = csv.DictReader(files.table(report).splitlines())
+    return timeless(files.figures(report)), timeless(list(lines))
 
 
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
@@ -137,6 +140,30 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         Store(tmp_path).records()
 
 
+@pytest.mark.parametrize("damage", [b"no database at all, not even nearly", None])
+def test_damaged_records_are_a_sentence(damage: bytes | None, tmp_path: Path) -> None:
+    carry_out(tmp_path, coin_manifest(limit=1, methods=("base",)))
+    path = tmp_path / "records.sqlite"
+    path.unlink()
+    if damage:
+        path.write_bytes(damage)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Store(tmp_path).records()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"image":"', '"image":"../../'), ('"method":"base"', '"method":"../base"')]
+)
+def test_names_that_leave_the_folder_are_refused(old: str, new: str, tmp_path: Path) -> None:
+    """A run may come from anyone, and its names become paths."""
+    carry_out(tmp_path, coin_manifest(limit=1, methods=("base",)))
+    with closing(sqlite3.connect(tmp_path / "records.sqlite")) as connection, connection:
+        changed = connection.execute("update record set body = replace(body, ?, ?)", (old, new))
+        assert changed.rowcount == 1
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Store(tmp_path).records()
+
+
 @pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed (npcorrect[ray]).")
 class TestRay:
     """Workers of their own."""
@@ -148,6 +175,11 @@ class TestRay:
         assert len(list(tmp_path.glob("prompt*"))) == len(deadly)
         carry_out(tmp_path / "here" / "run")
         assert reported(tmp_path / "ray" / "run") == reported(tmp_path / "here" / "run")
+
+    def test_what_cannot_be_loaded_is_said_as_without_ray(self, tmp_path: Path) -> None:
+        for crew in (runner.in_process, runner.RayCrew(1)):
+            with pytest.raises(ModelError, match="no such model"):
+                carry_out(tmp_path, load=unloadable, crew=crew)
 
     def test_a_sample_that_kills_every_worker_ends_the_run(self, tmp_path: Path) -> None:
         deadly = [CoinBench().samples()[3].prompt]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from npcorrect.cli import eyes, image_models
 from npcorrect.cli.app import app, reporting_errors
 
 if TYPE_CHECKING:
@@ -67,23 +69,28 @@ def run(
     shard: Annotated[
         str, typer.Option(help="Which part of the prompts, such as 2/4; see 'npc bench merge'.")
     ] = "1/1",
-    model: Annotated[
-        str, typer.Option(envvar="NPC_MODEL", help="'mini', a Hub id, a folder or a file.")
-    ] = "mini",
-    device: Annotated[
-        str | None, typer.Option(envvar="NPC_DEVICE", help="cpu, cuda or mps; default the fastest.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    offload: Annotated[
-        str, typer.Option(help="Keep parts in main memory: none, model or sequential.")
-    ] = "none",
-    quantize: Annotated[str | None, typer.Option(help="Store weights in 8bit or 4bit.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps of a picture.")] = None,
     size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
-    vlm: Annotated[
-        str | None,
-        typer.Option(envvar="NPC_VLM", help="The model that checks, describes and proposes."),
-    ] = None,
+    model: image_models.ModelName = "mini",
+    device: image_models.Device = None,
+    dtype: image_models.Dtype = None,
+    offload: image_models.Offload = "none",
+    vae_tiling: image_models.VaeTiling = False,
+    quantize: image_models.Quantize = None,
+    compiled: image_models.Compiled = False,
+    loras: image_models.Loras = None,
+    family: image_models.Family = None,
+    base: image_models.Base = None,
+    revision: image_models.Revision = None,
+    variant: image_models.Variant = None,
+    offline: image_models.Offline = False,
+    trust_remote_code: image_models.TrustRemoteCode = False,
+    vlm: eyes.Vlm = None,
+    checklister: eyes.Checklister = None,
+    verifier: eyes.Verifier = None,
+    captioner: eyes.Captioner = None,
+    proposer: eyes.Proposer = None,
+    votes: eyes.Votes = 1,
     judge: JudgeName = None,
     data: Data = None,
     budget: Budget = None,
@@ -122,9 +129,13 @@ def run(
         settings = read_settings(manifest)
     elif benchmark is None:
         raise SettingsError(f"Name a benchmark: {NAMES}.")
-    elif offload not in ("none", "model", "sequential") or quantize not in (None, "8bit", "4bit"):
-        raise SettingsError("--offload is none, model or sequential; --quantize is 8bit or 4bit.")
     else:
+        named = {
+            "checklister": checklister,
+            "verifier": verifier,
+            "captioner": captioner,
+            "proposer": proposer,
+        }
         settings = Settings(
             benchmark,
             tuple(name.strip() for name in methods.split(",")),
@@ -133,13 +144,12 @@ def run(
             limit,
             shard_value(shard),
             model,
-            device,
-            dtype,
-            offload,  # type: ignore[arg-type]
-            quantize,  # type: ignore[arg-type]
+            _loading(context),
             steps,
             size,
             vlm,
+            {role: name for role, name in named.items() if name},
+            votes,
             judge,
             cache,
             budget,
@@ -148,6 +158,20 @@ def run(
     _report([out], None, data, faults=False)
     if official:
         _export(out, data)
+
+
+LOADING = (
+    "device", "dtype", "offload", "vae_tiling", "quantize", "compiled", "loras", "family", "base",
+    "revision", "variant", "offline", "trust_remote_code",
+)  # fmt: skip
+"""The options of ``run`` that say how its image model is loaded."""
+
+
+def _loading(context: typer.Context) -> dict[str, Any]:
+    """Those that were given. The manifest holds no others, so new ones refuse no old run."""
+    defaults = {parameter.name: parameter.default for parameter in context.command.params}
+    given = {name: context.params[name] for name in LOADING}
+    return {name: value for name, value in given.items() if value and value != defaults[name]}
 
 
 def shard_value(text: str) -> Shard:
@@ -215,7 +239,7 @@ def _run(
     made = manifest.manifest(settings, source)
     each = threads or int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // workers))
     load = partial(tools.load, settings, data, table, each)
-    with following(settings.methods, len(samples)) as on_record:
+    with following(settings.methods, len(samples), settings.images) as on_record:
         crew = _crew(workers, each, settings.device, ray_address)
         runner.run(Store(out), made, samples, load, crew, on_record)
 
@@ -272,6 +296,7 @@ def score(
     from npcorrect.evaluation import exchange, tools
     from npcorrect.evaluation.manifest import Settings, manifest
     from npcorrect.evaluation.progress import following
+    from npcorrect.evaluation.records import METHOD_NAME
     from npcorrect.evaluation.store import Store
 
     place = images or results
@@ -280,6 +305,8 @@ def score(
     source = tools.benchmark(benchmark, data)
     samples = source.samples()
     method = name or place.resolve().stem
+    if not re.fullmatch(METHOD_NAME, method):
+        raise SettingsError(f"{method!r} cannot name pictures; give letters and digits as --name.")
     settings = Settings(
         benchmark, (method,), images=0, model="", judge=judge, cache=cache, budget=budget
     )
@@ -287,7 +314,7 @@ def score(
         tools.check_judge(settings, source)
     made = manifest(settings, source)
     pictures = exchange.find_pictures(source, samples, images) if images else {}
-    with following((method,), len(samples)) as on_record:
+    with following((method,), len(samples), 1) as on_record:
         if results is not None:
             scores = exchange.official(source).read_results(results)
             exchange.keep_scores(Store(out), made, samples, scores, pictures, on_record)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from npcorrect.evaluation import page
+from npcorrect.evaluation.records import Record
 from npcorrect.evaluation.report import Report
-from npcorrect.evaluation.wording import compared, interval, number
+from npcorrect.evaluation.wording import interval, number
 from npcorrect.output import prepare
 
 
@@ -22,12 +23,14 @@ def write(report: Report, folder: Path) -> None:
         OutputError: the folder cannot be written.
     """
     prepare(folder)
-    (folder / "report.html").write_text(page.render(report), encoding="utf-8")
-    (folder / "report.md").write_text(markdown(report), encoding="utf-8")
-    (folder / "report.csv").write_text(table(report), encoding="utf-8", newline="")
-    (folder / "report.json").write_text(
-        json.dumps(figures(report), indent=2) + "\n", encoding="utf-8"
-    )
+    texts = {
+        "html": page.html(report),
+        "md": page.markdown(report),
+        "csv": table(report),
+        "json": json.dumps(figures(report), indent=2) + "\n",
+    }
+    for ending, text in texts.items():
+        (folder / f"report.{ending}").write_text(text, encoding="utf-8", newline="")
 
 
 def figures(report: Report) -> dict[str, Any]:
@@ -38,6 +41,7 @@ def figures(report: Report) -> dict[str, Any]:
         "images": report.images,
         "plain_evaluations": report.plain,
         "warnings": report.warnings,
+        "judging": asdict(report.judging),
         "manifests": {name: asdict(one) for name, one in report.manifests.items()},
         "methods": [asdict(row) for row in report.rows],
         "comparisons": [asdict(versus) for versus in report.versus],
@@ -46,120 +50,37 @@ def figures(report: Report) -> dict[str, Any]:
 
 def table(report: Report) -> str:
     """One line for each method and sample, as CSV."""
+    lines = [
+        {"method": column.label, **_line(record, record.after(report.images))}
+        for column in report.columns
+        for record in column.records
+    ]
     text = StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(
-        [
-            "method",
-            "sample",
-            "repeat",
-            "tag",
-            "prompt",
-            "seed",
-            "score",
-            "reason",
-            "accepted",
-            "chosen",
-            "picture",
-            "negatives",
-            "images",
-            "evaluations",
-            "vlm_calls",
-            "tokens",
-            "seconds",
-        ]
-    )
-    for column in report.columns:
-        for record in column.records:
-            step = record.steps[record.after(report.images)]
-            chosen, score = record.steps[step.chosen], record.score(record.after(report.images))
-            cost = step.cost
-            rows.writerow(
-                [
-                    column.label,
-                    record.key.sample,
-                    record.key.repeat,
-                    record.tag,
-                    record.prompt,
-                    record.seed,
-                    "" if score.value is None else f"{score.value:g}",
-                    score.reason,
-                    {True: "yes", False: "no", None: "unscored"}[chosen.accepted],
-                    step.chosen,
-                    chosen.image,
-                    "; ".join(chosen.negatives),
-                    cost.images,
-                    cost.evaluations,
-                    cost.vlm_calls,
-                    cost.tokens,
-                    f"{cost.seconds:.3f}",
-                ]
-            )
+    rows = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(lines)
     return text.getvalue()
 
 
-def markdown(report: Report) -> str:
-    """The figures as a document."""
-    lines = [f"# {report.benchmark.name}", ""]
-    lines += [f"**{warning}**\n" for warning in report.warnings]
-    scale = report.benchmark.scale
-    lines += _table(
-        ["method", "samples", f"at {report.images} images", "official figure", "unscored",
-         "evaluations", "VLM calls", "tokens", "seconds"],
-        [
-            [f"`{row.label}`", row.samples, interval(row.final.score, scale),
-             number(row.official[0].value, scale), row.unscored,
-             f"{row.final.cost.evaluations:.0f}", f"{row.final.cost.vlm_calls:.1f}",
-             f"{row.final.cost.tokens:.0f}", f"{row.final.cost.seconds:.1f}"]
-            for row in report.rows
-        ],
-    )  # fmt: skip
-    lines += ["", "## Equal images", ""]
-    lines += _table(
-        ["images, at most", *(f"`{row.label}`" for row in report.rows)],
-        [
-            [points[0].limit, *(interval(point.score, scale) for point in points)]
-            for points in zip(*(row.images for row in report.rows), strict=True)
-        ],
-    )
-    lines += ["", "## Equal denoiser evaluations", ""]
-    lines += _table(
-        ["evaluations, at most", *(f"`{row.label}`" for row in report.rows)],
-        [
-            [points[0].limit, *(interval(point.score, scale) for point in points)]
-            for points in zip(*(row.evaluations for row in report.rows), strict=True)
-        ],
-    )
-    for versus in report.versus:
-        lines += ["", f"## `{versus.first}` against `{versus.second}`", ""]
-        lines += _table(
-            ["at most", f"`{versus.first}` alone", f"`{versus.second}` alone", "p", "difference"],
-            [
-                [f"{limit} {unit}", *compared(one, scale)]
-                for unit, curve in (("images", versus.images), ("evaluations", versus.evaluations))
-                for limit, one in curve
-            ],
-        )  # fmt: skip
-    lines += ["", f"## By tag, at {report.images} images", ""]
-    tags = list(dict.fromkeys(tag for row in report.rows for tag in row.tags))
-    lines += _table(
-        ["tag", *(f"`{row.label}`" for row in report.rows)],
-        [[tag, *(interval(row.tags.get(tag), scale) for row in report.rows)] for tag in tags],
-    )
-    lines += ["", NOTE]
-    return "\n".join(lines) + "\n"
-
-
-NOTE = (
-    "Brackets are 95 % intervals: Wilson's for shares; for other means and for differences the "
-    "bootstrap over prompts. Unscored pictures are left out. Costs are means over samples."
-)
-
-
-def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
-    if not rows:
-        return ["Nothing was counted."]
-    return [f"| {' | '.join(map(str, line))} |" for line in (head, ["---"] * len(head), *rows)]
+def _line(record: Record, place: int) -> dict[str, Any]:
+    """What a method would hand over after a step, and what it took."""
+    step, score = record.steps[place], record.score(place)
+    chosen, cost = record.steps[step.chosen], asdict(step.cost)
+    return {
+        "sample": record.key.sample,
+        "repeat": record.key.repeat,
+        "tag": record.tag,
+        "prompt": record.prompt,
+        "seed": record.seed,
+        "score": "" if score.value is None else f"{score.value:g}",
+        "reason": score.reason,
+        "accepted": {True: "yes", False: "no", None: "unscored"}[chosen.accepted],
+        "chosen": step.chosen,
+        "picture": chosen.image,
+        "negatives": "; ".join(chosen.negatives),
+        **cost,
+        "seconds": f"{step.cost.seconds:.3f}",
+    }
 
 
 def show(report: Report) -> None:
@@ -188,3 +109,7 @@ def show(report: Report) -> None:
             f"{cost.seconds:.1f}",
         )
     console.print(table)
+    for row in report.rows if len(report.rows[0].official) > 1 else ():
+        for figure in row.official:
+            fault = f" (upstream's script {figure.fault})" if figure.fault else ""
+            console.print(f"{row.label}, {figure.name}: {number(figure.value, scale)}{fault}")

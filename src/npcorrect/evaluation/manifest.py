@@ -6,11 +6,11 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmark import REPEAT_STEP, Benchmark, Sample
@@ -28,13 +28,18 @@ class Shard:
     number: int = 1
     of: int = 1
 
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
 
 @dataclass(frozen=True)
 class Settings:
     """All that decides what a run finds. ``limit`` prompts are spread evenly; None takes all.
 
-    ``model``, ``device``, ``dtype``, ``offload`` and ``quantize`` are those of
-    :func:`npcorrect.diffusion.loading.load`; ``steps`` and ``size`` are the model's own where None.
+    ``loading`` has what is not left to the machine in
+    :class:`~npcorrect.diffusion.loading.LoadOptions`; ``steps`` and ``size`` are the model's own
+    where None. ``vlm``, ``roles`` and ``votes`` are those of
+    :class:`~npcorrect.vlm.settings.VLMSettings`.
     ``images`` is 0 for pictures that were made elsewhere.
     """
 
@@ -45,16 +50,26 @@ class Settings:
     limit: int | None = None
     shard: Shard = Shard()
     model: str = "mini"
-    device: str | None = None
-    dtype: str | None = None
-    offload: Literal["none", "model", "sequential"] = "none"
-    quantize: Literal["8bit", "4bit"] | None = None
+    loading: Mapping[str, Any] = field(default_factory=dict)
     steps: int | None = None
     size: int | None = None
     vlm: str | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+    votes: int = 1
     judge: str | None = None
     cache: bool = False
     budget: str | None = None
+
+    @property
+    def device(self) -> str | None:
+        """Where the image model runs, if it was said."""
+        return self.loading.get("device")
+
+    @property
+    def verifier(self) -> str | None:
+        """The model that verifies; None for the image model's own."""
+        name = self.roles.get("verifier") or self.vlm
+        return None if name == "embedded" else name
 
 
 @dataclass(frozen=True)
@@ -87,8 +102,7 @@ def validate(settings: Settings) -> None:
             raise SettingsError(f"--{what} is {value}; give at least 1.")
     if not 1 <= settings.shard.number <= settings.shard.of:
         raise SettingsError(
-            f"--shard is {settings.shard.number}/{settings.shard.of}; "
-            "give a part and their number, such as 1/4."
+            f"--shard is {settings.shard}; give a part and their number, such as 1/4."
         )
 
 
@@ -102,6 +116,7 @@ def manifest(settings: Settings, benchmark: Benchmark) -> Manifest:
 def differences(old: Manifest, new: Manifest) -> list[str]:
     """Why two manifests are not of one run; the git state alone is no reason."""
     was, now = asdict(old.settings), asdict(new.settings)
+    was["shard"], now["shard"] = str(old.settings.shard), str(new.settings.shard)
     found = [
         f"{name} {_words(was[name])} instead of {_words(now[name])}"
         for name in was
@@ -141,7 +156,7 @@ def _words(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     if isinstance(value, dict):
-        return "/".join(map(str, value.values()))
+        return ", ".join(f"{key} {one}" for key, one in value.items()) or "none"
     return str(value)
 
 

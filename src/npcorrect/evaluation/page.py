@@ -1,4 +1,4 @@
-"""The report as one HTML page that opens from disk: nothing is loaded from anywhere."""
+"""The report as Markdown, and as one HTML page that opens from disk and loads nothing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO, StringIO
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from PIL import Image
 
 from npcorrect.evaluation.metrics import Estimate, Point
@@ -20,8 +21,18 @@ from npcorrect.evaluation.wording import interval, number
 
 THUMBNAIL = 256
 """Longest side of a picture in the page; larger ones are reduced."""
-COLORS = ("#6b7280", "#0072b2", "#cc79a7", "#d55e00", "#00856a", "#56b4e9", "#8a6d00", "#7c3aed")
-"""Of the methods in turn; they can be told apart by the colour-blind."""
+COLORS = {
+    "base": "#6b7280",
+    "best-of-n": "#0072b2",
+    "static": "#cc79a7",
+    "npc-paper": "#d55e00",
+    "npc": "#00856a",
+    "npc-oracle": "#8a6d00",
+    "rewrite": "#56b4e9",
+}
+"""Of the methods; the colour-blind can tell them apart."""
+OTHER_COLORS = ("#7c3aed", "#1c2430", "#a3123f", "#4d7c0f", "#b45309", "#0e7490")
+"""Of other pictures, and of a method's further runs, in turn."""
 _VERDICTS = {True: "accepted", False: "rejected", None: "no verdict"}
 
 
@@ -40,25 +51,16 @@ class _Pictures:
         return self._places[path]
 
 
-def render(report: Report) -> str:
+def html(report: Report) -> str:
     """The whole page."""
-    environment = Environment(
-        loader=PackageLoader("npcorrect.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    colors = {c.label: COLORS[i % len(COLORS)] for i, c in enumerate(report.columns)}
+    colors = _colors(report.columns)
     pictures = _Pictures()
     cards = _cards(report, pictures)
-    return environment.get_template("report.html.j2").render(
-        report=report,
+    return _render(
+        "report.html.j2",
+        report,
         colors=colors,
         charts=_charts(report, colors),
-        tags=list(dict.fromkeys(tag for row in report.rows for tag in row.tags)),
-        interval=lambda estimate: interval(estimate, report.benchmark.scale),
-        number=lambda value: number(value, report.benchmark.scale),
         share=lambda value: 100 * value / report.benchmark.scale,
         data={
             "cards": cards,
@@ -71,8 +73,38 @@ def render(report: Report) -> str:
     )
 
 
-def _place(columns: Sequence[Column], label: str, otherwise: int) -> int:
-    return next((i for i, c in enumerate(columns) if c.label == label), otherwise)
+def markdown(report: Report) -> str:
+    """All figures as a document."""
+    return _render("report.md.j2", report)
+
+
+def _render(template: str, report: Report, **more: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("npcorrect.evaluation", "."),
+        autoescape=select_autoescape(("html.j2",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(
+        report=report,
+        tags=list(dict.fromkeys(tag for row in report.rows for tag in row.tags)),
+        interval=lambda estimate: interval(estimate, report.benchmark.scale),
+        number=lambda value: number(value, report.benchmark.scale),
+        **more,
+    )
+
+
+def _colors(columns: Sequence[Column]) -> dict[str, str]:
+    free, others, colors = dict(COLORS), cycle(OTHER_COLORS), {}
+    for column in columns:
+        colors[column.label] = free.pop(column.method, "") or next(others)
+    return colors
+
+
+def _place(columns: Sequence[Column], method: str, otherwise: int) -> int:
+    return next((i for i, c in enumerate(columns) if c.method == method), otherwise)
 
 
 def _cards(report: Report, pictures: _Pictures) -> list[dict[str, Any]]:
@@ -138,6 +170,7 @@ def _chart(
     """One chart with 95 % bands; the same figures give the same text."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     factor = 100 if scale == 1 else 1
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 11}):
@@ -154,6 +187,7 @@ def _chart(
             axes.plot(x, mean, color=colors[label], marker="o", markersize=3.5)
         axes.set_xlabel(title)
         axes.set_ylabel("right, %" if scale == 1 else "score")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_ylim(0, 1.02 * factor * scale)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

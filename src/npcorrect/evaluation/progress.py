@@ -23,8 +23,8 @@ PLAIN_LINES = 20
 
 
 @contextmanager
-def following(methods: Sequence[str], samples: int) -> Iterator[OnRecord]:
-    """A bar with the time left and the mean score of each method, on standard error."""
+def following(methods: Sequence[str], samples: int, images: int) -> Iterator[OnRecord]:
+    """A bar with the time left and each method's mean score at ``images``, on standard error."""
     console = Console(stderr=True)
     columns = (
         BarColumn(),
@@ -43,7 +43,7 @@ def following(methods: Sequence[str], samples: int) -> Iterator[OnRecord]:
         def on_record(record: Record) -> None:
             nonlocal seen
             seen += 1
-            value = record.score().value
+            value = record.score(record.after(images)).value
             if value is not None:
                 scores[record.key.method].append(value)
             live = _live(scores)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from npcorrect.evaluation.benchmark import Score
 from npcorrect.types import Cost
+
+METHOD_NAME = r"^\w[\w .+=@-]*$"
+"""What a method may be called: its name becomes that of a folder."""
+Picture = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
+"""The name of a picture's file without its ending; empty where there is none."""
 
 
 @dataclass(frozen=True, order=True)
@@ -14,7 +22,7 @@ class Key:
 
     sample: int
     repeat: int
-    method: str
+    method: Annotated[str, Field(pattern=METHOD_NAME)]
 
 
 @dataclass(frozen=True)
@@ -23,11 +31,10 @@ class Step:
 
     ``chosen`` is the place of the picture that would be handed over if it ended here; only pictures
     that were chosen at some time have a ``score``. ``cost`` is that of all pictures so far.
-    ``failed`` are the claims that the verifier rejects. ``image`` is the name of the picture's file
-    without its ending.
+    ``failed`` are the claims that the verifier rejects.
     """
 
-    image: str
+    image: Picture
     seed: int
     negatives: tuple[str, ...]
     source: str

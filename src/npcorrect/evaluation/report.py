@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from npcorrect.evaluation.store import Store
 from npcorrect.evaluation.tools import benchmark, same_model
 from npcorrect.evaluation.wording import compared
 from npcorrect.evaluation.work import plain_pictures
+from npcorrect.vlm.base import Usage
 
 OWN_JUDGE = "classical vision"
 OURS = "npc"
@@ -26,9 +28,10 @@ OURS = "npc"
 
 @dataclass(frozen=True)
 class Column:
-    """One method of one run, at the run's number of images; ``label`` tells it from all others."""
+    """One method of one run; ``label`` tells it from all others."""
 
     label: str
+    method: str
     description: str
     run: Path
     records: tuple[Record, ...]
@@ -123,6 +126,18 @@ class Report:
         return any(row.final.cost.money is not None for row in self.rows)
 
     @property
+    def judging(self) -> Usage:
+        """What the judge was asked, each picture of a sample once."""
+        asked: dict[tuple[Path, int, int, str], Usage] = {}
+        for column in self.columns:
+            for record in column.records:
+                for step in record.steps:
+                    key = (column.run, record.key.sample, record.key.repeat, step.image)
+                    if step.score:
+                        asked[key] = step.score.usage
+        return sum(asked.values(), Usage())
+
+    @property
     def judges(self) -> tuple[str, ...]:
         """Who judged."""
         judges = (m.settings.judge or OWN_JUDGE for m in self.manifests.values())
@@ -132,7 +147,7 @@ class Report:
     def verifiers(self) -> tuple[str, ...]:
         """Who verified."""
         names = (
-            (m.settings.vlm or "the model's own") if m.settings.images else "none"
+            (m.settings.verifier or "the model's own") if m.settings.images else "none"
             for m in self.manifests.values()
         )
         return tuple(dict.fromkeys(names))
@@ -187,8 +202,8 @@ def summarise(
         SettingsError: a folder holds no run, the runs are of different benchmarks or numbers of
             images, or nothing is finished yet.
     """
-    stores = [Store(run) for run in runs]
-    manifests = {_name(run): store.manifest() for run, store in zip(runs, stores, strict=True)}
+    stores = dict(zip(_names(runs), map(Store, runs), strict=True))
+    manifests = {name: store.manifest() for name, store in stores.items()}
     name, images = _common(manifests)
     source = source or benchmark(name, data)
     columns = _columns(stores)
@@ -225,26 +240,28 @@ def _common(manifests: Mapping[str, Manifest]) -> tuple[str, int]:
     return name, min(images, default=1)
 
 
-def _columns(stores: Sequence[Store]) -> tuple[Column, ...]:
+def _columns(stores: Mapping[str, Store]) -> tuple[Column, ...]:
     """The methods of all runs, in the order in which they were asked for.
 
     Raises:
         SettingsError: nothing is finished yet.
     """
-    found: list[Column] = []
-    for store in stores:
+    found: list[tuple[str, Column]] = []
+    for run, store in stores.items():
         records: dict[str, list[Record]] = {}
         for record in store.records():
             records.setdefault(record.key.method, []).append(record)
         for method in store.manifest().settings.methods:
             if method in records:
                 text = describe(method) if method in names() else "Pictures made elsewhere."
-                found.append(Column(method, text, store.folder, tuple(records[method])))
+                one = Column(method, method, text, store.folder, tuple(records[method]))
+                found.append((run, one))
     if not found:
         raise SettingsError("No sample is finished yet; continue with 'npc bench run'.")
-    twice = {c.label for c in found if sum(c.label == other.label for other in found) > 1}
+    times = Counter(column.method for _, column in found)
     return tuple(
-        replace(c, label=f"{_name(c.run)}/{c.label}") if c.label in twice else c for c in found
+        replace(column, label=f"{run}/{column.method}") if times[column.method] > 1 else column
+        for run, column in found
     )
 
 
@@ -282,7 +299,7 @@ def _versus(
     columns: Sequence[Column], limits: Sequence[int], budgets: Sequence[int]
 ) -> tuple[Versus, ...]:
     """Our method, or else the first, against every other one."""
-    ours = [c for c in columns if c.label.split("/")[-1] == OURS] or list(columns)
+    ours = [c for c in columns if c.method == OURS] or list(columns)
     first = ours[0]
     return tuple(
         Versus(
@@ -315,9 +332,9 @@ def _warnings(manifests: Mapping[str, Manifest], columns: Sequence[Column]) -> t
         f"In {name}, the judge is the verifier ({m.settings.judge}): the methods were allowed to "
         "ask the judge, so their scores are too good."
         for name, m in manifests.items()
-        if same_model(m.settings.vlm, m.settings.judge)
+        if same_model(m.settings.verifier, m.settings.judge)
     ]
-    if any(c.label.split("/")[-1] == "npc-oracle" for c in columns):
+    if any(c.method == "npc-oracle" for c in columns):
         found.append(
             "npc-oracle is told the benchmark's own checklist; it bounds, and competes not."
         )
@@ -329,5 +346,7 @@ def _warnings(manifests: Mapping[str, Manifest], columns: Sequence[Column]) -> t
     return tuple(found)
 
 
-def _name(run: Path) -> str:
-    return run.resolve().name
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The runs' folders by name, or by path where two have the same name."""
+    times = Counter(run.resolve().name for run in runs)
+    return [run.resolve().name if times[run.resolve().name] == 1 else str(run) for run in runs]

@@ -7,11 +7,9 @@ driver writes.
 from __future__ import annotations
 
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from secrets import token_hex
 from typing import Any
 
 from npcorrect.errors import NpcError, SettingsError
@@ -100,7 +98,7 @@ class RayCrew:
             SettingsError: Ray is not installed, or there is no cluster at the address.
             NpcError: workers die again and again on one job.
         """
-        ray = _ray(local=self._address is None)
+        ray = _ray()
         self._start(ray)
         try:
             yield from self._work(ray, load, deque(bundles))
@@ -120,7 +118,10 @@ class RayCrew:
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise SettingsError(f"Ray cannot start at {options['address']!r}: {error}") from None
+            raise SettingsError(
+                f"Ray cannot be used at {options['address']!r} ({error}); check that it runs, and "
+                "set RAY_AUTH_MODE=token where its cluster asks for a token."
+            ) from None
 
     def _work(self, ray: Any, load: Load, waiting: deque[Bundle]) -> Iterator[Done]:
         options = {"num_cpus": self._threads, "num_gpus": self._gpus}
@@ -158,13 +159,8 @@ def _given_up(job: Job, error: Exception) -> NpcError:
     )
 
 
-def _ray(local: bool) -> Any:
-    """Ray, which reads these when it is imported."""
+def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if local and "ray" not in sys.modules:
-        # A cluster of our own listens on all interfaces; nobody without this token may use it.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", token_hex(32))
     try:
         import ray
     except ImportError:

@@ -106,11 +106,22 @@ class Store:
         return sqlite3.connect(self.folder / "records.sqlite")
 
     def records(self) -> list[Record]:
-        """All finished records, in the benchmark's order."""
+        """All finished records, in the benchmark's order.
+
+        Raises:
+            SettingsError: the folder holds no run, or one that is damaged.
+        """
         self.manifest()
-        with closing(self._connect()) as connection:
-            rows = connection.execute("select body from record order by sample, repeat, method")
-            return [_RECORD.validate_json(body) for (body,) in rows]
+        try:
+            with closing(self._connect()) as connection:
+                rows = connection.execute("select body from record order by sample, repeat, method")
+                return [_RECORD.validate_json(body) for (body,) in rows]
+        except (sqlite3.DatabaseError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise SettingsError(
+                f"The records in {str(self.folder)!r} cannot be read ({reason}); "
+                "restore them, or begin anew in another folder."
+            ) from None
 
     def picture(self, name: str) -> Path:
         """The file of a picture."""

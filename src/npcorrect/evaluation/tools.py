@@ -55,33 +55,34 @@ def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int)
     from npcorrect.diffusion.loading import LoadOptions
     from npcorrect.diffusion.loading import load as load_model
     from npcorrect.mini.vlm import embedded_roles
-    from npcorrect.ranking import PaperRanker, RequirementRanker
+    from npcorrect.ranking import PaperRanker, Ranker, RequirementRanker
 
     torch.set_num_threads(threads)
     stack = ExitStack()
     register(stack.close)
     asked = vlm_settings(settings, table)
-    options = LoadOptions(
-        settings.device, settings.dtype, settings.offload, quantize=settings.quantize
-    )
-    model = load_model(settings.model, options)
-    own_roles = embedded_roles() if settings.model == "mini" else None
     source = benchmark(settings.benchmark, folder)
-    return Tools(
-        model,
-        ending(stack.enter_context(build.roles(asked, own_roles))),
-        {"requirements": RequirementRanker(model), "paper": PaperRanker(model)},
-        stack.enter_context(judging(settings, source, table)),
-        source,
-        stack.enter_context(build.model(settings.vlm, asked)) if settings.vlm else None,
-        Request(
-            "",
-            num_inference_steps=settings.steps,
-            height=settings.size,
-            width=settings.size,
-            looks=None if settings.vlm in (None, "embedded") else 0,
-        ),
+    # What is asked comes first: what is missing there should not wait for large weights.
+    own_roles = embedded_roles() if settings.model == "mini" else None
+    roles = ending(stack.enter_context(build.roles(asked, own_roles)))
+    judge = stack.enter_context(judging(settings, source, table))
+    writer = None
+    if settings.vlm and "rewrite" in settings.methods:
+        writer = stack.enter_context(build.model(settings.vlm, asked))
+    loading = {**settings.loading, "loras": tuple(settings.loading.get("loras", ()))}
+    model = load_model(settings.model, LoadOptions(**loading))
+    request = Request(
+        "",
+        num_inference_steps=settings.steps,
+        height=settings.size,
+        width=settings.size,
+        looks=0 if settings.verifier else None,
     )
+    rankers: dict[str, Ranker] = {
+        "requirements": RequirementRanker(model),
+        "paper": PaperRanker(model),
+    }
+    return Tools(model, roles, rankers, judge, source, writer, request)
 
 
 def check_judge(settings: Settings, source: Benchmark) -> None:
@@ -119,10 +120,12 @@ def vlm_settings(settings: Settings, table: VLMTable) -> VLMSettings:
     """How the models of a run are asked."""
     return VLMSettings(
         settings.vlm,
+        settings.roles,
+        settings.votes,
         budget=settings.budget,
         cache=settings.cache,
         device=settings.device or "cpu",
-        dtype=settings.dtype or "float32",
+        dtype=settings.loading.get("dtype") or "float32",
         table=table,
     )
 

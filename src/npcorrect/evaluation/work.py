@@ -6,16 +6,18 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from io import BytesIO
 
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import Drawing, ImageModel, Look, OnStep
+from npcorrect.evaluation.around import Around
 from npcorrect.evaluation.benchmark import Sample, Score
 from npcorrect.evaluation.method import Task, Tools, find
 from npcorrect.evaluation.records import Key, Record, Step
 from npcorrect.loop import select
-from npcorrect.types import Attempt, Cost, Generation, Request
+from npcorrect.types import Attempt, Cost, Generation
 
 REMEMBERED = 16
 """Plain pictures and scores that a worker remembers, to share them among a sample's methods."""
@@ -58,11 +60,20 @@ class Worker:
     """Loads its tools once and does one job after the other."""
 
     def __init__(self, load: Callable[[], Tools]) -> None:
-        tools = load()
-        self._model = _Sharing(tools.model)
-        self._tools = replace(tools, model=self._model)
+        self._load = load
         self._scores: dict[tuple[int, int, str], Score] = {}
         self._plain = 0
+
+    @cached_property
+    def _tools(self) -> Tools:
+        """Loaded by the first job, which then raises what loading raises."""
+        loaded = self._load()
+        return replace(loaded, model=_Sharing(loaded.model))
+
+    @property
+    def _model(self) -> _Sharing:
+        assert isinstance(self._tools.model, _Sharing)
+        return self._tools.model
 
     def perform(self, job: Job) -> Done:
         """Draw, choose and judge; the same job gives the same record, but for the seconds."""
@@ -99,12 +110,10 @@ class Worker:
         return attempts
 
     def _plain_evaluations(self, sample: Sample) -> int:
-        """Evaluations of a plain picture; drawn once, and shared with the sample's methods."""
+        """Evaluations of a plain picture; drawn once, and shared by the first sample."""
         if not self._plain:
-            drawing = self._model.resolve(
-                replace(self._tools.request, prompt=sample.prompt, seed=sample.seed)
-            )
-            self._plain = self._model.draw([drawing])[0].evaluations
+            request = replace(self._tools.request, prompt=sample.prompt, seed=sample.seed)
+            self._plain = self._model.draw([self._model.resolve(request)])[0].evaluations
         return self._plain
 
     def _judge(self, sample: Sample, images: Mapping[str, Image]) -> dict[str, Score]:
@@ -119,22 +128,13 @@ class Worker:
         return found
 
 
-class _Sharing:
-    """An image model that draws the same plain picture once; its seconds still count each time."""
+class _Sharing(Around):
+    """Draws the same plain picture once; its seconds still count each time."""
 
     def __init__(self, model: ImageModel) -> None:
-        self._model = model
+        super().__init__(model)
         self._plain: dict[Drawing, Generation] = {}
         self._saved_seconds = 0.0
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    def resolve(
-        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
-    ) -> Drawing:
-        return self._model.resolve(request, negative_prompt, attempt)
 
     def draw(
         self,
@@ -144,12 +144,12 @@ class _Sharing:
         origin: Generation | None = None,
     ) -> list[Generation]:
         if len(drawings) != 1 or drawings[0].negative_prompt is not None:
-            return self._model.draw(drawings, on_step, look, origin)
+            return super().draw(drawings, on_step, look, origin)
         (drawing,) = drawings
         if drawing in self._plain:
             self._saved_seconds += self._plain[drawing].seconds
             return [self._plain[drawing]]
-        drawn = self._model.draw(drawings, on_step, look)
+        drawn = super().draw(drawings, on_step, look, origin)
         self._plain[drawing] = drawn[0]
         if len(self._plain) > REMEMBERED:
             self._plain.pop(next(iter(self._plain)))
