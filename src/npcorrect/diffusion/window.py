@@ -16,6 +16,7 @@ import torch
 from diffusers.hooks import HookRegistry, ModelHook
 from torch import Tensor, nn
 
+from npcorrect.diffusion.branches import Branch, Evaluation, announce
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
 
 _NAME = "npcorrect_window"
@@ -61,19 +62,19 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Stand in for the denoiser's ``forward``."""
-        if not self.guided:
-            return self._evaluate(*args, **kwargs)
-        step, second = divmod(self.calls, 2)
+        step, second = divmod(self.calls, 2 if self.guided else 1)
         self.calls += 1
-        inside = step < self.window_steps
         if not second:
-            output = self._evaluate(*args, **kwargs)
+            output = self._evaluate(step, "positive", *args, **kwargs)
             self.positive = output[0]
             return output
         assert self.positive is not None
+        inside = step < self.window_steps
         if self.extra is None:
-            return self._evaluate(*args, **kwargs) if inside else (self.positive,)
-        empty = self._evaluate(*args, **kwargs)
+            if not inside:
+                return (self.positive,)
+            return self._evaluate(step, "negative", *args, **kwargs)
+        empty = self._evaluate(step, "empty", *args, **kwargs)
         return self._with_extra(self.extra, step, self.positive, empty, kwargs) if inside else empty
 
     def _with_extra(
@@ -88,7 +89,8 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         if not len(rows):
             return empty
         own = {name: kwargs[name][rows] for name in ("hidden_states", "timestep")}
-        negative = self._evaluate(rows=rows, **{**kwargs, **own, **extra.direction.embeddings})[0]
+        arguments = {**kwargs, **own, **extra.direction.embeddings}
+        negative = self._evaluate(step, "negative", rows=rows, **arguments)[0]
         p, e = positive[rows], empty[0][rows]
         second = empty[0].clone()
         second[rows] = stand_in(
@@ -96,9 +98,14 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         ).to(second.dtype)
         return (second,)
 
-    def _evaluate(self, *args: Any, rows: Tensor | None = None, **kwargs: Any) -> Any:
-        self.evaluations[slice(None) if rows is None else rows] += 1
-        return self.fn_ref.original_forward(*args, **kwargs)
+    def _evaluate(
+        self, step: int, branch: Branch, *args: Any, rows: Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        if rows is None:
+            rows = torch.arange(len(self.evaluations))
+        self.evaluations[rows] += 1
+        with announce(Evaluation(step, tuple((picture, branch) for picture in rows.tolist()))):
+            return self.fn_ref.original_forward(*args, **kwargs)
 
 
 @contextmanager
