@@ -103,9 +103,7 @@ LAYOUTS: dict[str, Layout] = {
         r"visual_transformer_blocks\.\d+\.cross_attention", _cross, "in turn"
     ),
     "SD3Transformer2DModel": Layout(_JOINT, _image_first, "negative first"),
-    "PixArtTransformer2DModel": Layout(
-        r"transformer_blocks\.\d+\.attn2", _cross, "negative first"
-    ),
+    "PixArtTransformer2DModel": Layout(r"transformer_blocks\.\d+\.attn2", _cross, "negative first"),
     "SanaTransformer2DModel": Layout(r"transformer_blocks\.\d+\.attn2", _cross, "negative first"),
     "UNet2DConditionModel": Layout(r".+\.attn2", _cross, "negative first"),
     "ZImageTransformer2DModel": Layout(r"layers\.\d+\.attention", _z_image, "positive first"),

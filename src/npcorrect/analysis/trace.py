@@ -122,7 +122,9 @@ def reduce(
         logits *= channels**-0.5 if scale is None else scale
         if mask is not None:
             own = mask[..., rows, :] if mask.shape[-2] > 1 else mask
-            logits = logits.masked_fill(~own, -torch.inf) if own.dtype == torch.bool else logits + own
+            logits = (
+                logits.masked_fill(~own, -torch.inf) if own.dtype == torch.bool else logits + own
+            )
         seen_BIK = logits.softmax(dim=-1).mean(dim=1)
         seen_BIT = seen_BIK[..., sides.text]
         text_BT += seen_BIT.sum(dim=1)

@@ -1,0 +1,183 @@
+"""``npc attend``: where the model looks while it draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from npcorrect.cli.app import Device, Prompt, app, reporting_errors
+from npcorrect.cli.correct import window_value
+
+if TYPE_CHECKING:
+    from npcorrect.analysis.compare import Condition, Sight, Terms
+    from npcorrect.diffusion.base import OnStep
+
+
+@app.command()
+@reporting_errors
+def attend(
+    prompt: Prompt,
+    negative: Annotated[
+        list[str] | None,
+        typer.Option("--negative", help="A negative prompt to draw with; give it several times."),
+    ] = None,
+    terms: Annotated[
+        str | None,
+        typer.Option(help="Words of PROMPT, with commas between; by default those it requires."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and tables.")] = Path("attend"),
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted from --seed.")] = 4,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps of a draw.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="True classifier-free guidance scale.")
+    ] = None,
+    negative_scale: Annotated[
+        float | None, typer.Option(help="Weight of the negative (rule 'extra').")
+    ] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="How the negative enters: 'extra' or 'paper'.")
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option("--window", "-n", help="First steps in which the negative acts."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Seeds drawn together.")] = 4,
+    device: Device = "cpu",
+) -> None:
+    """Show which words of PROMPT the picture attends to, without a negative and with each.
+
+    Writes into --out: series (the paper's figure: attention to the salient words, against the
+    step), blocks (by block and step), maps-* (each word over the picture), as PNG and SVG, all
+    that is drawn in them as CSV and Parquet, and the pictures.
+
+    Example: npc attend "three red circles" --negative "" --negative "four circles"
+    --negative "a striped background" --terms three,circles --out attend/
+    """
+    from npcorrect.analysis.compare import compare, conditions, terms_of
+    from npcorrect.errors import SettingsError
+    from npcorrect.mini.embedded import embedded
+    from npcorrect.mini.vlm import MiniChecklister
+    from npcorrect.output import prepare
+    from npcorrect.types import Request
+
+    if rule not in (None, "paper", "extra"):
+        raise SettingsError(f"--rule {rule!r} is unknown; use 'extra' or 'paper'.")
+    request = Request(
+        prompt,
+        num_inference_steps=steps,
+        true_cfg_scale=scale,
+        negative_scale=negative_scale,
+        rule=rule,  # type: ignore[arg-type]
+        window=window_value(window),
+        batch=batch,
+    )
+    _need_libraries()
+    checklist = MiniChecklister().checklist(prompt)
+    model = embedded(device)
+    chosen = terms_of(model, checklist, [term.strip() for term in (terms or "").split(",") if term])
+    under = conditions(checklist, negative or [])
+    prepare(out)
+    numbers = range(seed, seed + seeds)
+    with _Progress(len(under) * -(-seeds // batch)) as progress:
+        sights = list(compare(model, request, numbers, chosen, under, progress.on_step))
+    _write(out, prompt, sights, chosen)
+    _print(prompt, sights, chosen, out)
+
+
+def _need_libraries() -> None:
+    """Raises SettingsError before anything is drawn that could not be shown."""
+    from importlib.util import find_spec
+
+    from npcorrect.errors import SettingsError
+
+    missing = [name for name in ("matplotlib", "pyarrow") if find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            f"npc attend needs {' and '.join(missing)}; install them with: "
+            "pip install 'npcorrect[analysis]'"
+        )
+
+
+class _Progress:
+    """A bar over all draws."""
+
+    def __init__(self, draws: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._draws, self._task = draws, self._bar.add_task("drawing", total=None)
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def on_step(self, condition: Condition) -> OnStep:
+        """Listens to the steps of one condition's draws."""
+
+        def step(_: int, total: int) -> None:
+            self._bar.update(
+                self._task,
+                advance=1,
+                total=self._draws * total,
+                description=f"drawing with {condition.label}",
+            )
+
+        return step
+
+
+def _write(out: Path, prompt: str, sights: list[Sight], terms: Terms) -> None:
+    """All files; only the first seed's maps are drawn, but the table has every seed's."""
+    from npcorrect.analysis import plots, tables
+    from npcorrect.output import save_picture
+
+    steps = plots.chosen_steps(len(sights[0].attention.steps))
+    plots.save(plots.series_figure(sights, terms, prompt), out / "series")
+    plots.save(plots.blocks_figure(sights, terms, prompt), out / "blocks")
+    under = list(dict.fromkeys(sight.condition for sight in sights))
+    for sight in sights:
+        number, seed = under.index(sight.condition), sight.generation.seed
+        save_picture(out / f"picture-{number}-seed-{seed}.png", sight.generation)
+        if seed == sights[0].generation.seed:
+            plots.save(plots.maps_figure(sight, terms, steps), out / f"maps-{number}")
+    tables.write(tables.scores(sights, terms), out / "scores")
+    tables.write(tables.term_masses(sights, terms), out / "terms")
+    tables.write(tables.maps(sights, terms, steps), out / "maps")
+
+
+def _print(prompt: str, sights: list[Sight], terms: Terms, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from npcorrect.analysis import measures
+
+    by: dict[Condition, list[float]] = {}
+    for sight in sights:
+        text_ST = measures.over_blocks(sight.attention.text_SBT)
+        tail = measures.tail_mean(measures.fraction(text_ST, terms.words))
+        by.setdefault(sight.condition, []).append(float(tail))
+    table = Table(title=f"{prompt}: attention to {', '.join(terms.places)}")
+    for name in ("negative", "role", "fraction, last steps", "change", "seeds that rise"):
+        table.add_column(name)
+    reference = next(iter(by.values()))
+    for condition, tails in by.items():
+        changes = [tail - base for tail, base in zip(tails, reference, strict=True)]
+        rises = f"{sum(change > 0 for change in changes)} of {len(changes)}"
+        none = condition.role == "none"
+        table.add_row(
+            "" if condition.negative is None else f"“{condition.negative}”",
+            condition.role,
+            f"{sum(tails) / len(tails):.4f}",
+            "" if none else f"{sum(changes) / len(changes):+.4f}",
+            "" if none else rises,
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"series.png, blocks.png, maps-0.png and so on, and tables, are in {out}/")
