@@ -47,6 +47,39 @@ def test_a_correction_leaves_everything_that_is_promised(tmp_path: Path) -> None
             assert "Steps:" in image.info["parameters"]
 
 
+def test_attention_is_shown_and_tabulated(tmp_path: Path) -> None:
+    done = npc("attend", "three red circles and one blue square", "--negative", "",
+               "--negative", "four circles", "--terms", "three,circles", "--seeds", "2",
+               "--steps", "4", "--window", "2", "--out", str(tmp_path))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "targeted" in done.stdout
+    names = {path.name for path in tmp_path.iterdir()}
+    drawn = {"series", "blocks", "maps-0", "maps-1", "maps-2"}
+    assert {f"{name}.{kind}" for name in drawn for kind in ("png", "svg")} <= names
+    tables = {"scores", "terms", "maps"}
+    assert {f"{name}.{kind}" for name in tables for kind in ("csv", "parquet")} <= names
+    assert {f"picture-{n}-seed-{seed}.png" for n in range(3) for seed in range(2)} <= names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["three red circles", "--terms", "three,cats"], "'cats'"),
+        (["three lamps"], "'lamps'"),
+        (["two stars", "--rule", "nope"], "'nope'"),
+        (["two stars", "--window", "99"], "99"),
+    ],
+)
+def test_attend_refuses_what_cannot_be_shown(
+    arguments: list[str], says: str, tmp_path: Path
+) -> None:
+    done = npc("attend", *arguments, "--out", str(tmp_path / "new"))
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -8,10 +8,11 @@ from typing import Literal
 
 import torch
 
+from npcorrect.analysis.layouts import layout_of
 from npcorrect.analysis.measures import Words
 from npcorrect.analysis.spans import places_of, prompt_tokens, salient_terms
 from npcorrect.analysis.trace import Attention, trace
-from npcorrect.diffusion.base import OnStep
+from npcorrect.diffusion.base import Drawing, OnStep
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
 from npcorrect.proposing import source_of
@@ -95,24 +96,39 @@ def compare(
 ) -> Iterator[Sight]:
     """Draw each seed under each condition, ``request.batch`` seeds at a time.
 
-    The negative stays what it is and the seed too: no looks, no reseeding.
+    The negative stays what it is and the seed too: no looks, no reseeding. What cannot be drawn is
+    refused at once, all else happens as sights are asked for.
 
     Raises:
         InputError: the model cannot draw it, or its attention cannot be captured.
     """
-    for condition in under:
-        for first in range(0, len(seeds), request.batch):
-            some = seeds[first : first + request.batch]
-            drawings = [
-                model.resolve(
-                    replace(request, seed=seed, looks=0, reseed=False), condition.negative
-                )
-                for seed in some
-            ]
-            with trace(denoiser_of(model), [terms.places] * len(some)) as traced:
-                drawn = model.draw(drawings, on_step(condition) if on_step else None)
-            for number, generation in enumerate(drawn):
-                yield Sight(condition, generation, traced.of(number))
+    layout_of(denoiser_of(model))
+    faithful = replace(request, looks=0, reseed=False)
+    groups = [
+        (
+            condition,
+            [
+                model.resolve(replace(faithful, seed=seed), condition.negative)
+                for seed in seeds[first : first + request.batch]
+            ],
+        )
+        for condition in under
+        for first in range(0, len(seeds), request.batch)
+    ]
+    return _sights(model, groups, terms, on_step)
+
+
+def _sights(
+    model: PipelineModel,
+    groups: Sequence[tuple[Condition, Sequence[Drawing]]],
+    terms: Terms,
+    on_step: Callable[[Condition], OnStep] | None,
+) -> Iterator[Sight]:
+    for condition, drawings in groups:
+        with trace(denoiser_of(model), [terms.places] * len(drawings)) as traced:
+            drawn = model.draw(drawings, on_step(condition) if on_step else None)
+        for number, generation in enumerate(drawn):
+            yield Sight(condition, generation, traced.of(number))
 
 
 def denoiser_of(model: PipelineModel) -> torch.nn.Module:

@@ -4,7 +4,8 @@ colour-blind; lines differ in their dashes too. Each function returns a figure, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,33 +33,57 @@ _STYLE: dict[Any, Any] = {
 Measure = Callable[[Tensor, measures.Words], Tensor]
 
 
+@dataclass(frozen=True)
+class Panel:
+    """Curves under a title: by the name of each, its values for every seed and step, ``(N, S)``."""
+
+    title: str
+    curves: Mapping[str, NDArray[np.float64]]
+
+
+def curves_figure(panels: Sequence[Panel], title: str, window: int = 0) -> Figure:
+    """Panels side by side: means as lines, 95 % intervals of the mean (Student's t) as bands.
+
+    The grey span is the window of first steps in which negatives act.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(3.4 * len(panels), 3.6), layout="constrained")
+        for axes, panel in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
+            for place, (label, curves_NS) in enumerate(panel.curves.items()):
+                _band(axes, curves_NS, place, label)
+            total = curves_NS.shape[1]
+            if 0 < window < total:
+                axes.axvspan(-0.5, window - 0.5, color="#888888", alpha=0.15, linewidth=0)
+            axes.set_xlabel("step")
+            axes.set_title(panel.title, fontsize=9)
+            axes.set_xlim(-0.5, total - 0.5)
+        figure.suptitle(title)
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    return figure
+
+
 def series_figure(sights: Sequence[Sight], terms: Terms, title: str) -> Figure:
     """Ratio and fraction against the step, and the fraction's change against the first condition.
 
-    Lines are means over seeds, bands 95 % intervals of the mean (Student's t). Changes are taken
-    seed by seed. The grey span is the window in which negatives act.
+    Changes are taken seed by seed.
     """
-    words = terms.words
-    by = _by_condition(sights)
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(10, 3.6), layout="constrained")
-        ratio, share, change = figure.subplots(1, 3)
-        reference = _curves(next(iter(by.values())), measures.fraction, words)
-        for place, (condition, seen) in enumerate(by.items()):
-            fractions = _curves(seen, measures.fraction, words)
-            _band(ratio, _curves(seen, measures.ratio, words), place, condition.label)
-            _band(share, fractions, place, condition.label)
-            _band(change, fractions - reference, place, condition.label)
-        for axes, what in (
-            (ratio, "ratio: salient / other words"),
-            (share, "fraction on salient words"),
-            (change, f"change of the fraction\nagainst {next(iter(by)).label}"),
-        ):
-            _label_steps(axes, what, sights)
-        figure.suptitle(_title(title, sights, f"salient: {', '.join(terms.places)}"))
-        handles, labels = ratio.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
-    return figure
+    by, words = _by_condition(sights), terms.words
+    ratios = {c.label: _curves(seen, measures.ratio, words) for c, seen in by.items()}
+    fractions = {c.label: _curves(seen, measures.fraction, words) for c, seen in by.items()}
+    first, reference = next(iter(fractions.items()))
+    changes = {label: curves_NS - reference for label, curves_NS in fractions.items()}
+    panels = (
+        Panel("ratio: salient / other words", ratios),
+        Panel("fraction on salient words", fractions),
+        Panel(f"change of the fraction\nagainst {first}", changes),
+    )
+    window = max(sight.generation.window_steps for sight in sights)
+    return curves_figure(
+        panels, _title(title, sights, f"salient: {', '.join(terms.places)}"), window
+    )
 
 
 def maps_figure(sight: Sight, terms: Terms, steps: Sequence[int]) -> Figure:
@@ -164,16 +189,6 @@ def _band(axes: Axes, curves: NDArray[np.float64], place: int, label: str) -> No
     if seeds > 1:
         half = student.ppf(0.975, seeds - 1) * curves.std(axis=0, ddof=1) / seeds**0.5
         axes.fill_between(steps, mean - half, mean + half, color=color, alpha=0.15, linewidth=0)
-
-
-def _label_steps(axes: Axes, what: str, sights: Sequence[Sight]) -> None:
-    window = max(sight.generation.window_steps for sight in sights)
-    total = len(sights[0].attention.steps)
-    if 0 < window < total:
-        axes.axvspan(-0.5, window - 0.5, color="#888888", alpha=0.15, linewidth=0)
-    axes.set_xlabel("step")
-    axes.set_title(what, fontsize=9)
-    axes.set_xlim(-0.5, total - 0.5)
 
 
 def _title(title: str, sights: Sequence[Sight], what: str) -> str:

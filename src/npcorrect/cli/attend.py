@@ -60,7 +60,7 @@ def attend(
     from npcorrect.errors import SettingsError
     from npcorrect.mini.embedded import embedded
     from npcorrect.mini.vlm import MiniChecklister
-    from npcorrect.output import prepare
+    from npcorrect.output import prepare, save_picture
     from npcorrect.types import Request
 
     if rule not in (None, "paper", "extra"):
@@ -79,10 +79,16 @@ def attend(
     model = embedded(device)
     chosen = terms_of(model, checklist, [term.strip() for term in (terms or "").split(",") if term])
     under = conditions(checklist, negative or [])
-    prepare(out)
+    progress = _Progress(len(under) * -(-seeds // batch))
     numbers = range(seed, seed + seeds)
-    with _Progress(len(under) * -(-seeds // batch)) as progress:
-        sights = list(compare(model, request, numbers, chosen, under, progress.on_step))
+    drawn = compare(model, request, numbers, chosen, under, progress.on_step)
+    prepare(out)
+    sights = []
+    with progress:
+        for sight in drawn:
+            number, its = under.index(sight.condition), sight.generation
+            save_picture(out / f"picture-{number}-seed-{its.seed}.png", its)
+            sights.append(sight)
     _write(out, prompt, sights, chosen)
     _print(prompt, sights, chosen, out)
 
@@ -136,17 +142,13 @@ class _Progress:
 def _write(out: Path, prompt: str, sights: list[Sight], terms: Terms) -> None:
     """All files; only the first seed's maps are drawn, but the table has every seed's."""
     from npcorrect.analysis import plots, tables
-    from npcorrect.output import save_picture
 
     steps = plots.chosen_steps(len(sights[0].attention.steps))
     plots.save(plots.series_figure(sights, terms, prompt), out / "series")
     plots.save(plots.blocks_figure(sights, terms, prompt), out / "blocks")
-    under = list(dict.fromkeys(sight.condition for sight in sights))
-    for sight in sights:
-        number, seed = under.index(sight.condition), sight.generation.seed
-        save_picture(out / f"picture-{number}-seed-{seed}.png", sight.generation)
-        if seed == sights[0].generation.seed:
-            plots.save(plots.maps_figure(sight, terms, steps), out / f"maps-{number}")
+    of_one_seed = [s for s in sights if s.generation.seed == sights[0].generation.seed]
+    for number, sight in enumerate(of_one_seed):
+        plots.save(plots.maps_figure(sight, terms, steps), out / f"maps-{number}")
     tables.write(tables.scores(sights, terms), out / "scores")
     tables.write(tables.term_masses(sights, terms), out / "terms")
     tables.write(tables.maps(sights, terms, steps), out / "maps")
