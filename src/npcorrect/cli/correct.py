@@ -13,6 +13,7 @@ from npcorrect.cli.app import (
     EXIT_NOT_ACCEPTED,
     Device,
     Prompt,
+    RankerName,
     app,
     reporting_errors,
 )
@@ -92,6 +93,7 @@ def correct(
     size: Annotated[
         int | None, typer.Option(envvar="NPC_SIZE", help="Height and width in pixels.")
     ] = None,
+    ranker: RankerName = None,
     batch: Annotated[int, typer.Option(envvar="NPC_BATCH", help="Candidates drawn together.")] = 1,
     model: Annotated[
         str, typer.Option(envvar="NPC_MODEL", help="The image model; 'mini' is embedded.")
@@ -113,6 +115,7 @@ def correct(
     from npcorrect.errors import ModelError, SettingsError
     from npcorrect.loop import validate
     from npcorrect.output import file_name, prepare, save_picture, save_result, to_record
+    from npcorrect.ranking import RANKERS
     from npcorrect.types import Request
 
     if model != "mini":
@@ -135,10 +138,14 @@ def correct(
         batch=batch,
     )
     validate(request)
+    if ranker not in (None, *RANKERS):
+        raise SettingsError(f"--ranker {ranker!r} is unknown; use {', '.join(RANKERS)}.")
     prepare(out)
-    result = _run(
-        request, device, dtype, as_json, lambda a: save_picture(out / file_name(a), a.generation)
-    )
+
+    def keep(attempt: Attempt) -> None:
+        save_picture(out / file_name(attempt), attempt.generation)
+
+    result = _run(request, ranker, device, dtype, as_json, keep)
     save_result(out, result)
     if as_json:
         import json
@@ -150,7 +157,12 @@ def correct(
 
 
 def _run(
-    request: Any, device: str, dtype: str, quiet: bool, keep: Callable[[Attempt], None]
+    request: Any,
+    ranker: str | None,
+    device: str,
+    dtype: str,
+    quiet: bool,
+    keep: Callable[[Attempt], None],
 ) -> Result:
     """One correction with a progress bar; each attempt is kept the moment it is drawn."""
     from rich.console import Console
@@ -164,7 +176,7 @@ def _run(
         from npcorrect.loop import finish
         from npcorrect.mini.embedded import embedded
         from npcorrect.mini.vlm import embedded_roles
-        from npcorrect.ranking import RequirementRanker
+        from npcorrect.ranking import named
 
         model, roles = embedded(device, dtype), embedded_roles()
 
@@ -172,8 +184,8 @@ def _run(
             progress.update(task, description=f"{event.stage} {event.detail}".strip())
 
         checklist = roles.checklister.checklist(request.prompt)
-        ranker, attempts = RequirementRanker(model), []
-        for attempt in correct_loop(request, model, roles, ranker, show, checklist):
+        chosen, attempts = named(ranker, model), []
+        for attempt in correct_loop(request, model, roles, chosen, show, checklist):
             keep(attempt)
             attempts.append(attempt)
     return finish(request, checklist, attempts)
