@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from npcorrect.analysis.layouts import Sides
 from npcorrect.analysis.trace import Attention, grid, reduce, trace
-from npcorrect.diffusion.branches import Evaluation, announce, announced
+from npcorrect.diffusion.announcing import Evaluation, announce, announced
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
 from npcorrect.mini.embedded import DEFAULTS

@@ -12,7 +12,7 @@ from diffusers.hooks import HookRegistry, ModelHook
 from torch import nn
 
 from npcorrect.analysis.layouts import Order, layout_of
-from npcorrect.diffusion.branches import Branch, Evaluation, announce
+from npcorrect.diffusion.announcing import Branch, Evaluation, announce
 from npcorrect.errors import ModelError
 
 _NAME = "npcorrect_stock_branches"

@@ -16,7 +16,7 @@ import torch
 from diffusers.hooks import HookRegistry, ModelHook
 from torch import Tensor, nn
 
-from npcorrect.diffusion.branches import Branch, Evaluation, announce
+from npcorrect.diffusion.announcing import Branch, Evaluation, announce
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
 
 _NAME = "npcorrect_window"
