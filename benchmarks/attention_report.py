@@ -170,7 +170,7 @@ class Gaze:
         """Places of a prompt's tokens, counted among its words."""
         prompt = checklist.prompt
         if prompt not in self._words:
-            tokens = prompt_tokens(self._model.pipeline, prompt)
+            tokens = prompt_tokens(self._model, prompt)
             terms = [term for term in self._salient(checklist) if re.search(rf"\b{term}\b", prompt)]
             places = {p for term in terms for p in places_of(tokens, prompt, term)}
             everything = tuple(token.place for token in tokens)

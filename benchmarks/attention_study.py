@@ -150,7 +150,7 @@ class Study:
 
     def _words(self, prompt: str, attention: Attention) -> list[list[float]]:
         """Attention probability of each token of the prompt at each step, over all blocks."""
-        places = [token.place for token in prompt_tokens(self.model.pipeline, prompt)]
+        places = [token.place for token in prompt_tokens(self.model, prompt)]
         text_ST = over_blocks(attention.text_SBT)[:, places]
         return [[round(value, DIGITS) for value in row] for row in text_ST.tolist()]
 

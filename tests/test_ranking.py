@@ -88,11 +88,11 @@ def test_the_default_leaves_the_last_term_out() -> None:
 
 
 def test_rankers_go_by_their_names() -> None:
-    assert isinstance(named(None, FakeEncoder()), SalientRanker)
+    assert isinstance(named(None)(FakeEncoder()), SalientRanker)
     for name in RANKERS:
-        assert named(name, FakeEncoder()).name == name
+        assert named(name)(FakeEncoder()).name == name
     with pytest.raises(SettingsError, match="'best' is unknown; use salient"):
-        named("best", FakeEncoder())
+        named("best")
 
 
 @pytest.mark.parametrize("kind", [PaperRanker, RequirementRanker])

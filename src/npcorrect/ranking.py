@@ -147,8 +147,8 @@ RANKERS: Mapping[str, Callable[[TextEncoder], Ranker]] = {
 """Makes each ranker, by its name; the first is the default."""
 
 
-def named(name: str | None, encoder: TextEncoder) -> Ranker:
-    """The ranker of this name, or the default one.
+def named(name: str | None) -> Callable[[TextEncoder], Ranker]:
+    """What makes the ranker of this name, or the default one.
 
     Raises:
         SettingsError: there is none of this name.
@@ -157,7 +157,7 @@ def named(name: str | None, encoder: TextEncoder) -> Ranker:
         name = next(iter(RANKERS))
     if name not in RANKERS:
         raise SettingsError(f"The ranker {name!r} is unknown; use {', '.join(RANKERS)}.")
-    return RANKERS[name](encoder)
+    return RANKERS[name]
 
 
 def paper_salient(prompt: str) -> Salient:

@@ -12,8 +12,9 @@ from PIL.Image import Image
 
 Source = Literal["targeted", "untargeted", "combined", "fallback"]
 """Where a negative comes from: a failed check, unasked content, both, or a fixed list."""
-Rule = Literal["paper", "extra"]
-"""How the negative enters: in the empty branch's place, or as a direction beside it."""
+Rule = Literal["paper", "extra", "nag"]
+"""How the negative enters: in the empty branch's place, as a direction beside it, or in attention
+(NAG)."""
 
 
 @dataclass(frozen=True)

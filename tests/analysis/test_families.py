@@ -1,73 +1,57 @@
-"""Capture on a tiny pipeline of every family: against a full computation, and against the model.
+"""Capture on a tiny model of every family: against a full computation, and against the model.
 
-Where text and image lie among the tokens is found here by changing text and looking for the keys
-that move, which owes nothing to the table in ``layouts``.
+Where text and image lie among the tokens, and which rows are the prompt's, is found here by
+changing texts and looking for what moves, which owes nothing to the tables.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from tests.diffusion.tiny import BUILDERS, NEGATIVE, OTHER, PROMPT, SIZE, build, denoiser
 from torch import Tensor, nn
 from torch.nn import functional
 
+from npcorrect.analysis.compare import denoiser_of
 from npcorrect.analysis.layouts import layout_of
 from npcorrect.analysis.spans import places_of, prompt_tokens
-from npcorrect.analysis.stock import stock_branches
-from npcorrect.analysis.trace import Trace, trace
+from npcorrect.analysis.trace import trace
+from npcorrect.diffusion.families import FAMILIES
+from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
+from npcorrect.types import Generation, Request
+from tests.diffusion.conftest import tiny_model
+from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT, SIZE
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
-FAMILIES = sorted(BUILDERS)
-UNGUIDED = {"flux2-klein"}
-STEPS, PICTURES = 2, 2
 IMAGE_TOKENS = (SIZE // 16) ** 2
 """Of the joint families."""
 TEXTS, LATENTS = {"encoder_hidden_states", "cap_feats"}, {"hidden_states", "sample", "x"}
 ANOTHER = "one small green star"
+TERMS = {"two": (0, 2), "one": (1,)}
 
 
-def draw(family: str, pipeline: Any, prompts: Sequence[str] = (PROMPT, OTHER)) -> NDArray[Any]:
-    """Pictures of a stock pipeline, guided where the family can be."""
-    parameters = inspect.signature(type(pipeline).__call__).parameters
-    scale = "true_cfg_scale" if "true_cfg_scale" in parameters else "guidance_scale"
-    asked: dict[str, Any] = {scale: 4.0, "negative_prompt": [NEGATIVE] * len(prompts)}
-    if "negative_prompt" not in parameters:
-        del asked["negative_prompt"]
-    if "use_resolution_binning" in parameters:
-        asked["use_resolution_binning"] = False
-    images: NDArray[Any] = pipeline(
-        prompt=list(prompts),
-        height=SIZE,
-        width=SIZE,
-        num_inference_steps=STEPS,
-        generator=torch.Generator().manual_seed(0),
-        output_type="np",
-        return_dict=False,
-        **asked,
-    )[0]
-    return images
+def draw(
+    model: PipelineModel, prompts: Sequence[str] = (PROMPT, OTHER), rule: Any = None
+) -> list[Generation]:
+    """Pictures with a negative, by the family's own rule unless another one is asked for."""
+    request = Request("", seed=3, looks=0, reseed=False, rule=rule, window=2)
+    asked = [replace(request, prompt=prompt) for prompt in prompts]
+    return model.draw([model.resolve(each, NEGATIVE) for each in asked])
 
 
-@contextmanager
-def traced(
-    family: str, pipeline: Any, terms: Sequence[Mapping[str, Sequence[int]]] = ()
-) -> Iterator[Trace]:
-    module = denoiser(pipeline)
-    guided = family not in UNGUIDED
-    with trace(module, terms) as found, stock_branches(module, PICTURES, guided):
-        yield found
+def all_steps(model: PipelineModel) -> tuple[int, ...]:
+    """Those of the last draw; a scheduler may take more than it was asked for."""
+    return tuple(range(len(model.pipeline.scheduler.timesteps)))
+
+
+def pixels(drawn: Sequence[Generation]) -> Any:
+    return np.stack([np.asarray(generation.image) for generation in drawn])
 
 
 class Attentions:
@@ -80,6 +64,7 @@ class Attentions:
         self.denoiser = module
         original, attend = module.forward, functional.scaled_dot_product_attention
 
+        @wraps(original)
         def forward(*args: Any, **kwargs: Any) -> Any:
             bound = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
             self.calls.append({k: v for k, v in bound.arguments.items() if k != "self"})
@@ -154,48 +139,40 @@ def positive_row(first: Attentions, other: Attentions) -> tuple[int, int]:
     raise AssertionError("no row depends on the second prompt")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def model(request: pytest.FixtureRequest) -> PipelineModel:
+    return tiny_model(request.param)
 
 
-@pytest.fixture(scope="module")
-def pipeline(family: str) -> Any:
-    return build(family)
-
-
-def test_pictures_are_the_same_and_nothing_is_left(family: str, pipeline: Any) -> None:
-    module = denoiser(pipeline)
-    plain = draw(family, pipeline)
+def test_pictures_are_the_same_and_nothing_is_left(model: PipelineModel) -> None:
+    module = denoiser_of(model)
+    plain = pixels(draw(model))
     before = {name: value.clone() for name, value in module.state_dict().items()}
     hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in module.modules()]
-    with traced(family, pipeline) as found:
-        again = draw(family, pipeline)
+    forward = module.forward
+    with trace(module) as found:
+        again = pixels(draw(model))
     np.testing.assert_array_equal(again, plain)
-    assert found.branches(1)
+    assert all(found.of(picture).steps == all_steps(model) for picture in (0, 1))
     after = module.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert hooks == [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in module.modules()]
-    assert not module._diffusers_hook.hooks
-    np.testing.assert_array_equal(draw(family, pipeline), plain)
-
-
-def assert_close(got: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-4)
+    assert module.forward == forward
+    np.testing.assert_array_equal(pixels(draw(model)), plain)
 
 
 @torch.inference_mode()
 def test_capture_equals_the_full_computation(
-    family: str, pipeline: Any, monkeypatch: pytest.MonkeyPatch
+    model: PipelineModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = denoiser(pipeline)
+    module = denoiser_of(model)
     monkeypatch.setattr("npcorrect.analysis.trace.CHUNK", 1000)
     draws = []
     for second in (ANOTHER, OTHER):
         with monkeypatch.context() as patched:
             draws.append(Attentions(module, patched))
-            with traced(family, pipeline, [{"two": (0, 2), "one": (1,)}] * PICTURES) as found:
-                draw(family, pipeline, (PROMPT, second))
+            with trace(module, [TERMS] * 2) as found:
+                draw(model, (PROMPT, second))
     whole = draws[1]
     call, row = positive_row(whole, draws[0])
     with monkeypatch.context() as patched:
@@ -205,7 +182,6 @@ def test_capture_equals_the_full_computation(
         image = moved(again, call, row, with_noise(whole.calls[call], LATENTS, row))
     text, image = text[: text_length(whole.calls[call], row)], image[:IMAGE_TOKENS]
     attention = found.of(1)
-    assert attention.steps[0] == 0
     assert attention.blocks == tuple(whole.seen[call])
     for place, block in enumerate(whole.seen[call].values()):
         full_QK = probabilities(**block)[row]
@@ -219,23 +195,44 @@ def test_capture_equals_the_full_computation(
     assert_close(maps_SWI[:, 1].mean(dim=-1), one_S)
 
 
+def assert_close(got: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-4)
+
+
 @torch.inference_mode()
 def test_a_word_is_where_the_text_changes_with_it(
-    family: str, pipeline: Any, monkeypatch: pytest.MonkeyPatch
+    model: PipelineModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = ("three red circles", "three blue circles")
     whole = []
     for second in prompts:
         with monkeypatch.context() as patched:
-            whole.append(Attentions(denoiser(pipeline), patched))
-            draw(family, pipeline, (PROMPT, second))
+            whole.append(Attentions(denoiser_of(model), patched))
+            draw(model, (PROMPT, second))
     call, row = positive_row(*whole)
     (name,) = TEXTS & whole[0].calls[call].keys()
     texts = [drawn.calls[call][name][row] for drawn in whole]
     change_T = (texts[0] - texts[1]).norm(dim=-1)
-    places = places_of(prompt_tokens(pipeline, prompts[0]), prompts[0], "red")
+    places = places_of(prompt_tokens(model, prompts[0]), prompts[0], "red")
     first = int(change_T.nonzero()[0])
     assert set(places) <= {first, *change_T.topk(len(places)).indices.tolist()}
+
+
+@pytest.mark.parametrize("rule", ["paper", "extra", "nag"])
+def test_branches_are_those_of_the_rule(model: PipelineModel, rule: str) -> None:
+    if rule not in model.family.rules:
+        pytest.skip("the family does not know the rule")
+    with trace(denoiser_of(model)) as found:
+        draw(model, rule=rule)
+    steps = {branch: found.of(1, branch).steps for branch in found.branches(1)}
+    always, window = all_steps(model), (0, 1)
+    empty = {"empty": always} if rule == "extra" or model.family.after == "empty" else {}
+    if rule == "paper" and empty:
+        empty = {"empty": always[2:]}
+    assert steps == {"positive": always, "negative": window} | empty
+    np.testing.assert_allclose(
+        found.of(1, "negative").text_SBT.sum(-1) + found.of(1, "negative").rest_SB, 1, rtol=1e-5
+    )
 
 
 def test_an_unknown_denoiser_says_so() -> None:
@@ -243,12 +240,7 @@ def test_an_unknown_denoiser_says_so() -> None:
         pass
 
 
-def test_a_call_without_a_branch_says_so(pipeline: Any, family: str) -> None:
-    with trace(denoiser(pipeline)), pytest.raises(ModelError, match="for which branch"):
-        draw(family, pipeline)
-
-
-def test_a_draw_that_does_not_fit_the_order_of_branches_says_so(pipeline: Any, family: str) -> None:
-    module = denoiser(pipeline)
-    with trace(module), stock_branches(module, pictures=3), pytest.raises(ModelError, match="rows"):
-        draw(family, pipeline)
+def test_a_call_without_a_branch_says_so() -> None:
+    pipeline = tiny_model("flux-dev").pipeline
+    with trace(pipeline.transformer), pytest.raises(ModelError, match="for which branch"):
+        pipeline(PROMPT, height=SIZE, width=SIZE, num_inference_steps=1)

@@ -12,9 +12,10 @@ import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from npcorrect.diffusion.base import Drawing, Look, OnStep
+from npcorrect.diffusion.families import FLUX_DEV
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
 from npcorrect.diffusion.pipeline import PipelineModel, look_steps, window_steps
-from npcorrect.diffusion.window import window
+from npcorrect.diffusion.window import Plan, window
 from npcorrect.errors import InputError, ModelError, PromptError, SettingsError
 from npcorrect.mini.codec import LATENT_CHANNELS
 from npcorrect.mini.embedded import DEFAULTS
@@ -209,7 +210,7 @@ def test_the_hook_leaves_no_trace_even_after_an_error(model: PipelineModel) -> N
     denoiser = model.pipeline.transformer
     before = {name: value.clone() for name, value in denoiser.state_dict().items()}
     forward = denoiser.forward
-    with pytest.raises(RuntimeError, match="stop"), window(denoiser, 1):
+    with pytest.raises(RuntimeError, match="stop"), window(denoiser, FLUX_DEV.calls, Plan(1, True)):
         raise RuntimeError("stop")
     draw(model, model.resolve(request(), NEGATIVE))
     after = denoiser.state_dict()

@@ -579,6 +579,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "sdxl-turbo": sdxl_turbo,
     "sd3": sd3,
     "sd35": sd35,
+    "sd35-turbo": sd35,
     "flux-dev": flux,
     "flux-schnell": flux_schnell,
     "qwen-image": qwen_image,

@@ -64,9 +64,8 @@ def terms_of(model: PipelineModel, checklist: Checklist, wanted: Sequence[str] =
 
     Raises:
         SettingsError: a term is not in the prompt, or the requirements name no word of it.
-        ModelError: it is not known how the model reads text.
     """
-    tokens = prompt_tokens(model.pipeline, checklist.prompt)
+    tokens = prompt_tokens(model, checklist.prompt)
     terms = tuple(dict.fromkeys(wanted)) or salient_terms(checklist)
     if not terms:
         raise SettingsError(
@@ -133,6 +132,5 @@ def _sights(
 
 def denoiser_of(model: PipelineModel) -> torch.nn.Module:
     """The network that a pipeline calls at each step."""
-    pipeline = model.pipeline
-    module: torch.nn.Module = getattr(pipeline, "transformer", None) or pipeline.unet
+    module: torch.nn.Module = getattr(model.pipeline, model.family.denoiser)
     return module

@@ -1,8 +1,8 @@
 """Where each family's denoiser attends to text: a row per class of denoiser.
 
-A row names the attention modules in which image tokens can see text tokens, says which queries and
-keys are which, and in which order a stock pipeline evaluates the branches. The tests compare every
-row with the model itself, by changing one text token and looking for the keys that move.
+A row names the attention modules in which image tokens can see text tokens, and says which queries
+and keys are which. The tests compare every row with the model itself, by changing its text and
+looking for the keys that move.
 """
 
 from __future__ import annotations
@@ -10,14 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from npcorrect.errors import ModelError
-
-Order = Literal["in turn", "negative first", "positive first"]
-"""Positive, then negative call; or both in one call, its first half negative or positive."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,10 @@ SidesOf = Callable[[Mapping[str, Any], int, int, int], Sides]
 
 @dataclass(frozen=True)
 class Layout:
-    """One family: its attention modules (a pattern of their names), token sides, branch order."""
+    """One family: its attention modules, as a pattern of their names, and its tokens' sides."""
 
     blocks: str
     sides: SidesOf
-    order: Order
 
     def modules(self, denoiser: nn.Module) -> dict[str, nn.Module]:
         """The attention modules by name, in the model's order."""
@@ -94,17 +90,17 @@ def _z_image(call: Mapping[str, Any], row: int, queries: int, keys: int) -> Side
 _JOINT = r"(single_)?transformer_blocks\.\d+\.attn"
 
 LAYOUTS: dict[str, Layout] = {
-    "FluxTransformer2DModel": Layout(_JOINT, _text_first, "in turn"),
-    "Flux2Transformer2DModel": Layout(_JOINT, _text_first, "in turn"),
-    "ChromaTransformer2DModel": Layout(_JOINT, _text_first, "in turn"),
-    "QwenImageTransformer2DModel": Layout(_JOINT, _text_first, "in turn"),
-    "Lumina2Transformer2DModel": Layout(r"layers\.\d+\.attn", _lumina2, "in turn"),
+    "FluxTransformer2DModel": Layout(_JOINT, _text_first),
+    "Flux2Transformer2DModel": Layout(_JOINT, _text_first),
+    "ChromaTransformer2DModel": Layout(_JOINT, _text_first),
+    "QwenImageTransformer2DModel": Layout(_JOINT, _text_first),
+    "Lumina2Transformer2DModel": Layout(r"layers\.\d+\.attn", _lumina2),
     "Kandinsky5Transformer3DModel": Layout(
-        r"visual_transformer_blocks\.\d+\.cross_attention", _cross, "in turn"
+        r"visual_transformer_blocks\.\d+\.cross_attention", _cross
     ),
-    "SD3Transformer2DModel": Layout(_JOINT, _image_first, "negative first"),
-    "PixArtTransformer2DModel": Layout(r"transformer_blocks\.\d+\.attn2", _cross, "negative first"),
-    "SanaTransformer2DModel": Layout(r"transformer_blocks\.\d+\.attn2", _cross, "negative first"),
-    "UNet2DConditionModel": Layout(r".+\.attn2", _cross, "negative first"),
-    "ZImageTransformer2DModel": Layout(r"layers\.\d+\.attention", _z_image, "positive first"),
+    "SD3Transformer2DModel": Layout(_JOINT, _image_first),
+    "PixArtTransformer2DModel": Layout(r"transformer_blocks\.\d+\.attn2", _cross),
+    "SanaTransformer2DModel": Layout(r"transformer_blocks\.\d+\.attn2", _cross),
+    "UNet2DConditionModel": Layout(r".+\.attn2", _cross),
+    "ZImageTransformer2DModel": Layout(r"layers\.\d+\.attention", _z_image),
 }

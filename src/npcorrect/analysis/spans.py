@@ -1,18 +1,19 @@
 """Which text tokens a word is: by the tokenizer's own offsets, never by looking for substrings.
 
-A pipeline's row says through which tokenizers its denoiser reads a prompt, what it writes around
-the prompt, and where the tokens come to lie among the text's keys.
+Where a prompt's tokens come to lie among the text's keys depends on what the family's pipeline
+writes around it, and on what it drops afterwards.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from npcorrect.errors import ModelError, SettingsError
+from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.diffusion.text import fast
+from npcorrect.errors import SettingsError
 from npcorrect.types import Checklist
 from npcorrect.words import ARTICLES, forms, in_words
 
@@ -32,43 +33,21 @@ class Token:
 class Frame:
     """What a pipeline writes around a prompt, and how many first tokens it drops afterwards."""
 
-    before: str = ""
-    after: str = ""
+    before: str
+    after: str
     dropped: int = 0
 
 
-def _bare(pipeline: Any) -> Frame:
-    return Frame()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One way of a prompt into the denoiser.
-
-    ``tokenizer`` is an attribute of the pipeline, ``first`` the place of its first token.
-    """
-
-    tokenizer: str
-    first: int = 0
-    frame: Callable[[Any], Frame] = _bare
-
-
-def prompt_tokens(pipeline: Any, prompt: str) -> tuple[Token, ...]:
-    """The tokens of a prompt's words, without marks, padding and what the pipeline adds.
-
-    Raises:
-        ModelError: it is not known how the pipeline reads text.
-    """
-    name = type(pipeline).__name__
-    if name not in READINGS:
-        raise ModelError(f"How a {name} reads text is not known; it is for {', '.join(READINGS)}.")
+def prompt_tokens(model: PipelineModel, prompt: str) -> tuple[Token, ...]:
+    """The tokens of a prompt's words, without marks, padding and what the pipeline adds."""
+    name = type(model.pipeline).__name__
+    readings = READINGS.get(name, ((model.family.text.encoders[0][0], 0),))
+    frame = FRAMES.get(name, _frame)(model)
+    text, begin = f"{frame.before}{prompt}{frame.after}", len(frame.before)
     found = []
-    for reading in READINGS[name]:
-        frame = reading.frame(pipeline)
-        tokenizer, begin = getattr(pipeline, reading.tokenizer), len(frame.before)
-        text = f"{frame.before}{prompt}{frame.after}"
-        read = tokenizer(text=text, return_offsets_mapping=True)["offset_mapping"]
-        for place, (start, stop) in enumerate(read, reading.first - frame.dropped):
+    for tokenizer, first in readings:
+        read = fast(getattr(model.pipeline, tokenizer))(text=text, return_offsets_mapping=True)
+        for place, (start, stop) in enumerate(read["offset_mapping"], first - frame.dropped):
             start, stop = max(start - begin, 0), min(stop - begin, len(prompt))
             if start < stop and prompt[start:stop].strip():
                 found.append(Token(place, start, stop))
@@ -106,56 +85,24 @@ def salient_terms(checklist: Checklist) -> tuple[str, ...]:
     return tuple(word for word in words if word not in _MINOR and forms(word) & named)
 
 
-def _chat(thinking: bool) -> Callable[[Any], Frame]:
-    def frame(pipeline: Any) -> Frame:
-        """The chat template around the prompt, which stands where a rare text stands."""
-        mark = "\u2045prompt\u2046"
-        text = pipeline.tokenizer.apply_chat_template(
-            [{"role": "user", "content": mark}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=thinking,
-        )
-        before, _, after = text.partition(mark)
-        return Frame(before, after)
-
-    return frame
+def _frame(model: PipelineModel) -> Frame:
+    """The family's template around a prompt, found by a text that no template has."""
+    spec, mark = model.family.text, "\u2045"
+    template = spec.prompt_template or spec.template
+    before, _, after = template(model.pipeline, mark).partition(mark)
+    dropped = getattr(model.pipeline, "prompt_template_encode_start_idx", 0)
+    return Frame(before, after, dropped)
 
 
-def _qwen_image(pipeline: Any) -> Frame:
-    before, after = pipeline.prompt_template_encode.split("{}")
-    return Frame(before, after, pipeline.prompt_template_encode_start_idx)
-
-
-def _kandinsky5(pipeline: Any) -> Frame:
-    before, after = pipeline.prompt_template.split("{}")
-    return Frame(before, after, pipeline.prompt_template_encode_start_idx)
-
-
-def _lumina2(pipeline: Any) -> Frame:
-    return Frame(f"{pipeline.system_prompt} <Prompt Start> ")
-
-
-def _sana(pipeline: Any) -> Frame:
-    """The instruction's tokens are dropped but for the first one; the pipeline counts one less."""
-    parameters = inspect.signature(type(pipeline).__call__).parameters
+def _sana(model: PipelineModel) -> Frame:
+    """Of the instruction's tokens the pipeline keeps the first, and it counts one too many."""
+    parameters = inspect.signature(type(model.pipeline).__call__).parameters
     before = "\n".join(parameters["complex_human_instruction"].default)
-    return Frame(before, dropped=len(pipeline.tokenizer.encode(before)) - 2)
+    return Frame(before, "", len(model.pipeline.tokenizer.encode(before)) - 2)
 
 
 _CLIP_TOKENS = 77
-READINGS: dict[str, tuple[Reading, ...]] = {
-    "FluxPipeline": (Reading("tokenizer_2"),),
-    "ChromaPipeline": (Reading("tokenizer"),),
-    "StableDiffusionPipeline": (Reading("tokenizer"),),
-    "StableDiffusionXLPipeline": (Reading("tokenizer"),),
-    "StableDiffusion3Pipeline": (Reading("tokenizer"), Reading("tokenizer_3", _CLIP_TOKENS)),
-    "PixArtSigmaPipeline": (Reading("tokenizer"),),
-    "PixArtAlphaPipeline": (Reading("tokenizer"),),
-    "SanaPipeline": (Reading("tokenizer", frame=_sana),),
-    "QwenImagePipeline": (Reading("tokenizer", frame=_qwen_image),),
-    "Kandinsky5T2IPipeline": (Reading("tokenizer", frame=_kandinsky5),),
-    "Lumina2Pipeline": (Reading("tokenizer", frame=_lumina2),),
-    "ZImagePipeline": (Reading("tokenizer", frame=_chat(thinking=True)),),
-    "Flux2KleinPipeline": (Reading("tokenizer", frame=_chat(thinking=False)),),
-}
+READINGS = {"StableDiffusion3Pipeline": (("tokenizer", 0), ("tokenizer_3", _CLIP_TOKENS))}
+"""Pipelines whose denoiser reads a prompt more than once: tokenizers, and where each begins."""
+FRAMES = {"SanaPipeline": _sana}
+"""Pipelines that frame a prompt otherwise than their family's template says."""

@@ -197,9 +197,11 @@ class Trace(ModelHook):  # type: ignore[misc, unused-ignore]
         evaluation = announced()
         if evaluation is None:
             raise ModelError(
-                "The denoiser was called, and nobody said for which branch; draw with a model of "
-                "this package, or a pipeline within stock_branches()."
+                "The denoiser was called, and nobody said for which branch; draw with a "
+                "PipelineModel, which says it."
             )
+        if evaluation.step == 0:
+            self._records |= {who: _Record() for who in evaluation.rows}
         call = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
         call.apply_defaults()
         heard: dict[str, None] = {}
@@ -325,7 +327,8 @@ def _indicator(wanted: Sequence[Terms], tokens: int) -> Tensor:
 def trace(denoiser: nn.Module, terms: Sequence[Terms] = ()) -> Iterator[Trace]:
     """Capture the attention of a denoiser, for each picture and branch, while pictures are drawn.
 
-    The denoiser's answers stay what they were, and nothing of this is left on it afterwards.
+    The denoiser's answers stay what they were, and nothing of this is left on it afterwards. A
+    picture that is drawn again (because memory ran out, or in a second draw) starts anew.
     ``terms`` has, for each picture of a batch, the terms of its prompt that want maps. Branches
     and steps are those that :func:`npcorrect.diffusion.announcing.announce` tells.
 

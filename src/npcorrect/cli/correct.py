@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from npcorrect.cli import image_models
 from npcorrect.cli.app import (
     EXIT_ACCEPTED,
     EXIT_NOT_ACCEPTED,
-    Device,
     Prompt,
     RankerName,
     app,
@@ -19,6 +19,9 @@ from npcorrect.cli.app import (
 )
 
 if TYPE_CHECKING:
+    from npcorrect.diffusion.base import TextEncoder
+    from npcorrect.diffusion.loading import LoadOptions
+    from npcorrect.ranking import Ranker
     from npcorrect.types import Attempt, Result
 
 
@@ -39,6 +42,7 @@ def window_value(text: str | None) -> int | float | None:
 @app.command()
 @reporting_errors
 def correct(
+    context: typer.Context,
     prompt: Prompt,
     out: Annotated[
         Path, typer.Option(envvar="NPC_OUT", help="Folder for the pictures and result.json.")
@@ -56,15 +60,18 @@ def correct(
         int | None, typer.Option(envvar="NPC_STEPS", help="Denoising steps of a draw.")
     ] = None,
     scale: Annotated[
-        float | None, typer.Option(envvar="NPC_SCALE", help="True classifier-free guidance scale.")
+        float | None,
+        typer.Option(envvar="NPC_SCALE", help="True classifier-free guidance scale."),
     ] = None,
     negative_scale: Annotated[
         float | None,
-        typer.Option(envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (rule 'extra')."),
+        typer.Option(
+            envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (rules 'extra' and 'nag')."
+        ),
     ] = None,
     rule: Annotated[
         str | None,
-        typer.Option(envvar="NPC_RULE", help="How the negative enters: 'extra' or 'paper'."),
+        typer.Option(envvar="NPC_RULE", help="How the negative enters: 'extra', 'paper' or 'nag'."),
     ] = None,
     window: Annotated[
         str | None,
@@ -94,14 +101,26 @@ def correct(
         int | None, typer.Option(envvar="NPC_SIZE", help="Height and width in pixels.")
     ] = None,
     ranker: RankerName = None,
-    batch: Annotated[int, typer.Option(envvar="NPC_BATCH", help="Candidates drawn together.")] = 1,
-    model: Annotated[
-        str, typer.Option(envvar="NPC_MODEL", help="The image model; 'mini' is embedded.")
-    ] = "mini",
-    device: Device = "cpu",
-    dtype: Annotated[
-        str, typer.Option(envvar="NPC_DTYPE", help="float32, bfloat16 or float16.")
-    ] = "float32",
+    batch: Annotated[
+        int,
+        typer.Option(
+            envvar="NPC_BATCH", help="Candidates drawn together; fewer where memory runs out."
+        ),
+    ] = 1,
+    model: image_models.ModelName = "mini",
+    device: image_models.Device = None,
+    dtype: image_models.Dtype = None,
+    offload: image_models.Offload = "none",
+    vae_tiling: image_models.VaeTiling = False,
+    quantize: image_models.Quantize = None,
+    compiled: image_models.Compiled = False,
+    loras: image_models.Loras = None,
+    family: image_models.Family = None,
+    base: image_models.Base = None,
+    revision: image_models.Revision = None,
+    variant: image_models.Variant = None,
+    offline: image_models.Offline = False,
+    trust_remote_code: image_models.TrustRemoteCode = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result alone, as JSON.")
     ] = False,
@@ -112,16 +131,15 @@ def correct(
 
     Example: npc correct "three red circles and one blue square" --seed 7 --out out/
     """
-    from npcorrect.errors import ModelError, SettingsError
+    from npcorrect.errors import SettingsError
     from npcorrect.loop import validate
     from npcorrect.output import file_name, prepare, save_picture, save_result, to_record
-    from npcorrect.ranking import RANKERS
+    from npcorrect.ranking import named
     from npcorrect.types import Request
 
-    if model != "mini":
-        raise ModelError(f"The model {model!r} is unknown; the embedded one is called 'mini'.")
-    if rule not in (None, "paper", "extra"):
-        raise SettingsError(f"--rule {rule!r} is unknown; use 'extra' or 'paper'.")
+    if rule not in (None, "paper", "extra", "nag"):
+        raise SettingsError(f"--rule {rule!r} is unknown; use 'extra', 'paper' or 'nag'.")
+    options = image_models.load_options(context)
     request = Request(
         prompt,
         seed=seed,
@@ -138,14 +156,14 @@ def correct(
         batch=batch,
     )
     validate(request)
-    if ranker not in (None, *RANKERS):
-        raise SettingsError(f"--ranker {ranker!r} is unknown; use {', '.join(RANKERS)}.")
+    make_ranker = named(ranker)
+    _require_eyes(model, options)
     prepare(out)
 
     def keep(attempt: Attempt) -> None:
         save_picture(out / file_name(attempt), attempt.generation)
 
-    result = _run(request, ranker, device, dtype, as_json, keep)
+    result = _run(request, make_ranker, model, options, as_json, keep)
     save_result(out, result)
     if as_json:
         import json
@@ -156,11 +174,25 @@ def correct(
     raise typer.Exit(EXIT_ACCEPTED if result.accepted else EXIT_NOT_ACCEPTED)
 
 
+def _require_eyes(model: str, options: LoadOptions) -> None:
+    """The embedded verifier reads pictures of the miniature world alone."""
+    if model == "mini":
+        return
+    from npcorrect.diffusion.resolving import resolve
+    from npcorrect.errors import SettingsError
+
+    found = resolve(model, options.family, options.base, options.revision, options.offline)
+    raise SettingsError(
+        f"The model {model!r} is {found.family.title}, whose pictures the embedded verifier cannot "
+        "read; a vision-language model must look at them, which this version cannot ask yet."
+    )
+
+
 def _run(
     request: Any,
-    ranker: str | None,
-    device: str,
-    dtype: str,
+    make_ranker: Callable[[TextEncoder], Ranker],
+    model: str,
+    options: LoadOptions,
     quiet: bool,
     keep: Callable[[Attempt], None],
 ) -> Result:
@@ -172,20 +204,19 @@ def _run(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("loading the model")
+        from npcorrect.diffusion.loading import load
         from npcorrect.loop import correct as correct_loop
         from npcorrect.loop import finish
-        from npcorrect.mini.embedded import embedded
         from npcorrect.mini.vlm import embedded_roles
-        from npcorrect.ranking import named
 
-        model, roles = embedded(device, dtype), embedded_roles()
+        drawer, roles = load(model, options), embedded_roles()
 
         def show(event: Any) -> None:
             progress.update(task, description=f"{event.stage} {event.detail}".strip())
 
         checklist = roles.checklister.checklist(request.prompt)
-        chosen, attempts = named(ranker, model), []
-        for attempt in correct_loop(request, model, roles, chosen, show, checklist):
+        ranker, attempts = make_ranker(drawer), []
+        for attempt in correct_loop(request, drawer, roles, ranker, show, checklist):
             keep(attempt)
             attempts.append(attempt)
     return finish(request, checklist, attempts)

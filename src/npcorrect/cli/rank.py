@@ -27,7 +27,7 @@ def rank(
     from npcorrect.types import Candidate
 
     checklist = MiniChecklister().checklist(prompt)
-    chosen = named(ranker, embedded(device))
+    chosen = named(ranker)(embedded(device))
     candidates = tuple(Candidate(negative, "targeted") for negative in negatives)
     from rich.console import Console
     from rich.table import Table

@@ -18,7 +18,10 @@ Branch = Literal["positive", "empty", "negative"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One call of a denoiser: its step, from 0, and the picture and branch of each of its rows."""
+    """One call of a denoiser: its step, from 0, and the picture and branch of each of its rows.
+
+    Pictures count from 0 in the order of a draw. A branch of a picture is evaluated once a step.
+    """
 
     step: int
     rows: tuple[tuple[int, Branch], ...]

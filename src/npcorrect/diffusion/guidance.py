@@ -6,6 +6,7 @@ negative prompt.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -28,3 +29,15 @@ def stand_in(target: Tensor, v_pos: Tensor, scale: float) -> Tensor:
     Solves ``u + scale (v_pos - u) = target``; ``scale`` must not be 1.
     """
     return (target - scale * v_pos) / (1 - scale)
+
+
+def nag_rule(z_pos: Tensor, z_neg: Tensor, scale: float, tau: float, alpha: float) -> Tensor:
+    """Normalized Attention Guidance of attention features ``(..., D)``; arXiv 2505.21179.
+
+    Extrapolate ``z = z_pos + scale (z_pos - z_neg)``; where its L1 norm exceeds ``tau`` times that
+    of ``z_pos``, shrink it to that; blend ``alpha z + (1 - alpha) z_pos``.
+    """
+    z = z_pos + scale * (z_pos - z_neg)
+    ratio = z.norm(p=1, dim=-1, keepdim=True) / z_pos.norm(p=1, dim=-1, keepdim=True)
+    z = torch.where(ratio > tau, z * (tau / ratio), z)
+    return alpha * z + (1 - alpha) * z_pos

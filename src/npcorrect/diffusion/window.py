@@ -1,42 +1,44 @@
 """When the negative acts: a hook on the denoiser, so that no pipeline is forked.
 
-With true classifier-free guidance ``FluxPipeline`` calls its transformer twice a step: first under
-the prompt, then under the negative. The hook keeps the first answer and decides what the second
-one is. It counts steps by itself, and every evaluation that really happens.
+A pipeline under guidance asks its denoiser for two branches a step: under the prompt, and under a
+second text. The hook decides what the second one is, and whether it is computed at all. It counts
+steps by itself, and every evaluation that really happens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
 from diffusers.hooks import HookRegistry, ModelHook
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 
 from npcorrect.diffusion.announcing import Branch, Evaluation, announce
+from npcorrect.diffusion.branches import Arguments, Calls
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
-
-_NAME = "npcorrect_window"
+from npcorrect.diffusion.nag import Nag
 
 
 @dataclass(frozen=True)
 class ExtraDirection:
     """What rule ``extra`` adds to some pictures of a batch.
 
-    ``rows`` are their places in the batch, ``(R,)``; ``embeddings`` their negatives', ``R`` rows
-    each, by the denoiser's argument names. ``txt_ids`` has no rows.
+    ``rows`` are their places in the batch; ``condition`` are the denoiser's arguments under their
+    negatives, one row for each of those places.
     """
 
-    rows: Tensor
-    embeddings: dict[str, Tensor]
+    rows: list[int]
+    condition: Arguments
 
 
-Steer = Callable[[int, Tensor], ExtraDirection]
-"""Called with a step, from 0, and the clean latents that the model expects at the end,
-``(B, tokens, channels)``; returns the direction from this step on."""
+Steer = Callable[[int, Tensor, Tensor], ExtraDirection]
+"""Called with a step, from 0, the noisy latents of the batch and the guided prediction, both as
+the denoiser sees them; returns the direction from this step on."""
 
 
 @dataclass
@@ -50,83 +52,208 @@ class Extra:
     steer: Steer | None = None
 
 
-class Window(ModelHook):  # type: ignore[misc, unused-ignore]
-    """The hook; ``evaluations`` counts the denoiser's calls so far, for each picture of a batch."""
+@dataclass(frozen=True)
+class NagBranch:
+    """Rule ``nag``: the attachment, and the denoiser's arguments under the negatives."""
 
-    def __init__(self, window_steps: int, batch: int, guided: bool, extra: Extra | None) -> None:
+    nag: Nag
+    condition: Arguments
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens in each step of one draw of ``batch`` pictures.
+
+    ``guided`` says whether the pipeline makes a second branch. Within ``window_steps`` it is the
+    pipeline's own, whose text ``second`` tells. Afterwards ``empty`` takes its place if there is
+    one; with ``alone`` it is not computed and the conditional branch stands alone; otherwise it
+    stays. ``extra`` and ``nag`` act within the window. ``first`` is the number of the first
+    picture, where others were drawn before it.
+    """
+
+    batch: int
+    guided: bool
+    window_steps: float = inf
+    alone: bool = False
+    empty: Arguments | None = None
+    extra: Extra | None = None
+    nag: NagBranch | None = None
+    second: Branch = "empty"
+    first: int = 0
+
+
+class Window(ModelHook):  # type: ignore[misc, unused-ignore]
+    """The hook; ``evaluations`` counts the denoiser's rows so far, for each picture of a batch."""
+
+    def __init__(self, calls: Calls, plan: Plan, on_step: Callable[[int], None] | None) -> None:
         super().__init__()
-        self.window_steps, self.guided, self.extra = window_steps, guided, extra
-        self.calls = 0
-        self.evaluations = torch.zeros(batch, dtype=torch.long)
-        self.positive: Tensor | None = None
+        self.calls, self.plan, self.on_step = calls, plan, on_step
+        self.step = 0
+        self.evaluations = torch.zeros(plan.batch, dtype=torch.long)
+        self._pending: Tensor | None = None
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Stand in for the denoiser's ``forward``."""
-        step, second = divmod(self.calls, 2 if self.guided else 1)
-        self.calls += 1
-        if not second:
-            output = self._evaluate(step, "positive", *args, **kwargs)
-            self.positive = output[0]
-            return output
-        assert self.positive is not None
-        inside = step < self.window_steps
-        if self.extra is None:
-            if not inside:
-                return (self.positive,)
-            return self._evaluate(step, "negative", *args, **kwargs)
-        empty = self._evaluate(step, "empty", *args, **kwargs)
-        return self._with_extra(self.extra, step, self.positive, empty, kwargs) if inside else empty
+        arguments = self.calls.bind(self.fn_ref.original_forward, args, kwargs)
+        as_record = arguments.pop("return_dict", True)
+        if not self.plan.guided:
+            output = self._positive(arguments)
+            self._advance()
+        elif self.calls.order == "separate":
+            output = self._one_of_two(arguments)
+        else:
+            output = self._both(arguments)
+            self._advance()
+        listed = isinstance(arguments[self.calls.state[0]], list)
+        sample = list(output.unbind()) if listed else output
+        return Transformer2DModelOutput(sample=sample) if as_record else (sample,)
 
-    def _with_extra(
-        self, extra: Extra, step: int, positive: Tensor, empty: Any, kwargs: dict[str, Any]
-    ) -> Any:
+    def _one_of_two(self, arguments: Arguments) -> Tensor:
+        """A call for each branch, the positive one first."""
+        if self._pending is None:
+            self._pending = self._positive(arguments)
+            return self._pending
+        positive = self._pending
+        branch = self._second(arguments)
+        second = positive if branch is None else self._evaluate(branch, self._seconds)
+        output = self._steered(arguments, positive, second)
+        self._pending = None
+        self._advance()
+        return output
+
+    def _both(self, arguments: Arguments) -> Tensor:
+        """One call that holds both branches; what is skipped is left out of it."""
+        positive, second = self.calls.split(arguments, self.plan.batch)
+        branch = self._second(second)
+        if branch is None:
+            v_pos = v_second = self._positive(positive)
+        elif self._nag() is not None:
+            v_pos = self._positive(positive)
+            v_second = self._evaluate(branch, self._seconds)
+        else:
+            both = arguments
+            if branch is not second:
+                both = self.calls.join(*self.calls.ordered(positive, branch))
+            texts = self.calls.ordered("positive", *self._seconds)
+            halves = self._evaluate(both, texts).chunk(2)
+            v_pos, v_second = self.calls.ordered(*halves)
+        v_second = self._steered(positive, v_pos, v_second)
+        return torch.cat(self.calls.ordered(v_pos, v_second))
+
+    @property
+    def _inside(self) -> bool:
+        return self.step < self.plan.window_steps
+
+    def _nag(self) -> NagBranch | None:
+        return self.plan.nag if self._inside else None
+
+    def _second(self, second: Arguments) -> Arguments | None:
+        """The branch to compute beside the positive one; None: none."""
+        if self._inside:
+            return second
+        if self.plan.alone:
+            return None
+        return second if self.plan.empty is None else second | self.plan.empty
+
+    @property
+    def _seconds(self) -> tuple[Branch]:
+        """The text of the branch that :meth:`_second` gives."""
+        replaced = not self._inside and self.plan.empty is not None
+        return ("empty" if replaced else self.plan.second,)
+
+    def _positive(self, arguments: Arguments) -> Tensor:
+        branch = self._nag()
+        if branch is None:
+            return self._evaluate(arguments, ("positive",))
+        negative = arguments | branch.nag.kept(branch.condition)
+        with branch.nag.attached(arguments[self.calls.state[0]]):
+            both = self._evaluate(self.calls.join(arguments, negative), ("positive", "negative"))
+        return both[: self.plan.batch]
+
+    def _steered(self, arguments: Arguments, positive: Tensor, empty: Tensor) -> Tensor:
         """The second branch that makes the pipeline's guidance equal rule ``extra``."""
-        if extra.steer is not None and step in extra.look_steps:
-            guided = paper_rule(positive, empty[0], extra.scale)
-            sigma = kwargs["timestep"][:, None, None]
-            extra.direction = extra.steer(step, kwargs["hidden_states"] - sigma * guided)
-        rows = extra.direction.rows
-        if not len(rows):
+        extra = self.plan.extra
+        if extra is None or not self._inside:
             return empty
-        own = {name: kwargs[name][rows] for name in ("hidden_states", "timestep")}
-        arguments = {**kwargs, **own, **extra.direction.embeddings}
-        negative = self._evaluate(step, "negative", rows=rows, **arguments)[0]
-        p, e = positive[rows], empty[0][rows]
-        second = empty[0].clone()
-        second[rows] = stand_in(
-            extra_rule(p, e, negative, extra.scale, extra.mu), p, extra.scale
-        ).to(second.dtype)
-        return (second,)
+        if extra.steer is not None and self.step in extra.look_steps:
+            noisy = _stacked(arguments[self.calls.state[0]])
+            guided = paper_rule(positive, empty, extra.scale)
+            extra.direction = extra.steer(self.step, noisy, guided)
+        rows = extra.direction.rows
+        if not rows:
+            return empty
+        own = self.calls.rows(arguments, rows, self.plan.batch)
+        negative = self._evaluate(own | extra.direction.condition, ("negative",), rows)
+        target = extra_rule(positive[rows], empty[rows], negative, extra.scale, extra.mu)
+        second = empty.clone()
+        second[rows] = stand_in(target, positive[rows], extra.scale).to(second.dtype)
+        return second
 
     def _evaluate(
-        self, step: int, branch: Branch, *args: Any, rows: Tensor | None = None, **kwargs: Any
-    ) -> Any:
-        if rows is None:
-            rows = torch.arange(len(self.evaluations))
-        self.evaluations[rows] += 1
-        with announce(Evaluation(step, tuple((picture, branch) for picture in rows.tolist()))):
-            return self.fn_ref.original_forward(*args, **kwargs)
+        self, arguments: Arguments, branches: Sequence[Branch], rows: list[int] | None = None
+    ) -> Tensor:
+        """One call of the denoiser, for all pictures or those at ``rows``, branch by branch."""
+        pictures = list(range(self.plan.batch)) if rows is None else rows
+        self.evaluations[pictures] += len(branches)
+        numbers = [self.plan.first + picture for picture in pictures]
+        whose = tuple((number, branch) for branch in branches for number in numbers)
+        with announce(Evaluation(self.step, whose)):
+            return _stacked(self.fn_ref.original_forward(**arguments, return_dict=True).sample)
+
+    def _advance(self) -> None:
+        self.step += 1
+        if self.on_step is not None:
+            self.on_step(self.step)
+
+
+class Recorded(Exception):  # noqa: N818 (no error: the recording is done)
+    """Ends a pipeline's call once the branch that was asked for is known."""
+
+
+class Recorder(ModelHook):  # type: ignore[misc, unused-ignore]
+    """Notes the arguments of a branch before the denoiser computes anything."""
+
+    def __init__(self, calls: Calls, batch: int, second: bool) -> None:
+        super().__init__()
+        self.calls, self.batch, self.second = calls, batch, second
+        self.arguments: Arguments = {}
+        self._seen = 0
+
+    def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Record, and end the call; pretend an answer where the branch is not there yet."""
+        arguments = self.calls.bind(self.fn_ref.original_forward, args, kwargs)
+        as_record = arguments.pop("return_dict", True)
+        if self.second and self.calls.order == "separate" and not self._seen:
+            self._seen = 1
+            pretended = arguments[self.calls.state[0]]
+            return Transformer2DModelOutput(sample=pretended) if as_record else (pretended,)
+        if self.second and self.calls.order != "separate":
+            _, arguments = self.calls.split(arguments, self.batch)
+        self.arguments = self.calls.condition(arguments)
+        raise Recorded
+
+
+def _stacked(value: Any) -> Tensor:
+    stacked: Tensor = torch.stack(value) if isinstance(value, list) else value
+    return stacked
+
+
+@contextmanager
+def attached(denoiser: nn.Module, hook: Any) -> Iterator[Any]:
+    """The hook on the denoiser, and off again whatever happens."""
+    registry = HookRegistry.check_if_exists_or_initialize(denoiser)
+    name = f"npcorrect_{type(hook).__name__.lower()}"
+    registry.register_hook(hook, name)
+    try:
+        yield hook
+    finally:
+        registry.remove_hook(name)
 
 
 @contextmanager
 def window(
-    denoiser: nn.Module,
-    window_steps: int,
-    batch: int = 1,
-    guided: bool = True,
-    extra: Extra | None = None,
+    denoiser: nn.Module, calls: Calls, plan: Plan, on_step: Callable[[int], None] | None = None
 ) -> Iterator[Window]:
-    """Attach the hook for one draw of ``batch`` pictures, and take it off whatever happens.
-
-    Without ``extra`` (the paper's rule), the stock second branch acts for ``window_steps`` steps;
-    afterwards it is not computed and the conditional branch stands alone. With ``extra``, the
-    second branch is the empty prompt at all steps, and the negative's direction is added within
-    the window. ``guided`` says whether the pipeline makes a second call at all.
-    """
-    registry = HookRegistry.check_if_exists_or_initialize(denoiser)
-    hook = Window(window_steps, batch, guided, extra)
-    registry.register_hook(hook, _NAME)
-    try:
+    """Follow ``plan`` for one draw; ``on_step`` is told the number of each step done, from 1."""
+    with attached(denoiser, Window(calls, plan, on_step)) as hook:
         yield hook
-    finally:
-        registry.remove_hook(_NAME)

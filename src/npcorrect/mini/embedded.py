@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from npcorrect.diffusion.pipeline import Defaults, PipelineModel
+from npcorrect.diffusion.families import Defaults
+from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
 from npcorrect.mini.model import MAX_TOKENS, NUM_INFERENCE_STEPS, WEIGHTS, load_pipeline
 from npcorrect.mini.scene import IMAGE_SIZE

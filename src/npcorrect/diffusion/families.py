@@ -1,0 +1,364 @@
+"""One row for each family of diffusion models: all that the wrapper must know of it.
+
+Defaults are those of the model's card or of its diffusers pipeline; the window and the true CFG
+scale of FLUX.1 [dev] are those of the method's released code. Nothing here loads a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any, Literal
+
+from npcorrect.diffusion import latents
+from npcorrect.diffusion.branches import Calls
+from npcorrect.diffusion.nag import NagSite, NagSpec
+from npcorrect.diffusion.text import TextSpec, chat, lowered, prompt_template
+from npcorrect.types import Rule
+
+PAPER_WINDOW = 3 / 50
+"""The released schedule: the negative acts in the first 3 of 50 steps."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a model does where the request is silent. ``sizes`` are the sides that it can draw.
+
+    Where ``multiple`` is given, every multiple of it can be drawn, and the first size is only the
+    default. ``window``, ``looks`` and ``reseed`` are those of rule ``extra``; the paper's rule has
+    its own window, looks at finished pictures only and keeps the seed; NAG acts in all steps.
+    ``negative_scale`` is mu of rule ``extra``, ``nag_scale`` phi of rule ``nag``.
+    """
+
+    num_inference_steps: int
+    true_cfg_scale: float
+    negative_scale: float
+    rule: Rule
+    window: float
+    looks: int
+    reseed: bool
+    sizes: tuple[int, ...]
+    max_sequence_length: int
+    multiple: int = 0
+    nag_scale: float = 4.0
+
+
+def _defaults(
+    steps: int, scale: float, size: int, length: int, multiple: int = 16, rule: Rule = "paper"
+) -> Defaults:
+    """Defaults of a real model; its window, looks and mu of rule ``extra`` are not measured yet."""
+    return Defaults(steps, scale, 1.0, rule, 1.0, 0, False, (size,), length, multiple)
+
+
+@dataclass(frozen=True)
+class FamilySpec:
+    """A family of models.
+
+    ``pipeline`` is the diffusers class. ``calls`` says how it asks its denoiser for the branches,
+    ``scale_argument`` what it calls the guidance scale, and ``scale_offset`` what must be added to
+    that for ``v_neg + scale (v_pos - v_neg)``. ``after`` the window the conditional branch stands
+    ``alone``, or guidance goes on against the ``empty`` text, which is ``empty`` here (None: what
+    the pipeline makes of no negative). ``arguments`` go into every call. ``distilled`` says why
+    guidance cannot act, where it cannot. ``single`` pipelines draw a batch one by one, because
+    their pictures depend on their neighbours' lengths. ``sign`` is -1 where the denoiser predicts
+    the negative velocity. ``checkpoints`` are well-known members on the Hub.
+    """
+
+    name: str
+    title: str
+    pipeline: str
+    calls: Calls
+    text: TextSpec
+    defaults: Defaults
+    checkpoints: tuple[str, ...] = ()
+    scale_argument: Literal["guidance_scale", "true_cfg_scale"] = "guidance_scale"
+    scale_offset: float = 0.0
+    after: Literal["alone", "empty"] = "empty"
+    empty: str | None = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    negative_as: Literal["text", "embeddings"] = "text"
+    distilled: str = ""
+    nag: NagSpec | None = None
+    single: bool = False
+    sign: int = 1
+    decode: latents.Decode = latents.decode_plain
+
+    @property
+    def denoiser(self) -> str:
+        """The denoiser's name in the pipeline."""
+        return "unet" if self.calls.state[0] == "sample" else "transformer"
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules by which a negative can act."""
+        guidance: tuple[Rule, ...] = () if self.distilled else ("paper", "extra")
+        return guidance + (("nag",) if self.nag else ())
+
+
+_T5 = TextSpec((("tokenizer", "text_encoder"),))
+_CLIP = TextSpec((("tokenizer", "text_encoder"),), masked=False, padded=True)
+_FLUX_T5 = TextSpec((("tokenizer_2", "text_encoder_2"),), masked=False, padded=True)
+_UNET = Calls("negative first", ("sample", "timestep"))
+_FLUX_CALLS = Calls("separate", shared=("txt_ids", "img_ids"))
+_CROSS = NagSpec((NagSite(r".*\.attn2"),), keeps=("added_cond_kwargs",))
+_JOINT = NagSpec(
+    (
+        NagSite(r"transformer_blocks\.\d+\.attn"),
+        NagSite(r"single_transformer_blocks\.\d+\.attn", "last", projected=False),
+    ),
+    keeps=("pooled_projections",),
+)
+_JOINT_2 = NagSpec(
+    (
+        NagSite(r"transformer_blocks\.\d+\.attn"),
+        NagSite(r"single_transformer_blocks\.\d+\.attn", "last"),
+    )
+)
+_NEW_SIZES = {"use_resolution_binning": False, "clean_caption": False}
+
+
+def _z_image_tokens(images: Any) -> int:
+    """Image tokens of Z-Image: patches of 2 x 2, padded to a multiple of 32."""
+    _, _, height, width = images[0].shape
+    return 32 * ceil(int(height // 2 * (width // 2)) / 32)
+
+
+SD15 = FamilySpec(
+    "sd15",
+    "Stable Diffusion 1.x",
+    "StableDiffusionPipeline",
+    _UNET,
+    _CLIP,
+    _defaults(50, 7.5, 512, 77, multiple=8),
+    ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
+    nag=_CROSS,
+)
+SDXL = FamilySpec(
+    "sdxl",
+    "Stable Diffusion XL",
+    "StableDiffusionXLPipeline",
+    _UNET,
+    TextSpec(
+        (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
+        layers=(-2,),
+        masked=False,
+        padded=True,
+    ),
+    _defaults(50, 5.0, 1024, 77, multiple=8),
+    ("stabilityai/stable-diffusion-xl-base-1.0",),
+    empty=None,
+    nag=_CROSS,
+)
+SDXL_TURBO = replace(
+    SDXL,
+    name="sdxl-turbo",
+    title="SDXL-Turbo",
+    defaults=_defaults(4, 0.0, 512, 77, multiple=8, rule="nag"),
+    checkpoints=("stabilityai/sdxl-turbo",),
+    after="alone",
+    distilled="SDXL-Turbo was distilled to draw without guidance, in 1 to 4 steps",
+)
+SD3 = FamilySpec(
+    "sd3",
+    "Stable Diffusion 3",
+    "StableDiffusion3Pipeline",
+    Calls("negative first"),
+    TextSpec((("tokenizer_3", "text_encoder_3"),), masked=False, padded=True),
+    _defaults(28, 7.0, 1024, 256),
+    ("stabilityai/stable-diffusion-3-medium-diffusers",),
+    nag=NagSpec((NagSite(r"transformer_blocks\.\d+\.attn"),), keeps=("pooled_projections",)),
+)
+SD35 = replace(
+    SD3,
+    name="sd35",
+    title="Stable Diffusion 3.5",
+    defaults=_defaults(28, 3.5, 1024, 256),
+    checkpoints=(
+        "stabilityai/stable-diffusion-3.5-large",
+        "stabilityai/stable-diffusion-3.5-medium",
+    ),
+)
+SD35_TURBO = replace(
+    SD35,
+    name="sd35-turbo",
+    title="Stable Diffusion 3.5 Large Turbo",
+    defaults=_defaults(4, 0.0, 1024, 256, rule="nag"),
+    checkpoints=("stabilityai/stable-diffusion-3.5-large-turbo",),
+    after="alone",
+    distilled="Stable Diffusion 3.5 Turbo was distilled to draw without guidance, in 4 steps",
+)
+FLUX_DEV = FamilySpec(
+    "flux-dev",
+    "FLUX.1 [dev]",
+    "FluxPipeline",
+    _FLUX_CALLS,
+    _FLUX_T5,
+    _defaults(50, 1.8, 1024, 512),
+    ("black-forest-labs/FLUX.1-dev",),
+    scale_argument="true_cfg_scale",
+    after="alone",
+    arguments={"guidance_scale": 3.5},
+    nag=_JOINT,
+    decode=latents.decode_packed,
+)
+FLUX_SCHNELL = replace(
+    FLUX_DEV,
+    name="flux-schnell",
+    title="FLUX.1 [schnell]",
+    defaults=_defaults(4, 1.0, 1024, 256, rule="nag"),
+    checkpoints=("black-forest-labs/FLUX.1-schnell",),
+    arguments={"guidance_scale": 0.0},
+    distilled="FLUX.1 [schnell] was distilled to draw without guidance, in 1 to 4 steps",
+)
+QWEN_IMAGE = FamilySpec(
+    "qwen-image",
+    "Qwen-Image",
+    "QwenImagePipeline",
+    Calls("separate"),
+    TextSpec(
+        (("tokenizer", "text_encoder"),),
+        layers=(-1,),
+        template=prompt_template("prompt_template_encode"),
+    ),
+    _defaults(50, 4.0, 1328, 1024),
+    ("Qwen/Qwen-Image", "Qwen/Qwen-Image-2512"),
+    scale_argument="true_cfg_scale",
+    empty=" ",
+    decode=latents.decode_qwen,
+)
+CHROMA = FamilySpec(
+    "chroma",
+    "Chroma",
+    "ChromaPipeline",
+    _FLUX_CALLS,
+    _T5,
+    _defaults(35, 5.0, 1024, 512),
+    ("lodestones/Chroma1-HD",),
+    nag=_JOINT,
+    decode=latents.decode_packed,
+)
+PIXART_SIGMA = FamilySpec(
+    "pixart-sigma",
+    "PixArt-Sigma",
+    "PixArtSigmaPipeline",
+    Calls("negative first"),
+    replace(_T5, template=lowered),
+    _defaults(20, 4.5, 1024, 300),
+    ("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",),
+    arguments=_NEW_SIZES,
+    nag=_CROSS,
+)
+SANA = FamilySpec(
+    "sana",
+    "Sana",
+    "SanaPipeline",
+    Calls("negative first"),
+    replace(_T5, template=lowered),
+    _defaults(20, 4.5, 1024, 300, multiple=32),
+    ("Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers",),
+    arguments=_NEW_SIZES,
+    nag=_CROSS,
+)
+LUMINA2 = FamilySpec(
+    "lumina2",
+    "Lumina-Image 2.0",
+    "Lumina2Pipeline",
+    Calls("separate"),
+    TextSpec(
+        (("tokenizer", "text_encoder"),),
+        layers=(-2,),
+        prompt_template=lambda pipeline, text: f"{pipeline.system_prompt} <Prompt Start> {text}",
+    ),
+    _defaults(30, 4.0, 1024, 256),
+    ("Alpha-VLLM/Lumina-Image-2.0",),
+    sign=-1,
+)
+KANDINSKY5 = FamilySpec(
+    "kandinsky5",
+    "Kandinsky 5.0",
+    "Kandinsky5T2IPipeline",
+    Calls("separate", shared=("visual_rope_pos", "text_rope_pos", "scale_factor")),
+    TextSpec(
+        (("tokenizer", "text_encoder"),),
+        layers=(-1,),
+        masked=False,
+        template=prompt_template("prompt_template"),
+    ),
+    replace(_defaults(50, 3.5, 1024, 512), multiple=0),
+    ("kandinskylab/Kandinsky-5.0-T2I-Lite-sft-Diffusers",),
+    single=True,
+    decode=latents.decode_kandinsky,
+)
+Z_IMAGE = FamilySpec(
+    "z-image",
+    "Z-Image",
+    "ZImagePipeline",
+    Calls("positive first", ("x", "t")),
+    TextSpec((("tokenizer", "text_encoder"),), layers=(-2,), template=chat(thinking=True)),
+    _defaults(50, 5.0, 1024, 512),
+    ("Tongyi-MAI/Z-Image",),
+    scale_offset=1.0,
+    nag=NagSpec((NagSite(r"layers\.\d+\.attention", "first"),), image_tokens=_z_image_tokens),
+    sign=-1,
+    decode=latents.decode_listed,
+)
+Z_IMAGE_TURBO = replace(
+    Z_IMAGE,
+    name="z-image-turbo",
+    title="Z-Image-Turbo",
+    defaults=_defaults(9, 0.0, 1024, 512, rule="nag"),
+    checkpoints=("Tongyi-MAI/Z-Image-Turbo",),
+    after="alone",
+    distilled="Z-Image-Turbo was distilled to draw without guidance, in 8 steps",
+)
+FLUX2_KLEIN_BASE = FamilySpec(
+    "flux2-klein-base",
+    "FLUX.2 [klein] base",
+    "Flux2KleinPipeline",
+    Calls("separate"),
+    TextSpec((("tokenizer", "text_encoder"),), layers=(9, 18, 27), template=chat(thinking=False)),
+    _defaults(50, 4.0, 1024, 512),
+    ("black-forest-labs/FLUX.2-klein-base-4B", "black-forest-labs/FLUX.2-klein-base-9B"),
+    negative_as="embeddings",
+    nag=_JOINT_2,
+    decode=latents.decode_flux2,
+)
+FLUX2_KLEIN = replace(
+    FLUX2_KLEIN_BASE,
+    name="flux2-klein",
+    title="FLUX.2 [klein]",
+    defaults=_defaults(4, 1.0, 1024, 512, rule="nag"),
+    checkpoints=("black-forest-labs/FLUX.2-klein-4B", "black-forest-labs/FLUX.2-klein-9B"),
+    after="alone",
+    distilled="FLUX.2 [klein] was distilled to draw without guidance, in 4 steps",
+)
+
+FAMILIES: dict[str, FamilySpec] = {
+    family.name: family
+    for family in (
+        FLUX_DEV,
+        FLUX_SCHNELL,
+        SD15,
+        SDXL,
+        SDXL_TURBO,
+        SD3,
+        SD35,
+        SD35_TURBO,
+        QWEN_IMAGE,
+        CHROMA,
+        PIXART_SIGMA,
+        SANA,
+        LUMINA2,
+        KANDINSKY5,
+        Z_IMAGE,
+        Z_IMAGE_TURBO,
+        FLUX2_KLEIN_BASE,
+        FLUX2_KLEIN,
+    )
+}
+
+
+def families_of(pipeline: str) -> Sequence[FamilySpec]:
+    """The rows of a diffusers pipeline class."""
+    return [family for family in FAMILIES.values() if family.pipeline == pipeline]

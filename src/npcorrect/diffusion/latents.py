@@ -1,0 +1,89 @@
+"""From noisy latents to the picture that the model expects: for looks at an emerging picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Decode = Callable[[Any, Tensor, int, int], Tensor]
+"""Pipeline, clean latents as the pipeline's loop holds them, height, width; returns pixels."""
+
+
+def clean(scheduler: Any, step: int, noisy: Tensor, prediction: Tensor) -> Tensor:
+    """The clean latents that a prediction at ``step``, from 0, stands for.
+
+    ``noisy`` is as the denoiser sees it, scaled by the scheduler. Flow matching predicts the
+    velocity, ``x - sigma v``; diffusion the noise or the v of arXiv 2202.00512. A prediction with
+    more channels than the latents carries a variance in the second half, which is left out.
+    """
+    prediction = prediction[:, : noisy.shape[1]] if noisy.ndim == 4 else prediction
+    config = scheduler.config
+    if config.get("use_flow_sigmas") or "alphas_cumprod" not in vars(scheduler):
+        sigma: Tensor = scheduler.sigmas[step].to(noisy)
+        return noisy - sigma * prediction
+    time = scheduler.timesteps[step].round().long()
+    alpha: Tensor = scheduler.alphas_cumprod[time].to(noisy)
+    if config.prediction_type == "v_prediction":
+        return alpha.sqrt() * noisy - (1 - alpha).sqrt() * prediction
+    return (noisy - (1 - alpha).sqrt() * prediction) / alpha.sqrt()
+
+
+def decode_plain(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
+    """Latents in the autoencoder's own layout, ``(B, C, H, W)``, scaled and shifted."""
+    config = pipeline.vae.config
+    latents = latents.to(pipeline.vae.dtype)
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is not None and std is not None:
+        mean_1C11, std_1C11 = (torch.tensor(v).view(1, -1, 1, 1).to(latents) for v in (mean, std))
+        latents = latents * std_1C11 / config.scaling_factor + mean_1C11
+    else:
+        latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+    return _decoded(pipeline, latents)
+
+
+def decode_packed(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
+    """Latents packed 2 x 2 into tokens, ``(B, T, 4 C)``, as FLUX has them."""
+    unpacked = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
+    return decode_plain(pipeline, unpacked, height, width)
+
+
+def decode_qwen(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
+    """Packed latents for a video autoencoder, ``(B, C, 1, H, W)`` once unpacked."""
+    config = pipeline.vae.config
+    unpacked = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
+    unpacked = unpacked.to(pipeline.vae.dtype)
+    mean, std = (
+        torch.tensor(v).view(1, -1, 1, 1, 1).to(unpacked)
+        for v in (config.latents_mean, config.latents_std)
+    )
+    return _decoded(pipeline, unpacked * std + mean)[:, :, 0]
+
+
+def decode_flux2(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
+    """Packed latents, normalised by the autoencoder's batch norm."""
+    side = 2 * pipeline.vae_scale_factor
+    unpacked = latents.transpose(1, 2).unflatten(2, (height // side, width // side))
+    norm = pipeline.vae.bn
+    mean = norm.running_mean.view(1, -1, 1, 1).to(unpacked)
+    variance = norm.running_var.view(1, -1, 1, 1).to(unpacked)
+    unpacked = unpacked * (variance + pipeline.vae.config.batch_norm_eps).sqrt() + mean
+    return _decoded(pipeline, pipeline._unpatchify_latents(unpacked))
+
+
+def decode_kandinsky(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
+    """Latents with channels last, ``(B, 1, H, W, C)``."""
+    plain = latents.squeeze(1).permute(0, 3, 1, 2).to(pipeline.vae.dtype)
+    return _decoded(pipeline, plain / pipeline.vae.config.scaling_factor)
+
+
+def decode_listed(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
+    """Latents with a frame axis, ``(B, C, 1, H, W)``, as Z-Image's denoiser takes them."""
+    return decode_plain(pipeline, latents.squeeze(2), height, width)
+
+
+def _decoded(pipeline: Any, latents: Tensor) -> Tensor:
+    pixels: Tensor = pipeline.vae.decode(latents, return_dict=False)[0]
+    return pixels

@@ -1,0 +1,283 @@
+"""Load a model by name: the embedded one, a Hub id, a diffusers folder or a single file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from npcorrect.diffusion.memory import out_of_memory
+from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.diffusion.resolving import Resolved, hub_errors, resolve
+from npcorrect.errors import ModelError, SettingsError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Offload = Literal["none", "model", "sequential"]
+Quantize = Literal["8bit", "4bit"]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded; None leaves the choice to the machine.
+
+    ``device`` is cuda, mps or cpu, the first there is; ``dtype`` bfloat16 on cuda, float16 on mps,
+    else float32. ``offload`` keeps parts in main memory until they are needed: whole networks
+    ("model") or single layers ("sequential"). ``quantize`` stores the denoiser and the largest
+    text encoder in 8 or 4 bits. ``loras`` are files, folders or Hub ids, each with "=WEIGHT" behind
+    it if not 1. ``base`` lends a single file what it lacks. Weights are safetensors only; code
+    from a repository runs only with ``trust_remote_code``.
+    """
+
+    device: str | None = None
+    dtype: str | None = None
+    offload: Offload = "none"
+    vae_tiling: bool = False
+    quantize: Quantize | None = None
+    compiled: bool = False
+    loras: tuple[str, ...] = ()
+    family: str | None = None
+    base: str | None = None
+    revision: str | None = None
+    variant: str | None = None
+    offline: bool = False
+    trust_remote_code: bool = False
+
+
+def load(name: str, options: LoadOptions = LoadOptions()) -> PipelineModel:
+    """The model called ``name``.
+
+    Raises:
+        ModelError: it is missing, gated, corrupt, of no known family, or too large for memory.
+        SettingsError: an option is unknown, or cannot be had here.
+    """
+    if name == "mini":
+        return _embedded(options)
+    device = chosen_device(options.device)
+    dtype = chosen_dtype(options.dtype, device)
+    found = resolve(name, options.family, options.base, options.revision, options.offline)
+    if options.quantize and not device.startswith("cuda"):
+        raise SettingsError(f"--quantize needs a CUDA device, not {device}; leave it out.")
+    _require("bitsandbytes", bool(options.quantize), "--quantize", "quantize")
+    _require("accelerate", options.offload != "none", "--offload", "models")
+    _require("peft", bool(options.loras), "--lora", "models")
+    with loading_errors(found):
+        pipeline = _load_pipeline(found, options, dtype)
+        for number, lora in enumerate(options.loras):
+            _load_lora(pipeline, lora, f"npc{number}", options.offline)
+        _weigh_loras(pipeline, options.loras)
+        _place(pipeline, found, options, device)
+    pipeline.set_progress_bar_config(disable=True)
+    return PipelineModel(name, pipeline, family=found.family)
+
+
+def _embedded(options: LoadOptions) -> PipelineModel:
+    from npcorrect.mini.embedded import embedded
+
+    idle = LoadOptions(options.device, options.dtype)
+    for option in fields(LoadOptions):
+        if getattr(options, option.name) != getattr(idle, option.name):
+            flag = {"loras": "lora", "compiled": "compile"}.get(option.name, option.name)
+            raise SettingsError(
+                f"--{flag.replace('_', '-')} is for models from the Hub or from files; "
+                "the embedded one needs none."
+            )
+    return embedded(options.device or "cpu", options.dtype or "float32")
+
+
+def chosen_device(asked: str | None) -> str:
+    """The device asked for, or the fastest there is.
+
+    Raises:
+        ModelError: it is unknown or not there.
+    """
+    if asked is None:
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"The device {asked!r} cannot be used ({reason}); try cpu.") from None
+    return asked
+
+
+def chosen_dtype(asked: str | None, device: str) -> torch.dtype:
+    """The dtype asked for, or the one that suits the device.
+
+    Raises:
+        ModelError: it is unknown.
+    """
+    if asked is None:
+        kind = device.split(":")[0]
+        return {"cuda": torch.bfloat16, "mps": torch.float16}.get(kind, torch.float32)
+    if asked not in DTYPES:
+        raise ModelError(f"The dtype {asked!r} is unknown; use {', '.join(DTYPES)}.")
+    return DTYPES[asked]
+
+
+def _load_pipeline(found: Resolved, options: LoadOptions, dtype: torch.dtype) -> Any:
+    import diffusers
+
+    kind = getattr(diffusers, found.family.pipeline)
+    shared: dict[str, Any] = {"dtype": dtype, "local_files_only": options.offline}
+    whole = shared | {
+        "revision": options.revision,
+        "variant": options.variant,
+        "use_safetensors": True,
+        "trust_remote_code": options.trust_remote_code,
+    }
+    if options.quantize:
+        whole["quantization_config"] = quantization(found, options.quantize, dtype)
+    if found.kind != "file":
+        return kind.from_pretrained(found.base, **whole)
+    if not found.denoiser_only:
+        return kind.from_single_file(found.name, config=found.base, **shared)
+    part = found.family.denoiser
+    denoiser = _denoiser_class(found, options).from_single_file(
+        found.name, config=found.base, subfolder=part, **shared
+    )
+    return kind.from_pretrained(found.base, **{part: denoiser}, **whole)
+
+
+def _denoiser_class(found: Resolved, options: LoadOptions) -> Any:
+    import diffusers
+
+    from npcorrect.diffusion.resolving import Source
+
+    source = Source(found.base, options.revision, options.offline)
+    _, name = source.read("model_index.json")[found.family.denoiser]
+    return getattr(diffusers, name)
+
+
+def quantization(found: Resolved, bits: Quantize, dtype: torch.dtype) -> Any:
+    """diffusers' own configuration, for the denoiser and the token-level text encoders."""
+    from diffusers import PipelineQuantizationConfig
+
+    encoders = {encoder for _, encoder in found.family.text.encoders}
+    four = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_compute_dtype": dtype,
+    }
+    return PipelineQuantizationConfig(
+        quant_backend=f"bitsandbytes_{bits}",
+        quant_kwargs=four if bits == "4bit" else {"load_in_8bit": True},
+        components_to_quantize=[found.family.denoiser, *sorted(encoders)],
+    )
+
+
+def _load_lora(pipeline: Any, lora: str, name: str, offline: bool) -> None:
+    place, _ = lora_weight(lora)
+    path = Path(place)
+    if path.suffix == ".safetensors" and not path.is_file():
+        raise ModelError(f"There is no LoRA file {place!r}; check the path.")
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise ModelError(f"{type(pipeline).__name__} takes no LoRA weights; leave --lora out.")
+    try:
+        with hub_errors(place):
+            pipeline.load_lora_weights(
+                place, adapter_name=name, local_files_only=offline, use_safetensors=True
+            )
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"The LoRA {place!r} does not fit this model: {reason}") from None
+    if not any(name in adapters for adapters in pipeline.get_list_adapters().values()):
+        raise ModelError(f"The LoRA {place!r} does not fit this model: none of its keys match.")
+
+
+def _weigh_loras(pipeline: Any, loras: tuple[str, ...]) -> None:
+    if loras:
+        names = [f"npc{number}" for number in range(len(loras))]
+        pipeline.set_adapters(names, [lora_weight(lora)[1] for lora in loras])
+
+
+def lora_weight(lora: str) -> tuple[str, float]:
+    """A LoRA's place and its weight, from ``PLACE`` or ``PLACE=WEIGHT``.
+
+    Raises:
+        SettingsError: the weight is not a number.
+    """
+    place, sign, weight = lora.rpartition("=")
+    if not sign:
+        return lora, 1.0
+    try:
+        return place, float(weight)
+    except ValueError:
+        raise SettingsError(
+            f"--lora {lora!r} has the weight {weight!r}; give a number, such as {place}=0.8."
+        ) from None
+
+
+def _place(pipeline: Any, found: Resolved, options: LoadOptions, device: str) -> None:
+    """Bring the networks to the device, and prepare them as the options say."""
+    if options.vae_tiling:
+        if not hasattr(pipeline.vae, "enable_tiling"):
+            raise SettingsError(f"The autoencoder of {found.name!r} has no tiling.")
+        pipeline.vae.enable_tiling()
+    if options.compiled:
+        denoiser = getattr(pipeline, found.family.denoiser)
+        regional = getattr(denoiser, "_repeated_blocks", None)
+        (denoiser.compile_repeated_blocks if regional else denoiser.compile)()
+    if options.offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif options.offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    elif options.quantize is None:
+        pipeline.to(device)
+    else:
+        for part in pipeline.components.values():
+            if isinstance(part, torch.nn.Module) and not hasattr(part, "hf_quantizer"):
+                part.to(device)
+
+
+def _require(package: str, needed: bool, flag: str, extra: str) -> None:
+    if needed and find_spec(package) is None:
+        raise SettingsError(
+            f"{flag} needs the package {package}; install it with: pip install 'npcorrect[{extra}]'"
+        )
+
+
+@contextmanager
+def loading_errors(found: Resolved) -> Iterator[None]:
+    """Turn what goes wrong in loading into one sentence with a remedy.
+
+    Raises:
+        ModelError: in place of the libraries' errors.
+    """
+    name = found.base if found.kind == "file" else found.name
+    try:
+        with hub_errors(name):
+            yield
+    except (ModelError, SettingsError):
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, MemoryError) as error:
+        raise ModelError(_explained(found, error)) from error
+
+
+def _explained(found: Resolved, error: Exception) -> str:
+    text = str(error).strip()
+    reason = text.splitlines()[0] if text else type(error).__name__
+    if out_of_memory(error):
+        return (
+            f"Memory ran out while {found.name!r} was loaded; try --offload model (or sequential, "
+            "slower and smaller), --quantize 4bit, or --dtype bfloat16."
+        )
+    if "trust_remote_code" in text:
+        return (
+            f"The model {found.name!r} brings code of its own, which npc does not run unasked; "
+            "read it, and give --trust-remote-code if you trust it."
+        )
+    if "safetensors" in text and ("found" in text or "not" in text):
+        return (
+            f"The model {found.name!r} has no safetensors weights where they are expected "
+            f"({reason}). Pickled weights are not loaded; try --variant fp16, or another revision."
+        )
+    if isinstance(error, ImportError):
+        return f"The model {found.name!r} needs a package that is not installed: {reason}"
+    return f"The model {found.name!r} cannot be loaded: {reason}"

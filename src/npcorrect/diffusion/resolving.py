@@ -1,0 +1,285 @@
+"""From what the user calls a model to its family, by configuration files alone."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from re import fullmatch
+from types import SimpleNamespace
+from typing import Any, Literal
+
+from npcorrect.diffusion.families import FAMILIES, FamilySpec, families_of
+from npcorrect.errors import ModelError
+
+Kind = Literal["hub", "folder", "file"]
+_FILE_TYPES = {
+    "v1": "sd15",
+    "v2": "sd15",
+    "xl_base": "sdxl",
+    "playground-v2-5": "sdxl",
+    "sd3": "sd3",
+    "sd35_large": "sd35",
+    "sd35_medium": "sd35",
+    "flux-dev": "flux-dev",
+    "flux-schnell": "flux-schnell",
+    "chroma": "chroma",
+    "lumina2": "lumina2",
+    "sana": "sana",
+    "z-image-turbo": "z-image",
+}
+"""Families by the type that diffusers infers from a checkpoint's keys."""
+_OWN_KEYS = {
+    "time_text_embed.guidance_embedder.linear_1.weight": "flux-dev",
+    "transformer_blocks.0.img_mod.1.weight": "qwen-image",
+}
+"""Families by a key, for denoisers saved in diffusers' own format."""
+_WHOLE = ("first_stage_model.", "vae.")
+"""A checkpoint with one of these is a whole pipeline; without, it is a denoiser alone."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A model before its weights are loaded.
+
+    ``base`` is the Hub id or folder of the whole pipeline; for a single file, the one that lends
+    what the file lacks. ``denoiser_only`` says that a file holds no more than the denoiser.
+    ``note`` says what the family was recognised by.
+    """
+
+    name: str
+    kind: Kind
+    family: FamilySpec
+    base: str
+    note: str
+    denoiser_only: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's files are: a folder, or the Hub and its local cache."""
+
+    name: str
+    revision: str | None = None
+    offline: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is on this machine."""
+        return Path(self.name).is_dir()
+
+    def read(self, path: str) -> dict[str, Any]:
+        """A JSON file of the model.
+
+        Raises:
+            ModelError: it is not to be had, or not JSON.
+        """
+        if self.is_folder:
+            place = Path(self.name) / path
+            if not place.is_file():
+                raise ModelError(f"The folder {self.name!r} has no {path}: {_NO_PIPELINE}")
+        else:
+            from huggingface_hub import hf_hub_download
+
+            with hub_errors(self.name, self.revision):
+                place = Path(
+                    hf_hub_download(
+                        self.name, path, revision=self.revision, local_files_only=self.offline
+                    )
+                )
+        try:
+            found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"The file {str(place)!r} cannot be read: {error}.") from None
+        return found
+
+    def weights(self, variant: str | None = None) -> int | None:
+        """Bytes of the safetensors files that a pipeline loads; None where nobody was asked."""
+        if self.is_folder:
+            root = Path(self.name)
+            sizes = {
+                str(file.relative_to(root)): file.stat().st_size
+                for file in root.glob("*/*.safetensors")
+            }
+        elif self.offline:
+            return None
+        else:
+            from huggingface_hub import HfApi
+
+            with hub_errors(self.name, self.revision):
+                info = HfApi().model_info(self.name, revision=self.revision, files_metadata=True)
+            sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        pattern = r"[^/]+/[^/.]+(\." + (variant or "(?!)") + r")(-\d+-of-\d+)?\.safetensors"
+        plain = r"[^/]+/[^/.]+\.safetensors"
+        chosen = [n for n in sizes if fullmatch(pattern, n)] if variant else []
+        return sum(sizes[n] for n in chosen or sizes if chosen or fullmatch(plain, n))
+
+
+_NO_PIPELINE = (
+    "it is not a diffusers pipeline. Give the folder that save_pretrained made, a Hub id whose "
+    "files include model_index.json, or a single .safetensors file."
+)
+
+
+def resolve(
+    name: str,
+    family: str | None = None,
+    base: str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> Resolved:
+    """Find a model's family. ``family`` and ``base`` overrule what would be guessed.
+
+    Raises:
+        ModelError: there is no such model, or no family for it.
+    """
+    if family is not None and family not in FAMILIES:
+        raise ModelError(f"The family {family!r} is unknown; the families are {_known()}.")
+    path = Path(name)
+    if name.endswith(".safetensors") and not path.is_dir():
+        return _resolve_file(path, family, base)
+    if not path.is_dir() and not fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ModelError(
+            f"There is no model {name!r}: it is no folder and no file here, and no Hub id such as "
+            "'black-forest-labs/FLUX.1-dev'. The embedded model is called 'mini'."
+        )
+    source = Source(name, revision, offline)
+    index = source.read("model_index.json")
+    kind: Kind = "folder" if source.is_folder else "hub"
+    pipeline = str(index.get("_class_name", ""))
+    if family is not None:
+        return Resolved(name, kind, FAMILIES[family], name, "told by --family")
+    rows = families_of(pipeline)
+    if not rows:
+        raise ModelError(
+            f"The model {name!r} is a {pipeline or 'pipeline without a name'}, which npc does not "
+            f"know; the families are {_known()}."
+        )
+    row, note = _member(name, pipeline, index, source)
+    return Resolved(name, kind, row, name, note)
+
+
+def _member(
+    name: str, pipeline: str, index: Mapping[str, Any], source: Source
+) -> tuple[FamilySpec, str]:
+    """Which of the rows that share a pipeline class, and by what it was recognised."""
+    turbo = "turbo" in name.lower()
+    by_name = "the name says turbo" if turbo else "the name does not say turbo"
+    if pipeline == "FluxPipeline":
+        embeds = bool(source.read("transformer/config.json").get("guidance_embeds"))
+        row = "flux-dev" if embeds else "flux-schnell"
+        return FAMILIES[row], f"guidance_embeds is {str(embeds).lower()}"
+    if pipeline == "Flux2KleinPipeline":
+        distilled = bool(index.get("is_distilled"))
+        row = "flux2-klein" if distilled else "flux2-klein-base"
+        return FAMILIES[row], f"is_distilled is {str(distilled).lower()}"
+    if pipeline == "StableDiffusion3Pipeline" and not turbo:
+        normed = bool(source.read("transformer/config.json").get("qk_norm"))
+        return FAMILIES["sd35" if normed else "sd3"], f"qk_norm is {'set' if normed else 'not set'}"
+    rows = families_of(pipeline)
+    if len(rows) == 1:
+        return rows[0], f"the pipeline is {pipeline}"
+    return next(row for row in rows if bool(row.distilled) == turbo), by_name
+
+
+def _resolve_file(path: Path, family: str | None, base: str | None) -> Resolved:
+    shapes = read_header(path)
+    guessed, note = _family_of_file(path, shapes)
+    row = FAMILIES[family] if family else guessed
+    if row is None:
+        raise ModelError(
+            f"The file {str(path)!r} is of no kind that npc recognises. If it is a LoRA, give it "
+            f"with --lora; else name its family with --family: {_known()}."
+        )
+    whole = any(key.startswith(_WHOLE) for key in shapes)
+    note = "told by --family" if family else note
+    return Resolved(str(path), "file", row, base or row.checkpoints[0], note, not whole)
+
+
+def _family_of_file(
+    path: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[FamilySpec | None, str]:
+    if any("lora_" in key or ".lora" in key for key in shapes):
+        return None, ""
+    for key, name in _OWN_KEYS.items():
+        if key in shapes:
+            return FAMILIES[name], f"it has {key}"
+    from diffusers.loaders.single_file_utils import infer_diffusers_model_type
+
+    try:
+        kind = infer_diffusers_model_type({k: SimpleNamespace(shape=v) for k, v in shapes.items()})
+    except (IndexError, KeyError):
+        return None, ""
+    if kind == "v1" and "model.diffusion_model.input_blocks.0.0.weight" not in shapes:
+        return None, ""
+    name = _FILE_TYPES.get(kind, "")
+    turbo = f"{name}-turbo"
+    if turbo in FAMILIES and "turbo" in path.stem.lower():
+        name = turbo
+    return FAMILIES.get(name), f"its keys are those of {kind}"
+
+
+def read_header(path: Path) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a safetensors file's tensors.
+
+    Raises:
+        ModelError: there is no such file, or it is not a safetensors file.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > path.stat().st_size:
+                raise ValueError("the header is longer than the file")
+            header = json.loads(file.read(length))
+        return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
+    except FileNotFoundError:
+        raise ModelError(f"There is no file {str(path)!r}; check the path.") from None
+    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"The file {str(path)!r} is not a whole safetensors file ({error}); download it again."
+        ) from None
+
+
+@contextmanager
+def hub_errors(name: str, revision: str | None = None) -> Iterator[None]:
+    """Say what is missing, and how to get it, where the Hub does not give a model.
+
+    Raises:
+        ModelError: in place of the Hub's own errors.
+    """
+    from huggingface_hub import errors
+
+    page = f"https://huggingface.co/{name}"
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise ModelError(
+            f"The model {name!r} is gated: accept its licence at {page} and log in with "
+            "'hf auth login', then try again."
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise ModelError(
+            f"The model {name!r} has no revision {revision!r}; see {page}/commits/main."
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise ModelError(
+            f"The Hub has no model {name!r}; check the spelling, or log in with 'hf auth login' "
+            "if it is private."
+        ) from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+        raise ModelError(
+            f"The model {name!r} is not in the local cache and the Hub was not reached; run once "
+            f"without --offline and with a connection, or fetch it with 'hf download {name}'."
+        ) from None
+    except errors.EntryNotFoundError:
+        raise ModelError(f"The Hub's {name!r} has no model_index.json: {_NO_PIPELINE}") from None
+    except errors.HfHubHTTPError as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"The Hub did not give {name!r} ({reason}); try again later.") from None
+
+
+def _known() -> str:
+    return ", ".join(FAMILIES)

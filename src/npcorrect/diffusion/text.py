@@ -1,0 +1,121 @@
+"""Token-level states of an image model's own text encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from npcorrect.diffusion.base import TokenStates
+
+_PLACE = "\ue000"
+"""Stands for the text in a template; a character that no prompt has."""
+
+
+def bare(pipeline: Any, text: str) -> str:
+    """The text itself, without a template."""
+    return text
+
+
+def lowered(pipeline: Any, text: str) -> str:
+    """The text as PixArt's and Sana's pipelines tidy it."""
+    return text.lower().strip()
+
+
+def prompt_template(name: str) -> Callable[[Any, str], str]:
+    """The template that a pipeline has under this name, with ``{}`` for the text."""
+    return lambda pipeline, text: str(getattr(pipeline, name).format(text))
+
+
+def chat(thinking: bool) -> Callable[[Any, str], str]:
+    """The tokenizer's own chat template, with the text as the user's message."""
+
+    def template(pipeline: Any, text: str) -> str:
+        return str(
+            pipeline.tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=thinking,
+            )
+        )
+
+    return template
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """Which encoders give a family's token-level states, and how they are called.
+
+    ``encoders`` are pairs of a tokenizer's and an encoder's name in the pipeline; their states lie
+    side by side. ``layers`` picks hidden states by number, side by side too; without it, the last
+    one after the final norm is taken. ``masked`` says whether padding is hidden from the encoder,
+    ``padded`` whether every text is padded to the model's full length, because padding shows.
+    ``template`` is what the encoder reads for a text; tokens before the text are the same for every
+    text and are left out, tokens after it count as special. ``prompt_template`` is what it reads
+    for a prompt, where that differs from a negative.
+    """
+
+    encoders: tuple[tuple[str, str], ...]
+    layers: tuple[int, ...] = ()
+    masked: bool = True
+    padded: bool = False
+    template: Callable[[Any, str], str] = bare
+    prompt_template: Callable[[Any, str], str] | None = None
+
+    def encode(self, pipeline: Any, texts: Sequence[str], length: int) -> list[TokenStates]:
+        """Token states of each text; ``length`` is the model's."""
+        before, after = self.template(pipeline, _PLACE).split(_PLACE)
+        whole = [self.template(pipeline, text) for text in texts]
+        parts = [
+            self._states(getattr(pipeline, tokenizer), getattr(pipeline, encoder), whole, length)
+            for tokenizer, encoder in self.encoders
+        ]
+        states = torch.cat([states for states, _ in parts], dim=-1).float().cpu().numpy()
+        batch = parts[0][1]
+        found = []
+        for i, text in enumerate(whole):
+            starts = np.array(batch["offset_mapping"][i])[:, 0]
+            kept = np.array(batch["attention_mask"][i]).astype(bool)
+            special = np.array(batch["special_tokens_mask"][i]).astype(bool)
+            if before:
+                kept &= starts >= len(before)
+            if after:
+                special |= starts >= len(text) - len(after)
+            found.append(TokenStates(np.ascontiguousarray(states[i][kept]), special[kept]))
+        return found
+
+    def _states(
+        self, tokenizer: Any, encoder: Any, texts: list[str], length: int
+    ) -> tuple[Tensor, Any]:
+        batch = fast(tokenizer)(
+            texts,
+            padding="max_length" if self.padded else "longest",
+            max_length=length if self.padded else None,
+            return_special_tokens_mask=True,
+            return_offsets_mapping=True,
+            padding_side="right",
+        )
+        device = encoder.device
+        ids = torch.tensor(batch["input_ids"], device=device)
+        mask = torch.tensor(batch["attention_mask"], device=device) if self.masked else None
+        output = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=bool(self.layers))
+        if not self.layers:
+            return output.last_hidden_state, batch
+        return torch.cat([output.hidden_states[k] for k in self.layers], dim=-1), batch
+
+    def count(self, pipeline: Any, text: str, prompt: bool) -> int:
+        """Tokens that a text takes of the pipeline's ``max_sequence_length``."""
+        template = self.prompt_template if prompt and self.prompt_template else self.template
+        tokenizer = fast(getattr(pipeline, self.encoders[0][0]))
+        dropped = getattr(pipeline, "prompt_template_encode_start_idx", 0)
+        return len(tokenizer(template(pipeline, text))["input_ids"]) - dropped
+
+
+def fast(tokenizer: Any) -> Any:
+    """The tokenizer itself, or that of a processor."""
+    return getattr(tokenizer, "tokenizer", tokenizer)

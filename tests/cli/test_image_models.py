@@ -1,0 +1,90 @@
+"""``npc models`` and the loading options, in process; ``test_one_run`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from npcorrect.cli import app
+from npcorrect.diffusion.families import FAMILIES
+from tests.diffusion.tiny import build
+
+
+@pytest.fixture(scope="module")
+def schnell(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "schnell"
+    build("flux-schnell").save_pretrained(folder)
+    return str(folder)
+
+
+def npc(*arguments: str) -> Any:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+
+
+def test_every_family_is_listed() -> None:
+    listed = json.loads(npc("models", "--json").stdout)
+    assert [row["family"] for row in listed] == list(FAMILIES)
+    rows = {row["family"]: row for row in listed}
+    assert rows["flux-dev"]["window"] == "first 3"
+    assert rows["flux-dev"]["then"] == "prompt alone"
+    assert rows["sdxl"]["then"] == "empty prompt"
+    assert rows["z-image-turbo"]["rules"] == ["nag"]
+    assert "distilled" in rows["z-image-turbo"]["note"]
+    table = npc("models").stdout
+    assert all(name in table for name in FAMILIES)
+    assert "trained weights were tried for 'mini' only" in " ".join(table.split())
+
+
+def test_one_model_is_shown_without_its_weights(schnell: str) -> None:
+    for file in Path(schnell).glob("*/*.safetensors"):
+        assert file.stat().st_size > 0
+    shown = npc("models", "show", schnell)
+    assert shown.exit_code == 0
+    assert "FLUX.1 [schnell] (guidance_embeds is false)" in shown.stdout
+    assert "was distilled to draw without guidance" in shown.stdout
+    assert "embedded" in npc("models", "show", "mini").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("models", "show", "nowhere"), "There is no model 'nowhere'"),
+        (("models", "show", "a/b", "--offline"), "not in the local cache"),
+        (("models", "show", "a/b", "--family", "sd9"), "family 'sd9' is unknown"),
+        (("correct", "a cat", "--model", "nowhere"), "There is no model 'nowhere'"),
+        (("correct", "a cat", "--offload", "moon"), "--offload 'moon' is unknown"),
+        (("correct", "a cat", "--quantize", "3bit"), "--quantize '3bit' is unknown"),
+        (("correct", "a cat", "--rule", "magic"), "use 'extra', 'paper' or 'nag'"),
+        (("correct", "two red stars", "--compile"), "--compile is for models from the Hub"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path / "out")) if arguments[0] == "correct" else ()
+    done = npc(*arguments, *out)
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_real_model_without_eyes_is_one_sentence(schnell: str, tmp_path: Path) -> None:
+    done = npc("correct", "a cat", "--model", schnell, "--out", str(tmp_path / "out"))
+    assert done.exit_code == 2
+    assert "is FLUX.1 [schnell], whose pictures the embedded verifier cannot read" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_run(schnell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "npcorrect.cli", "models", "show", schnell, "--offline"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "flux-schnell" in done.stdout

@@ -1,0 +1,363 @@
+"""What must hold for every family, on tiny pipelines with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from npcorrect.diffusion.base import Drawing
+from npcorrect.diffusion.families import FAMILIES
+from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.errors import InputError, SettingsError
+from npcorrect.types import Generation, Request
+from tests.diffusion.conftest import STEPS
+from tests.diffusion.tiny import BUILDERS, NEGATIVE, OTHER, PROMPT, SIZE
+
+Models = Callable[[str], PipelineModel]
+
+GUIDED = [name for name, family in FAMILIES.items() if not family.distilled]
+DISTILLED = [name for name, family in FAMILIES.items() if family.distilled]
+WITH_NAG = [name for name, family in FAMILIES.items() if family.nag]
+TOLERANCE = 2
+"""Of 255: batches of different sizes take other paths through the matrix products."""
+
+
+def request(**changes: Any) -> Request:
+    return Request(PROMPT, **{"seed": 3, **changes})
+
+
+def draw(model: PipelineModel, negative: str | None = NEGATIVE, **changes: Any) -> Generation:
+    return model.draw([model.resolve(request(**changes), negative)])[0]
+
+
+def stock(model: PipelineModel, negative: str | None, scale: float | None = None) -> Any:
+    """The stock pipeline's picture; a scale of None turns guidance off."""
+    family, pipeline = model.family, model.pipeline
+    off = 0.0 if "z-image" in family.name else 1.0
+    arguments: dict[str, Any] = {family.scale_argument: off if scale is None else scale}
+    if family.name.startswith("flux2"):
+        if negative is not None:
+            arguments["negative_prompt_embeds"] = pipeline.encode_prompt(
+                [negative], max_sequence_length=96
+            )[0]
+    elif negative is not None:
+        arguments["negative_prompt"] = [negative]
+    if not family.name.startswith("sd") or family.name.startswith("sd3"):
+        arguments["max_sequence_length"] = 96
+    return pipeline(
+        prompt=[PROMPT],
+        height=SIZE,
+        width=SIZE,
+        num_inference_steps=STEPS,
+        generator=[torch.Generator().manual_seed(3)],
+        return_dict=False,
+        **{**family.arguments, **arguments},
+    )[0][0]
+
+
+def without_a_negative(model: PipelineModel, scale: float = 3.0) -> Any:
+    """The stock pipeline as it draws when nobody has a negative."""
+    if model.family.after == "alone":
+        return stock(model, None)
+    return stock(model, " " if model.family.name == "qwen-image" else None, scale)
+
+
+def pixels(image: Any) -> Any:
+    return np.asarray(image).astype(int)
+
+
+def same(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(pixels(a), pixels(b)))
+
+
+def denoiser(model: PipelineModel) -> nn.Module:
+    module: nn.Module = getattr(model.pipeline, model.family.denoiser)
+    return module
+
+
+@contextmanager
+def counting(model: PipelineModel) -> Iterator[list[int]]:
+    """Rows that really pass through the denoiser's last layer, one entry for each call."""
+    rows: list[int] = []
+    last: nn.Module = [m for m in denoiser(model).modules() if isinstance(m, nn.Linear)][-1]
+    if model.family.denoiser == "unet":
+        last = model.pipeline.unet.conv_out
+    handle = last.register_forward_hook(lambda _m, _i, output: rows.append(len(output)))
+    try:
+        yield rows
+    finally:
+        handle.remove()
+
+
+def steps_of(model: PipelineModel) -> int:
+    """Denoiser steps; PNDM repeats one."""
+    return STEPS + (model.family.name == "sd15")
+
+
+def test_every_row_is_built_tiny() -> None:
+    assert set(BUILDERS) == set(FAMILIES)
+    for name, family in FAMILIES.items():
+        assert name == family.name
+        assert type(BUILDERS[name]()).__name__ == family.pipeline
+
+
+@pytest.mark.parametrize("family", GUIDED)
+def test_all_steps_equal_the_stock_pipeline_with_the_negative(models: Models, family: str) -> None:
+    model = models(family)
+    with counting(model) as rows:
+        drawn = draw(model, rule="paper", window=STEPS)
+    assert same(drawn.image, stock(model, NEGATIVE, 3.0))
+    assert drawn.evaluations == sum(rows) == 2 * steps_of(model)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_steps_equal_the_stock_pipeline_without_it(models: Models, family: str) -> None:
+    model = models(family)
+    drawn = draw(model, window=0)
+    plain = without_a_negative(model)
+    assert same(drawn.image, plain)
+    assert same(draw(model, None).image, plain)
+    branches = 1 if model.family.after == "alone" else 2
+    assert drawn.evaluations == branches * steps_of(model)
+    if not model.family.distilled:
+        assert not same(plain, stock(model, NEGATIVE, 3.0))
+
+
+@pytest.mark.parametrize("after", ["alone", "empty"])
+@pytest.mark.parametrize("family", GUIDED)
+def test_evaluations_are_counted_and_skipped_work_is_skipped(
+    models: Models, family: str, after: Any
+) -> None:
+    model = models(family)
+    other = PipelineModel(
+        family, model.pipeline, model.defaults, replace(model.family, after=after)
+    )
+    total = steps_of(model)
+    for window in range(STEPS):
+        with counting(model) as rows:
+            drawn = draw(other, rule="paper", window=window)
+        expected = total + window if after == "alone" else 2 * total
+        assert drawn.evaluations == sum(rows) == expected
+        with counting(model) as rows:
+            drawn = draw(other, rule="extra", window=window)
+        assert drawn.evaluations == sum(rows) == 2 * total + window
+
+
+@contextmanager
+def watched(model: PipelineModel, replaced: torch.Tensor | None = None) -> Iterator[list[Any]]:
+    """Each step's guided prediction and new latents; ``replaced`` stands in for the first ones."""
+    scheduler = model.pipeline.scheduler
+    step = scheduler.step
+    seen: list[Any] = []
+
+    def watching(prediction: Any, *args: Any, **kwargs: Any) -> Any:
+        output = step(prediction, *args, **kwargs)
+        if replaced is not None and not seen:
+            output = (replaced, *output[1:])
+        seen.append((prediction, output[0]))
+        return output
+
+    scheduler.step = watching
+    try:
+        yield seen
+    finally:
+        del scheduler.step
+
+
+@pytest.mark.parametrize("family", GUIDED)
+def test_the_step_after_the_window_is_one_without_the_negative(models: Models, family: str) -> None:
+    model = models(family)
+    with watched(model) as ours:
+        draw(model, rule="paper", window=1)
+    with watched(model) as guided:
+        stock(model, NEGATIVE, 3.0)
+    with watched(model, replaced=ours[0][1]) as plain:
+        without_a_negative(model)
+    assert torch.equal(ours[0][0], guided[0][0])
+    assert torch.equal(ours[1][0], plain[1][0])
+    assert not torch.equal(ours[0][0], plain[0][0])
+
+
+@pytest.mark.parametrize("family", GUIDED)
+def test_an_extra_direction_from_the_empty_text_is_a_larger_scale(
+    models: Models, family: str
+) -> None:
+    model = models(family)
+    empty = model.family.empty or ""
+    row = replace(model.family, empty=empty)
+    drawn = draw(
+        PipelineModel(family, model.pipeline, model.defaults, row),
+        empty,
+        rule="extra",
+        window=STEPS,
+        true_cfg_scale=2.0,
+        negative_scale=1.0,
+    )
+    difference = pixels(drawn.image) - pixels(stock(model, empty, 3.0))
+    assert abs(difference).max() <= TOLERANCE
+    assert drawn.evaluations == 3 * steps_of(model)
+
+
+@pytest.mark.parametrize("family", GUIDED)
+def test_rule_extra_is_steered_by_looks(models: Models, family: str) -> None:
+    model = models(family)
+    seen: list[Any] = []
+
+    def look(images: Any, negatives: Any) -> list[str | None]:
+        seen.extend(images)
+        return [OTHER]
+
+    drawing = model.resolve(request(rule="extra", looks=1), NEGATIVE)
+    (step,) = drawing.look_steps
+    (drawn,) = model.draw([drawing], look=look)
+    assert drawn.steering == ((step, OTHER),)
+    assert [image.size for image in seen] == [(SIZE, SIZE)]
+    assert pixels(seen[0]).std() > 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_of_different_negatives_equals_the_single_draws(
+    models: Models, family: str
+) -> None:
+    model = models(family)
+    drawings = [
+        model.resolve(request(window=2), text) for text in (NEGATIVE, f"{OTHER} on a table")
+    ]
+    together = model.draw(drawings)
+    for drawing, drawn in zip(drawings, together, strict=True):
+        (alone,) = model.draw([drawing])
+        assert abs(pixels(alone.image) - pixels(drawn.image)).max() <= TOLERANCE
+        assert drawn.evaluations == alone.evaluations
+    assert abs(pixels(together[0].image) - pixels(together[1].image)).max() > TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_same_seed_same_picture_and_the_hook_leaves_no_trace(models: Models, family: str) -> None:
+    model = models(family)
+    module: Any = denoiser(model)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    forward = module.forward
+    processors = {
+        name: part.processor for name, part in module.named_modules() if hasattr(part, "processor")
+    }
+    rules = [rule for rule in ("paper", "extra", "nag") if rule in model.family.rules]
+    for rule in rules:
+        first, again = (draw(model, rule=rule, window=2) for _ in range(2))
+        assert same(first.image, again.image)
+    after = module.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert module.forward == forward
+    assert not module._diffusers_hook.hooks
+    for name, part in module.named_modules():
+        assert not part._forward_hooks
+        assert not part._forward_pre_hooks
+        assert processors.get(name) is getattr(part, "processor", None)
+
+
+def by_hand(model: PipelineModel, text: str) -> Any:
+    """A phrase's token states, as the family's documentation computes them, alone."""
+    pipeline, name = model.pipeline, model.family.name
+
+    def ids(tokenizer: Any, text: str, length: int | None = None) -> Any:
+        padding = {"padding": "max_length", "max_length": length} if length else {}
+        return tokenizer(text, return_tensors="pt", **padding)
+
+    if name == "sd15":
+        batch = ids(pipeline.tokenizer, text, 77)
+        return pipeline.text_encoder(batch.input_ids)[0][0, : batch.attention_mask.sum()]
+    if name.startswith("sdxl"):
+        parts = []
+        for number in ("", "_2"):
+            batch = ids(getattr(pipeline, f"tokenizer{number}"), text, 77)
+            encoder = getattr(pipeline, f"text_encoder{number}")
+            output = encoder(batch.input_ids, output_hidden_states=True)
+            parts.append(output.hidden_states[-2][0, : batch.attention_mask.sum()])
+        return torch.cat(parts, dim=-1)
+    if name.startswith(("sd3", "flux-")):
+        number = "_3" if name.startswith("sd3") else "_2"
+        batch = ids(getattr(pipeline, f"tokenizer{number}"), text, 96)
+        states = getattr(pipeline, f"text_encoder{number}")(batch.input_ids)[0]
+        return states[0, : batch.attention_mask.sum()]
+    if name in ("chroma", "pixart-sigma", "sana"):
+        return pipeline.text_encoder(**_inputs(ids(pipeline.tokenizer, text)))[0][0]
+    if name == "lumina2":
+        batch = ids(pipeline.tokenizer, text)
+        return pipeline.text_encoder(**_inputs(batch), output_hidden_states=True).hidden_states[-2][
+            0
+        ]
+    if name in ("qwen-image", "kandinsky5"):
+        template = (
+            pipeline.prompt_template_encode if name == "qwen-image" else pipeline.prompt_template
+        )
+        batch = ids(pipeline.tokenizer, template.format(text))
+        states = pipeline.text_encoder(batch.input_ids, output_hidden_states=True).hidden_states[-1]
+        return states[0, pipeline.prompt_template_encode_start_idx :]
+    whole = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+    batch = ids(pipeline.tokenizer, whole)
+    output = pipeline.text_encoder(batch.input_ids, output_hidden_states=True)
+    layers = (-2,) if name.startswith("z-image") else (9, 18, 27)
+    return torch.cat([output.hidden_states[k] for k in layers], dim=-1)[0, 3:]
+
+
+def _inputs(batch: Any) -> dict[str, Any]:
+    return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_token_states_of_a_phrase_equal_those_by_hand(models: Models, family: str) -> None:
+    model = models(family)
+    states = model.encode([NEGATIVE, "a striped background on the left"])
+    expected = by_hand(model, NEGATIVE).numpy()
+    np.testing.assert_allclose(states[0].states, expected, atol=1e-4)
+    assert (~states[0].special).sum() == 2
+    assert (~states[1].special).sum() == 6
+
+
+@pytest.mark.parametrize("family", GUIDED)
+def test_a_scale_without_guidance_is_refused(models: Models, family: str) -> None:
+    model = models(family)
+    off = 0.0 if "z-image" in family else 1.0
+    with pytest.raises(SettingsError, match=f"no effect on .*above {off:g}"):
+        model.resolve(request(true_cfg_scale=off), NEGATIVE)
+
+
+@pytest.mark.parametrize("family", DISTILLED)
+@pytest.mark.parametrize("rule", ["paper", "extra"])
+def test_guidance_on_a_distilled_model_is_refused(models: Models, family: str, rule: Any) -> None:
+    with pytest.raises(SettingsError, match=r"distilled to draw without guidance.*use rule 'nag'"):
+        models(family).resolve(request(rule=rule, true_cfg_scale=4.0), NEGATIVE)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in WITH_NAG])
+def test_nag_where_it_is_not_written_is_refused(models: Models, family: str) -> None:
+    with pytest.raises(SettingsError, match=r"NAG is not written for .* use rule 'paper'"):
+        models(family).resolve(request(rule="nag"), NEGATIVE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sides_that_cannot_be_drawn_and_texts_too_long_are_refused(
+    models: Models, family: str
+) -> None:
+    model = models(family)
+    with pytest.raises(InputError, match="cannot draw 100 pixels"):
+        model.resolve(request(height=100))
+    with pytest.raises(InputError, match="tokens"):
+        model.resolve(request(), "two red stars and " * 40)
+
+
+def test_steps_are_reported_as_they_are_made(models: Models) -> None:
+    for family, expected in (("sd15", 4), ("pixart-sigma", 3), ("qwen-image", 3)):
+        seen: list[tuple[int, int]] = []
+        model = models(family)
+        drawing: Drawing = model.resolve(request(), NEGATIVE)
+        model.draw([drawing], lambda *step, seen=seen: seen.append(step))
+        assert seen == [(i + 1, expected) for i in range(expected)]

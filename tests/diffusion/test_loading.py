@@ -1,0 +1,286 @@
+"""Loading by name: folders, single files, options, and what to say where it cannot be done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxPipeline
+from huggingface_hub import errors
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from npcorrect.diffusion.loading import LoadOptions, load, lora_weight, quantization
+from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.diffusion.resolving import hub_errors, read_header, resolve
+from npcorrect.errors import ModelError, SettingsError
+from npcorrect.types import Request
+from tests.diffusion.tiny import BUILDERS, NEGATIVE, PROMPT, SIZE, build
+
+REQUEST = Request(PROMPT, seed=3, num_inference_steps=2, height=SIZE, width=SIZE)
+SAVED = [name for name in BUILDERS if name != "kandinsky5"]
+"""Kandinsky's tiny tokenizer is a class of the tests, which no folder can name."""
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+def saved(folders: Path, family: str) -> Path:
+    folder = folders / family
+    if not folder.exists():
+        build(family).save_pretrained(folder)
+    return folder
+
+
+def picture(model: PipelineModel) -> Any:
+    drawing = model.resolve(REQUEST, NEGATIVE)
+    return np.asarray(model.draw([drawing])[0].image).astype(int)
+
+
+@pytest.mark.parametrize("family", SAVED)
+def test_a_folder_is_recognised_and_draws_as_the_pipeline_in_it(folders: Path, family: str) -> None:
+    folder = saved(folders, family)
+    assert resolve(str(folder)).family.name == family
+    loaded = load(str(folder))
+    assert loaded.family.name == family
+    original = PipelineModel("tiny", build(family), family=loaded.family)
+    assert abs(picture(loaded) - picture(original)).max() <= 1
+
+
+def test_the_family_can_be_told(folders: Path) -> None:
+    found = resolve(str(saved(folders, "sdxl")), family="sdxl-turbo")
+    assert (found.family.name, found.note) == ("sdxl-turbo", "told by --family")
+    with pytest.raises(ModelError, match="'sdxxl' is unknown; the families are flux-dev"):
+        resolve("a/b", family="sdxxl")
+
+
+def test_a_single_file_takes_what_it_lacks_from_its_base(folders: Path, tmp_path: Path) -> None:
+    folder = saved(folders, "flux-dev")
+    file = tmp_path / "finetune.safetensors"
+    weights = build("flux-dev", seed=1).transformer.state_dict()
+    save_file(weights, file)
+    found = resolve(str(file), base=str(folder))
+    assert (found.family.name, found.kind, found.denoiser_only) == ("flux-dev", "file", True)
+    loaded = load(str(file), LoadOptions(base=str(folder)))
+    for name, value in loaded.pipeline.transformer.state_dict().items():
+        assert torch.equal(value, weights[name])
+    assert abs(picture(loaded) - picture(load(str(folder)))).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "family", "whole"),
+    [
+        (
+            {"model.diffusion_model.input_blocks.0.0.weight": 4, "first_stage_model.x": 1},
+            "sd15",
+            True,
+        ),
+        (
+            {"conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": 4},
+            "sdxl",
+            False,
+        ),
+        ({"double_blocks.0.img_attn.norm.key_norm.scale": 4}, "flux-schnell", False),
+        ({"transformer_blocks.0.img_mod.1.weight": 4}, "qwen-image", False),
+    ],
+)
+def test_files_are_recognised_by_their_keys(
+    tmp_path: Path, keys: dict[str, int], family: str, whole: bool
+) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({key: torch.zeros(size, 4) for key, size in keys.items()}, file)
+    found = resolve(str(file))
+    assert (found.family.name, not found.denoiser_only) == (family, whole)
+    assert read_header(file) == {key: (size, 4) for key, size in keys.items()}
+
+
+def test_a_turbo_file_is_recognised_by_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "sdxl_turbo_1.0.safetensors"
+    save_file(
+        {"conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": torch.zeros(4)},
+        file,
+    )
+    assert resolve(str(file)).family.name == "sdxl-turbo"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"12345678", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]", b'\x08\0\0\0\0\0\0\0{"a": 1}'],
+)
+def test_broken_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "broken.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match="not a whole safetensors file"):
+        resolve(str(file))
+
+
+def test_unknown_files_and_loras_given_as_models_are_refused(tmp_path: Path) -> None:
+    for key in ("some.weight", "transformer.blocks.0.lora_A.weight"):
+        file = tmp_path / "other.safetensors"
+        save_file({key: torch.zeros(2)}, file)
+        with pytest.raises(ModelError, match="with --lora; else name its family with --family"):
+            resolve(str(file))
+
+
+def test_names_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="embedded model is called 'mini'"):
+        load("no such model")
+    with pytest.raises(ModelError, match="There is no file"):
+        load(str(tmp_path / "gone.safetensors"))
+    with pytest.raises(
+        ModelError, match=r"has no model_index.json: it is not a diffusers pipeline"
+    ):
+        load(str(tmp_path))
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(ModelError, match="cannot be read"):
+        load(str(tmp_path))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline"}))
+    with pytest.raises(ModelError, match="is a WanPipeline, which npc does not know; the families"):
+        load(str(tmp_path))
+
+
+def test_a_hub_id_offline_and_not_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match=r"not in the local cache.*'hf download a/b'"):
+        load("a/b", LoadOptions(offline=True))
+
+
+class _Answer:
+    headers = MappingProxyType({"x-request-id": "1"})
+    request = None
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            errors.GatedRepoError,
+            "accept its licence at https://huggingface.co/a/b .*'hf auth login'",
+        ),
+        (errors.RepositoryNotFoundError, "no model 'a/b'; check the spelling"),
+        (errors.RevisionNotFoundError, "no revision 'v9'"),
+        (errors.RemoteEntryNotFoundError, "no model_index.json"),
+        (errors.HfHubHTTPError, "try again later"),
+    ],
+)
+def test_what_the_hub_refuses_says_what_to_do(error: Any, says: str) -> None:
+    with pytest.raises(ModelError, match=says), hub_errors("a/b", "v9"):
+        raise error("refused", response=_Answer())
+
+
+def test_missing_weights_and_pickles_are_refused(folders: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(saved(folders, "flux-schnell"), folder)
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    torch.save({}, weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(ModelError, match="no safetensors weights"):
+        load(str(folder))
+    (folder / "transformer" / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"config\.json"):
+        load(str(folder))
+
+
+def test_code_from_a_repository_is_not_run_unasked(folders: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "custom"
+    shutil.copytree(saved(folders, "chroma"), folder)
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["transformer"] = ["evil", "Evil"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="--trust-remote-code"):
+        load(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("family", ["flux-dev", "sd35"])
+def test_cpu_offload_changes_nothing_and_the_hook_still_goes(folders: Path, family: str) -> None:
+    plain = picture(load(str(saved(folders, family))))
+    model = load(str(saved(folders, family)), LoadOptions(offload="model", device="cpu"))
+    for _ in range(2):
+        assert abs(picture(model) - plain).max() <= 1
+    denoiser = model.pipeline.transformer
+    assert not denoiser._diffusers_hook.hooks
+    assert denoiser._hf_hook is not None
+
+
+def test_tiling_is_switched_on(folders: Path) -> None:
+    assert load(str(saved(folders, "sdxl")), LoadOptions(vae_tiling=True)).pipeline.vae.use_tiling
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    transformer = build("flux-dev").transformer
+    transformer.add_adapter(
+        LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False)
+    )
+    FluxPipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(transformer))
+    return tmp_path / "pytorch_lora_weights.safetensors"
+
+
+def test_loras_act_by_their_weight(folders: Path, lora: Path) -> None:
+    folder = str(saved(folders, "flux-dev"))
+    plain = picture(load(folder))
+    full = picture(load(folder, LoadOptions(loras=(str(lora),))))
+    none = picture(load(folder, LoadOptions(loras=(f"{lora}=0.0",))))
+    assert abs(full - plain).max() > 1
+    assert abs(none - plain).max() <= 1
+
+
+def test_loras_that_cannot_be_loaded(folders: Path, lora: Path) -> None:
+    with pytest.raises(ModelError, match="no LoRA file"):
+        load(
+            str(saved(folders, "flux-dev")),
+            LoadOptions(loras=(str(lora.with_name("x.safetensors")),)),
+        )
+    with pytest.raises(ModelError, match="does not fit this model"):
+        load(str(saved(folders, "sd15")), LoadOptions(loras=(str(lora),)))
+    with pytest.raises(SettingsError, match="the weight 'much'"):
+        lora_weight("a/b=much")
+    assert lora_weight("a/b") == ("a/b", 1.0)
+    assert lora_weight("a/b=0.5") == ("a/b", 0.5)
+
+
+def test_options_that_cannot_be_had(folders: Path) -> None:
+    folder = str(saved(folders, "sd15"))
+    with pytest.raises(ModelError, match="dtype 'int3' is unknown"):
+        load(folder, LoadOptions(dtype="int3"))
+    with pytest.raises(ModelError, match="device 'warp9' cannot be used"):
+        load(folder, LoadOptions(device="warp9"))
+    with pytest.raises(SettingsError, match="--quantize needs a CUDA device, not cpu"):
+        load(folder, LoadOptions(device="cpu", quantize="4bit"))
+    with pytest.raises(SettingsError, match="--vae-tiling is for models from the Hub"):
+        load("mini", LoadOptions(vae_tiling=True))
+
+
+def test_memory_that_runs_out_names_the_options(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr("diffusers.StableDiffusionPipeline.from_pretrained", full)
+    with pytest.raises(ModelError, match=r"Memory ran out.*--offload model.*--quantize 4bit"):
+        load(str(saved(folders, "sd15")))
+
+
+def test_quantisation_covers_the_denoiser_and_the_encoder(folders: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    config = quantization(resolve(str(saved(folders, "flux-dev"))), "4bit", torch.bfloat16)
+    assert config.components_to_quantize == ["transformer", "text_encoder_2"]
+
+
+def test_the_embedded_model_has_a_name_too() -> None:
+    assert load("mini").name == "mini"
