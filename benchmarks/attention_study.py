@@ -46,7 +46,7 @@ RULES: dict[str, Request] = {
 REPEATS = 2
 REPEAT_SEEDS = 500
 """Added to a prompt's seed for a repeat; seeds of two prompts are 1000 apart."""
-FAILURES = {("tuning", "extra"): 150, ("tuning", "paper"): 150, ("minibench", "extra"): 100}
+FAILURES = {("tuning", "extra"): 150, ("tuning", "paper"): 150, ("minibench", "extra"): 60}
 """Failed pictures to redraw, by set of prompts and rule."""
 CANDIDATES = 8
 BATCH = 16

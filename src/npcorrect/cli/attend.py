@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from npcorrect.cli.app import Device, Prompt, app, reporting_errors
+from npcorrect.cli import image_models
+from npcorrect.cli.app import Prompt, app, reporting_errors
 from npcorrect.cli.correct import window_value
 
 if TYPE_CHECKING:
     from npcorrect.analysis.compare import Condition, Sight, Terms
     from npcorrect.diffusion.base import OnStep
+    from npcorrect.types import Checklist
 
 
 @app.command()
 @reporting_errors
 def attend(
+    context: typer.Context,
     prompt: Prompt,
     negative: Annotated[
         list[str] | None,
@@ -28,24 +31,48 @@ def attend(
         typer.Option(help="Words of PROMPT, with commas between; by default those it requires."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and tables.")] = Path("attend"),
-    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    seed: Annotated[int, typer.Option(envvar="NPC_SEED", min=0, help="The first seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted from --seed.")] = 4,
     steps: Annotated[int | None, typer.Option(help="Denoising steps of a draw.")] = None,
     scale: Annotated[
-        float | None, typer.Option(help="True classifier-free guidance scale.")
+        float | None, typer.Option(envvar="NPC_SCALE", help="True classifier-free guidance scale.")
     ] = None,
     negative_scale: Annotated[
-        float | None, typer.Option(help="Weight of the negative (rule 'extra').")
+        float | None,
+        typer.Option(
+            envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (rules 'extra', 'nag')."
+        ),
     ] = None,
     rule: Annotated[
-        str | None, typer.Option(help="How the negative enters: 'extra' or 'paper'.")
+        str | None,
+        typer.Option(envvar="NPC_RULE", help="How the negative enters: 'extra', 'paper' or 'nag'."),
     ] = None,
     window: Annotated[
         str | None,
-        typer.Option("--window", "-n", help="First steps in which the negative acts."),
+        typer.Option(
+            "--window", "-n", envvar="NPC_WINDOW", help="First steps in which the negative acts."
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Seeds drawn together.")] = 4,
-    device: Device = "cpu",
+    size: Annotated[
+        int | None,
+        typer.Option(envvar="NPC_SIZE", help="Height and width of the pictures in pixels."),
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(envvar="NPC_BATCH", min=1, help="Seeds drawn together.")
+    ] = 4,
+    model: image_models.ModelName = "mini",
+    device: image_models.Device = None,
+    dtype: image_models.Dtype = None,
+    offload: image_models.Offload = "none",
+    vae_tiling: image_models.VaeTiling = False,
+    quantize: image_models.Quantize = None,
+    loras: image_models.Loras = None,
+    family: image_models.Family = None,
+    base: image_models.Base = None,
+    revision: image_models.Revision = None,
+    variant: image_models.Variant = None,
+    offline: image_models.Offline = False,
+    trust_remote_code: image_models.TrustRemoteCode = False,
 ) -> None:
     """Show which words of PROMPT the picture attends to, without a negative and with each.
 
@@ -57,14 +84,14 @@ def attend(
     --negative "a striped background" --terms three,circles --out attend/
     """
     from npcorrect.analysis.compare import compare, conditions, terms_of
+    from npcorrect.diffusion.loading import load
     from npcorrect.errors import SettingsError
-    from npcorrect.mini.embedded import embedded
-    from npcorrect.mini.vlm import MiniChecklister
     from npcorrect.output import prepare, save_picture
     from npcorrect.types import Request
 
-    if rule not in (None, "paper", "extra"):
-        raise SettingsError(f"--rule {rule!r} is unknown; use 'extra' or 'paper'.")
+    if rule not in (None, "paper", "extra", "nag"):
+        raise SettingsError(f"--rule {rule!r} is unknown; use 'extra', 'paper' or 'nag'.")
+    _need_libraries()
     request = Request(
         prompt,
         num_inference_steps=steps,
@@ -72,16 +99,18 @@ def attend(
         negative_scale=negative_scale,
         rule=rule,  # type: ignore[arg-type]
         window=window_value(window),
+        height=size,
+        width=size,
         batch=batch,
     )
-    _need_libraries()
-    checklist = MiniChecklister().checklist(prompt)
-    model = embedded(device)
-    chosen = terms_of(model, checklist, [term.strip() for term in (terms or "").split(",") if term])
+    words = [word.strip() for word in (terms or "").split(",") if word.strip()]
+    checklist = _checklist(prompt, words, model)
+    drawer = load(model, image_models.load_options(context))
+    chosen = terms_of(drawer, checklist, words)
     under = conditions(checklist, negative or [])
     progress = _Progress(len(under) * -(-seeds // batch))
     numbers = range(seed, seed + seeds)
-    drawn = compare(model, request, numbers, chosen, under, progress.on_step)
+    drawn = compare(drawer, request, numbers, chosen, under, progress.on_step)
     prepare(out)
     sights = []
     with progress:
@@ -91,6 +120,31 @@ def attend(
             sights.append(sight)
     _write(out, prompt, sights, chosen)
     _print(prompt, sights, chosen, out)
+
+
+def _checklist(prompt: str, words: list[str], model: str) -> Checklist:
+    """What the prompt requires, by the miniature world's grammar; else that its terms are there.
+
+    Raises:
+        PromptError: the miniature model cannot draw it.
+        SettingsError: nothing says which words matter.
+    """
+    from npcorrect.errors import PromptError, SettingsError
+    from npcorrect.mini.vlm import MiniChecklister
+    from npcorrect.types import Checklist, Requirement
+
+    try:
+        return MiniChecklister().checklist(prompt)
+    except PromptError:
+        if model == "mini":
+            raise
+    if not words:
+        raise SettingsError(
+            f"The requirements of {prompt!r} cannot be read by rule; say with --terms which of "
+            "its words to look for."
+        )
+    claims = (Requirement(f"r{n}", "object", word, word, word) for n, word in enumerate(words, 1))
+    return Checklist(prompt, tuple(claims))
 
 
 def _need_libraries() -> None:
