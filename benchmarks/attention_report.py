@@ -23,7 +23,7 @@ from torch.nn.functional import layer_norm
 
 from npcorrect.analysis import measures
 from npcorrect.analysis.measures import Words
-from npcorrect.analysis.plots import Panel, curves_figure, save
+from npcorrect.analysis.plots import Panel, curves_figure
 from npcorrect.analysis.spans import places_of, prompt_tokens, salient_terms
 from npcorrect.diffusion.base import TextEncoder, TokenStates
 from npcorrect.diffusion.pipeline import PipelineModel
@@ -41,7 +41,7 @@ from npcorrect.ranking import (
 from npcorrect.types import Candidate, Checklist
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "why-it-works.md"
-FIGURE = DOCUMENT.with_name("attention")
+FIGURE = DOCUMENT.with_name("attention.png")
 PROPOSED = ("targeted", "untargeted", "combined")
 CONTROLS = ("random phrase", "random caption")
 RESAMPLES = 2000
@@ -92,14 +92,16 @@ def pictures(path: Path, which: str, rule: str) -> list[Picture]:
 
 
 def with_interval(statistic: Statistic, among: Sequence[Picture], form: str = ".2f") -> str:
-    """A statistic and its interval."""
+    """A statistic and its interval; nothing where no picture has a value."""
+    if np.isnan(value := statistic(among)):
+        return ""
     rng = np.random.default_rng(0)
     draws = [
         statistic([among[i] for i in rng.integers(len(among), size=len(among))])
-        for _ in range(RESAMPLES if len(among) < 400 else 500)
+        for _ in range(RESAMPLES)
     ]
     low, high = np.nanpercentile(draws, (2.5, 97.5))
-    return f"{statistic(among):{form}} [{low:{form}}, {high:{form}}]"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def mean_of(values: Callable[[Picture], float]) -> Statistic:
@@ -110,7 +112,8 @@ def mean_of(values: Callable[[Picture], float]) -> Statistic:
         for picture in among:
             if id(picture) not in known:
                 known[id(picture)] = values(picture)
-        return float(np.nanmean([known[id(picture)] for picture in among]))
+        found = [known[id(picture)] for picture in among if not np.isnan(known[id(picture)])]
+        return float(np.mean(found)) if found else float("nan")
 
     return statistic
 
@@ -373,6 +376,8 @@ def ranking_table(
             among,
         )
         yield f"| {name} | {' | '.join(cells)} | {rise if name != 'random order' else ''} |"
+    mixed = sum(0 < picture.right.mean() < 1 for picture in among)
+    yield f"\n{mixed} of these {len(among)} pictures have right and wrong redraws to tell apart."
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -399,7 +404,8 @@ def figure(gaze: Gaze, among: Mapping[str, Sequence[Picture]], path: Path) -> No
             ]
             curves[source] = np.stack(rows)
         panels.append(Panel(f"rule {rule}: change of the salient score", curves))
-    save(curves_figure(panels, "Attention to the words that are required, against “”"), path)
+    title = "Attention to the required words, against that under the empty negative"
+    curves_figure(panels, title).savefig(path, dpi=160)
 
 
 def fill(document: str, tables: Mapping[str, str]) -> str:

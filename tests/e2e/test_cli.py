@@ -31,7 +31,7 @@ def test_help_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     help_text = npc("--help")
     assert help_text.returncode == 0
-    assert all(verb in help_text.stdout for verb in ("correct", "rank", "doctor"))
+    assert all(verb in help_text.stdout for verb in ("correct", "rank", "attend", "doctor"))
 
 
 def test_a_correction_leaves_everything_that_is_promised(tmp_path: Path) -> None:
@@ -174,6 +174,14 @@ def test_rank_scores_without_drawing() -> None:
     assert done.returncode == 0, done.stderr
     assert "four circles" in done.stdout
     assert "blue circles" in done.stdout
+
+
+def test_rank_by_a_ranker_of_choice() -> None:
+    whole = npc("rank", "three red circles", "four circles", "--ranker", "paper")
+    assert "negative" in whole.stdout.splitlines()[-2]
+    unknown = npc("rank", "three red circles", "four circles", "--ranker", "best")
+    assert unknown.returncode == 2
+    assert "'best' is unknown; use salient" in unknown.stderr
 
 
 def test_doctor_says_what_would_run() -> None:
