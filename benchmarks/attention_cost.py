@@ -19,7 +19,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from npcorrect.analysis.compare import denoiser_of, terms_of
+from npcorrect.analysis.compare import terms_of
 from npcorrect.analysis.trace import trace
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.mini.data import TAGS, sample_spec
@@ -45,7 +45,7 @@ class Draws:
         self._model.draw(self._drawings)
 
     def traced(self) -> None:
-        with trace(denoiser_of(self._model), self._terms):
+        with trace(self._model.stock.denoiser, self._terms):
             self._model.draw(self._drawings)
 
 
@@ -113,7 +113,7 @@ class Encoder:
 
 def cost_of_ranking(model: PipelineModel, rounds: int) -> None:
     checklist = MiniChecklister().checklist(PROMPT)
-    denoiser = denoiser_of(model)
+    denoiser = model.stock.denoiser
     calls: list[dict[str, object]] = []
     with torch.inference_mode():
         handle = denoiser.register_forward_pre_hook(

@@ -25,7 +25,6 @@ from attention_report import write_report
 from PIL.Image import Image
 from tqdm import tqdm
 
-from npcorrect.analysis.compare import denoiser_of
 from npcorrect.analysis.measures import over_blocks
 from npcorrect.analysis.spans import prompt_tokens
 from npcorrect.analysis.trace import Attention, trace
@@ -137,7 +136,7 @@ class Study:
         drawings = [
             self._drawing(rule, job["prompt"], job["seed"], job["negative"]) for job in jobs
         ]
-        with trace(denoiser_of(self.model)) as traced:
+        with trace(self.model.stock.denoiser) as traced:
             drawn = self.model.draw(drawings)
         for number, (job, generation) in enumerate(zip(jobs, drawn, strict=True)):
             spec, scene = parse(job["prompt"]), read(generation.image)

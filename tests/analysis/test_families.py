@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from npcorrect.analysis.compare import denoiser_of
 from npcorrect.analysis.layouts import layout_of
 from npcorrect.analysis.spans import places_of, prompt_tokens
 from npcorrect.analysis.trace import trace
@@ -145,7 +144,7 @@ def model(request: pytest.FixtureRequest) -> PipelineModel:
 
 
 def test_pictures_are_the_same_and_nothing_is_left(model: PipelineModel) -> None:
-    module = denoiser_of(model)
+    module = model.stock.denoiser
     plain = pixels(draw(model))
     before = {name: value.clone() for name, value in module.state_dict().items()}
     hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in module.modules()]
@@ -165,7 +164,7 @@ def test_pictures_are_the_same_and_nothing_is_left(model: PipelineModel) -> None
 def test_capture_equals_the_full_computation(
     model: PipelineModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = denoiser_of(model)
+    module = model.stock.denoiser
     monkeypatch.setattr("npcorrect.analysis.trace.CHUNK", 1000)
     draws = []
     for second in (ANOTHER, OTHER):
@@ -207,7 +206,7 @@ def test_a_word_is_where_the_text_changes_with_it(
     whole = []
     for second in prompts:
         with monkeypatch.context() as patched:
-            whole.append(Attentions(denoiser_of(model), patched))
+            whole.append(Attentions(model.stock.denoiser, patched))
             draw(model, (PROMPT, second))
     call, row = positive_row(*whole)
     (name,) = TEXTS & whole[0].calls[call].keys()
@@ -218,11 +217,12 @@ def test_a_word_is_where_the_text_changes_with_it(
     assert set(places) <= {first, *change_T.topk(len(places)).indices.tolist()}
 
 
-@pytest.mark.parametrize("rule", ["paper", "extra", "nag"])
-def test_branches_are_those_of_the_rule(model: PipelineModel, rule: str) -> None:
-    if rule not in model.family.rules:
-        pytest.skip("the family does not know the rule")
-    with trace(denoiser_of(model)) as found:
+@pytest.mark.parametrize(
+    ("name", "rule"), [(name, rule) for name, row in FAMILIES.items() for rule in row.rules]
+)
+def test_branches_are_those_of_the_rule(name: str, rule: str) -> None:
+    model = tiny_model(name)
+    with trace(model.stock.denoiser) as found:
         draw(model, rule=rule)
     steps = {branch: found.of(1, branch).steps for branch in found.branches(1)}
     always, window = all_steps(model), (0, 1)

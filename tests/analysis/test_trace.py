@@ -102,6 +102,29 @@ def test_a_batch_equals_single_draws_and_maps_are_each_pictures_own(model: Pipel
             torch.testing.assert_close(maps[:, term].mean((1, 2)), expected_S)
 
 
+def test_a_picture_that_is_drawn_again_starts_anew(model: PipelineModel) -> None:
+    calls = 0
+
+    def stop(step: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise RuntimeError("out of memory")
+
+    terms = [{"three": (0,)}]
+    with trace(model.pipeline.transformer, terms) as again:
+        with pytest.raises(ModelError, match="Memory ran out"):
+            model.draw(drawings(model, NEGATIVE), stop)
+        model.draw(drawings(model, "two blue stars"))
+    with trace(model.pipeline.transformer, terms) as alone:
+        model.draw(drawings(model, "two blue stars"))
+    for branch in ("positive", "negative"):
+        mine, same = again.of(0, branch), alone.of(0, branch)
+        torch.testing.assert_close(mine.text_SBT, same.text_SBT)
+        assert mine.steps == same.steps
+    torch.testing.assert_close(again.of().maps(96, 96), alone.of().maps(96, 96))
+
+
 def test_what_is_kept_does_not_grow_with_image_tokens_or_heads(model: PipelineModel) -> None:
     with trace(model.pipeline.transformer, [{"three": (0,)}]) as found:
         model.draw(drawings(model, None))

@@ -330,6 +330,15 @@ def test_a_scale_without_guidance_is_refused(models: Models, family: str) -> Non
         model.resolve(request(true_cfg_scale=off), NEGATIVE)
 
 
+@pytest.mark.parametrize("family", GUIDED)
+def test_an_original_without_guidance_is_the_stock_pipelines(models: Models, family: str) -> None:
+    model = models(family)
+    off = 0.0 if "z-image" in family else 1.0
+    drawn = draw(model, None, true_cfg_scale=off)
+    assert same(drawn.image, stock(model, None))
+    assert drawn.evaluations == steps_of(model)
+
+
 @pytest.mark.parametrize("family", DISTILLED)
 @pytest.mark.parametrize("rule", ["paper", "extra"])
 def test_guidance_on_a_distilled_model_is_refused(models: Models, family: str, rule: Any) -> None:

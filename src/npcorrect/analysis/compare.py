@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
-
 from npcorrect.analysis.layouts import layout_of
 from npcorrect.analysis.measures import Words
 from npcorrect.analysis.spans import places_of, prompt_tokens, salient_terms
@@ -101,7 +99,7 @@ def compare(
     Raises:
         InputError: the model cannot draw it, or its attention cannot be captured.
     """
-    layout_of(denoiser_of(model))
+    layout_of(model.stock.denoiser)
     faithful = replace(request, looks=0, reseed=False)
     groups = [
         (
@@ -124,13 +122,7 @@ def _sights(
     on_step: Callable[[Condition], OnStep] | None,
 ) -> Iterator[Sight]:
     for condition, drawings in groups:
-        with trace(denoiser_of(model), [terms.places] * len(drawings)) as traced:
+        with trace(model.stock.denoiser, [terms.places] * len(drawings)) as traced:
             drawn = model.draw(drawings, on_step(condition) if on_step else None)
         for number, generation in enumerate(drawn):
             yield Sight(condition, generation, traced.of(number))
-
-
-def denoiser_of(model: PipelineModel) -> torch.nn.Module:
-    """The network that a pipeline calls at each step."""
-    module: torch.nn.Module = getattr(model.pipeline, model.family.denoiser)
-    return module

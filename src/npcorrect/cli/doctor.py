@@ -12,7 +12,7 @@ from npcorrect.cli.app import app, reporting_errors
 def doctor() -> None:
     """Say what is installed, what it would run on, and whether the embedded model is whole."""
     import platform
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     import torch
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -25,6 +25,12 @@ def doctor() -> None:
     table.add_row("python", platform.python_version())
     for name in ("npcorrect", "torch", "diffusers", "transformers"):
         table.add_row(name, version(name))
+    for name, extra in (("accelerate", "models"), ("peft", "models"), ("bitsandbytes", "quantize")):
+        try:
+            table.add_row(name, version(name))
+        except PackageNotFoundError:
+            remedy = f"not installed; pip install 'npcorrect\\[{extra}]'"
+            table.add_row(name, remedy, style="dim")
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         table.add_row(

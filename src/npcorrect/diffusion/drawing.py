@@ -147,11 +147,16 @@ class Draw:
         return [drawing.prompt for drawing in self.drawings]
 
     @property
+    def replaced(self) -> bool:
+        """Whether the negatives are what the pipeline is guided against."""
+        return self.first.rule == "paper" and self.negatives is not None
+
+    @property
     def guided(self) -> bool:
         """Whether the pipeline makes a second branch."""
-        rule = self.first.rule
-        replaced = rule == "paper" and self.negatives is not None
-        return replaced or rule == "extra" or self.stock.family.after == "empty"
+        family = self.stock.family
+        wanted = self.replaced or self.first.rule == "extra" or family.after == "empty"
+        return wanted and family.guides(self.first.true_cfg_scale)
 
     @property
     def empties(self) -> list[str] | None:
@@ -161,8 +166,7 @@ class Draw:
 
     def images(self) -> list[Image]:
         """The pictures, by the stock call."""
-        replaced = self.first.rule == "paper" and self.negatives is not None
-        second = self.negatives if replaced else self.empties
+        second = self.negatives if self.replaced else self.empties
         return self.stock.draw(
             self.first,
             self.prompts,

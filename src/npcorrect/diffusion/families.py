@@ -89,6 +89,10 @@ class FamilySpec:
         """The denoiser's name in the pipeline."""
         return "unet" if self.calls.state[0] == "sample" else "transformer"
 
+    def guides(self, scale: float) -> bool:
+        """Whether the pipeline makes a second branch at all at this scale."""
+        return scale + self.scale_offset > 1
+
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules by which a negative can act."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from re import fullmatch
 from typing import Any, Literal
 
@@ -61,22 +61,28 @@ class Nag:
         """The part of a negative's arguments that acts within attention."""
         return {name: value for name, value in condition.items() if name not in self.spec.keeps}
 
+    @cached_property
+    def places(self) -> list[tuple[Any, NagSite]]:
+        """The attention modules that are sites."""
+        return [
+            (module, site)
+            for name, module in self.denoiser.named_modules()
+            for site in self.spec.sites
+            if fullmatch(site.modules, name)
+        ]
+
     @contextmanager
     def attached(self, latents: Any) -> Iterator[None]:
         """The processors on all sites for one call with latents like these, and off again."""
         count = self.spec.image_tokens(latents)
-        replaced: list[tuple[Any, Any]] = []
+        stock = [module.processor for module, _ in self.places]
         try:
-            for name, module in self.denoiser.named_modules():
-                site = next((s for s in self.spec.sites if fullmatch(s.modules, name)), None)
-                if site is not None:
-                    stock = module.processor
-                    replaced.append((module, stock))
-                    module.processor = nag_processor(stock, site, self._guide(site, count))
+            for (module, site), processor in zip(self.places, stock, strict=True):
+                module.processor = nag_processor(processor, site, self._guide(site, count))
             yield
         finally:
-            for module, stock in replaced:
-                module.processor = stock
+            for (module, _), processor in zip(self.places, stock, strict=True):
+                module.processor = processor
 
     def _guide(self, site: NagSite, count: int) -> Callable[[Tensor, int | None], Tensor]:
         tokens = {"all": slice(None), "first": slice(0, count), "last": slice(-count, None)}

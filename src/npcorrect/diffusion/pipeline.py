@@ -40,7 +40,7 @@ class PipelineModel:
     ) -> None:
         self.name, self.pipeline, self.family = name, pipeline, family
         self.defaults = defaults or family.defaults
-        self._stock = Stock(pipeline, family, self.defaults.max_sequence_length)
+        self.stock = Stock(pipeline, family, self.defaults.max_sequence_length)
         self._fits: int | None = None
 
     def resolve(
@@ -106,9 +106,8 @@ class PipelineModel:
                 f"{reason}, so by rule {rule!r} a negative prompt has no effect; "
                 f"use rule {' or '.join(map(repr, family.rules))}."
             )
-        acts = drawing.true_cfg_scale + family.scale_offset > 1
         negative = rule == "paper" and drawing.negative_prompt is not None
-        if not acts and (rule == "extra" or negative):
+        if (rule == "extra" or negative) and not family.guides(drawing.true_cfg_scale):
             raise SettingsError(
                 f"At a true CFG scale of {drawing.true_cfg_scale:g} a negative prompt has no "
                 f"effect on {family.title}; give a scale above {1 - family.scale_offset:g}."
@@ -190,16 +189,16 @@ class PipelineModel:
     ) -> list[Generation]:
         started = perf_counter()
         first, negatives = _shared(drawings)
-        steering = Steering(self._stock, drawings, look)
+        steering = Steering(self.stock, drawings, look)
         acting = negatives if first.window_steps else None
-        draw = Draw(self._stock, drawings, acting, steering)
+        draw = Draw(self.stock, drawings, acting, steering)
 
         def report(step: int) -> None:
             if on_step is not None:
                 on_step(step, len(self.pipeline.scheduler.timesteps))
 
         plan = replace(draw.plan(), first=number)
-        with window(self._stock.denoiser, self.family.calls, plan, report) as hook:
+        with window(self.stock.denoiser, self.family.calls, plan, report) as hook:
             images = draw.images()
         seconds = (perf_counter() - started) / len(drawings)
         return [
@@ -224,7 +223,7 @@ class PipelineModel:
 
     def preview(self, latents: Tensor, height: int, width: int) -> list[Image]:
         """Decode clean latents, in the denoiser's layout, to pictures."""
-        return self._stock.decoded(latents, height, width)
+        return self.stock.decoded(latents, height, width)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> list[TokenStates]:
