@@ -26,6 +26,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter, process_time
@@ -34,6 +35,7 @@ from typing import Any
 import diffusers
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -74,6 +76,16 @@ def flux(size: str, device: str) -> PipelineModel:
     ).to(device, torch.bfloat16)
     pipeline.set_progress_bar_config(disable=True)
     return PipelineModel(f"flux {size}", pipeline, family=FAMILIES["flux-dev"])
+
+
+def prepare(name: str, device: str) -> tuple[PipelineModel, int]:
+    """The model to measure, and the side of its pictures."""
+    if name.startswith("flux "):
+        size = name.removeprefix("flux ")
+        return flux(size, device), 1024 if size == "full" else 128
+    family = FAMILIES[name]
+    defaults = replace(family.defaults, sizes=(tiny.SIZE,))
+    return PipelineModel(name, tiny.build(name).to(device), defaults, family), tiny.SIZE
 
 
 @contextmanager
@@ -191,21 +203,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.device == "cpu":
         torch.set_num_threads(1)
-    if arguments.flux:
-        models = [flux(arguments.flux, arguments.device)]
-        side = 1024 if arguments.flux == "full" else 128
-    else:
-        side = tiny.SIZE
-        models = [
-            PipelineModel(name, tiny.build(name).to(arguments.device), family=FAMILIES[name])
-            for name in arguments.families
-        ]
-    rows = [
-        row
-        for model in models
-        for batch in arguments.batch
-        for row in measure(model, batch, arguments.steps, side, arguments.rounds)
-    ]
+    names = [f"flux {arguments.flux}"] if arguments.flux else arguments.families
+    rows = []
+    for name in track(names, "measuring", console=Console(stderr=True)):
+        model, side = prepare(name, arguments.device)
+        for batch in arguments.batch:
+            rows += measure(model, batch, arguments.steps, side, arguments.rounds)
     if arguments.json:
         print(json.dumps(rows, indent=2))
     else:

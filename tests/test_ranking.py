@@ -18,8 +18,8 @@ from npcorrect.ranking import (
     RequirementRanker,
     SalientRanker,
     SourceRanker,
-    named,
     paper_salient,
+    ranker_maker,
     requirement_salient,
 )
 from npcorrect.types import Candidate, Checklist
@@ -88,11 +88,11 @@ def test_the_default_leaves_the_last_term_out() -> None:
 
 
 def test_rankers_go_by_their_names() -> None:
-    assert isinstance(named(None)(FakeEncoder()), SalientRanker)
+    assert isinstance(ranker_maker(None)(FakeEncoder()), SalientRanker)
     for name in RANKERS:
-        assert named(name)(FakeEncoder()).name == name
+        assert ranker_maker(name)(FakeEncoder()).name == name
     with pytest.raises(SettingsError, match="'best' is unknown; use salient"):
-        named("best")
+        ranker_maker("best")
 
 
 @pytest.mark.parametrize("kind", [PaperRanker, RequirementRanker])

@@ -7,6 +7,7 @@
     |   |-- ModelError          unknown, missing, corrupt, or unable to do what was asked
     |   `-- OutputError         a place that cannot be written
     `-- VLMError                a role got no usable answer; the thing asked about is unscored
+        `-- BudgetError         the next question might pass the user's limit; it was not asked
 
 Each message is one sentence or two: what was wrong, with its value, and what to do next.
 """
@@ -44,3 +45,7 @@ class VLMError(NpcError):
     def __init__(self, message: str, raw: str = "") -> None:
         super().__init__(message)
         self.raw = raw
+
+
+class BudgetError(VLMError):
+    """The next question might pass the user's limit, so it was not asked, and none will be."""

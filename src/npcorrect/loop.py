@@ -5,16 +5,18 @@ It knows protocols only; it prints and writes nothing, and loads no model by its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from itertools import count
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from threading import Event as Flag
 from time import perf_counter
 from typing import Literal
 
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import ImageModel, Look
-from npcorrect.errors import PromptError, SettingsError, VLMError
+from npcorrect.errors import BudgetError, ModelError, NpcError, PromptError, SettingsError, VLMError
 from npcorrect.proposing import RuleProposer
 from npcorrect.ranking import Ranker
 from npcorrect.types import (
@@ -24,10 +26,13 @@ from npcorrect.types import (
     Checklist,
     Cost,
     Generation,
+    Ranked,
     Request,
     Result,
     Verdict,
 )
+from npcorrect.vlm.accounting import Account
+from npcorrect.vlm.base import Usage
 from npcorrect.vlm.roles import Roles
 
 MAX_CANDIDATES = 50
@@ -88,8 +93,13 @@ def correct(
     own caption becomes the negative; once it is right, none acts.
     Where it is accepted or unscored nothing follows: without a verdict there is no known fault.
     Candidates are drawn ``batch`` at a time, and a batch that was drawn is verified to its end.
-    A redrawn picture that is unscored does not end the loop. The original's cost includes the
-    checklist and the caption, the first redrawn one's includes the proposing.
+    A redrawn picture that is unscored does not end the loop, unless the budget is used up. The
+    original's cost includes the checklist and the caption, the first redrawn one's includes the
+    proposing.
+
+    Where the roles allow it and there are no looks, the next batch is drawn while one is verified.
+    What was begun in vain is dropped: it is no attempt and in no attempt's cost, so that neither
+    depends on the timing.
 
     ``checklist`` saves asking for it again where the caller has it already. The request is checked
     at once, all else happens as attempts are asked for; an attempt is final when it is yielded, so
@@ -108,16 +118,18 @@ def correct(
 def select(attempts: Sequence[Attempt]) -> int:
     """The place of the attempt to keep.
 
-    An accepted one, else the best score with the original among the contestants; ties go to the
-    earliest, and an unscored picture never wins over a scored one.
+    An accepted one, else the best score with the original among the contestants. Ties go to the
+    likeliest, where the verifier gives probabilities, then to the earliest; an unscored picture
+    never wins over a scored one.
     """
     if not attempts:
         raise ValueError("there is no attempt to select from")
 
-    def merit(place: int) -> tuple[bool, bool, float]:
+    def merit(place: int) -> tuple[bool, bool, float, float]:
         verdict = attempts[place].verdict
         accepted, score = verdict.accepted, verdict.score
-        return accepted is True, accepted is not None, -1.0 if score is None else score
+        score = -1.0 if score is None else score
+        return accepted is True, accepted is not None, score, verdict.probability or 0.0
 
     return max(range(len(attempts)), key=merit)
 
@@ -131,63 +143,146 @@ def _ignore(event: Event) -> None:
     """Nobody listens."""
 
 
+_NO_ANSWER = (VLMError, ModelError)
+"""A role gives no usable answer, or its model cannot be asked at all (any more)."""
+
+
+class _NeedlessError(Exception):
+    """Ends a drawing that nobody waits for any more."""
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Attempts drawn together, from ``first`` on, with what the looks at each of them asked."""
+
+    first: int
+    ranking: Sequence[Ranked]
+    generations: Sequence[Generation]
+    looks: Sequence[Account]
+    seconds: float
+
+
 @dataclass(frozen=True)
 class _Run:
-    """One correction and everyone who takes part in it."""
+    """One correction and everyone who takes part in it.
+
+    ``halted`` is set once the budget is used up, ``needless`` once no drawing is waited for.
+    """
 
     request: Request
     model: ImageModel
     roles: Roles
     ranker: Ranker
     tell: OnEvent
+    halted: Flag = field(default_factory=Flag)
+    needless: Flag = field(default_factory=Flag)
 
     def attempts(self, given: Checklist | None) -> Generator[Attempt, None, None]:
-        start = perf_counter()
-        checklist, error = (given, "") if given is not None else self._checklist()
-        calls = int(given is None)
+        start, account = perf_counter(), Account()
+        checklist, error = (given, "") if given is not None else self._checklist(account)
         (generation,) = self._draw([None], 0)
         verdict = Verdict((), error)
         if not error:
-            verdict = self._verify(generation.image, checklist)
-            calls += 1
+            verdict = self._verify(generation.image, checklist, account)
         caption = None
         hopeless = verdict.accepted is not False or not self.request.max_candidates
         if not hopeless:
-            caption = self._caption(generation.image)
-            calls += 1
-        cost = _cost(generation, calls, start)
+            caption = self._caption(generation.image, account)
+        cost = _cost(generation, account, perf_counter() - start)
         yield Attempt(0, generation, verdict, caption=caption, cost=cost)
-        if hopeless:
+        if not (hopeless or self.halted.is_set()):
+            yield from self._redraw(checklist, verdict, caption or Caption(""))
+
+    def _redraw(
+        self, checklist: Checklist, verdict: Verdict, caption: Caption
+    ) -> Generator[Attempt, None, None]:
+        """The attempts after the original, which has this verdict and caption."""
+        start, account = perf_counter(), Account()
+        candidates = self._propose(checklist, verdict, caption, account)
+        if self.halted.is_set():
             return
-        start = perf_counter()
-        candidates, calls = self._propose(checklist, verdict, caption or Caption(""))
         self.tell(Event("rank", total=len(candidates)))
         ranking = self.ranker.rank(checklist, candidates)[: self.request.max_candidates]
-        for first in range(0, len(ranking), self.request.batch):
-            batch = ranking[first : first + self.request.batch]
-            accepted = False
-            looking = _Looking(self, checklist, len(batch))
-            negatives = [ranked.candidate.negative_prompt for ranked in batch]
-            generations = self._draw(negatives, first + 1, looking)
-            share = (perf_counter() - start) / len(batch)
-            drawn = zip(count(first + 1), batch, generations, looking.calls)
-            for index, ranked, generation, looks in drawn:
-                start = perf_counter()
-                verdict = self._verify(generation.image, checklist)
-                cost = _cost(generation, calls + looks + 1, start - share)
-                yield Attempt(index, generation, verdict, ranked, cost=cost)
-                accepted, calls = accepted or verdict.accepted is True, 0
-            if accepted:
-                return
-            start = perf_counter()
+        proposing = perf_counter() - start
+        with closing(self._drawings(checklist, ranking)) as drawings:
+            for drawn in drawings:
+                accepted = False
+                share = drawn.seconds / len(drawn.ranking)
+                verified = self._verify_all(drawn, checklist)
+                rows = zip(drawn.ranking, drawn.generations, drawn.looks, verified, strict=True)
+                for index, (ranked, generation, looks, found) in enumerate(rows, drawn.first):
+                    verdict, own, seconds = found
+                    own = own.joined(looks, account)
+                    cost = _cost(generation, own, proposing + share + seconds)
+                    yield Attempt(index, generation, verdict, ranked, cost=cost)
+                    accepted, account, proposing = (
+                        accepted or verdict.accepted is True, Account(), 0.0,
+                    )  # fmt: skip
+                if accepted or self.halted.is_set():
+                    return
 
-    def _checklist(self) -> tuple[Checklist, str]:
-        self.tell(Event("checklist"))
+    def _drawings(
+        self, checklist: Checklist, ranking: Sequence[Ranked]
+    ) -> Generator[_Drawn, None, None]:
+        """The candidates drawn batch by batch, each ahead of time where the roles allow it."""
+        size = self.request.batch
+        batches = [
+            (first + 1, ranking[first : first + size]) for first in range(0, len(ranking), size)
+        ]
+        if not (batches and self.roles.overlap) or self._looks(ranking[0]):
+            for first, batch in batches:
+                yield self._draw_batch(checklist, first, batch)
+            return
+        with ThreadPoolExecutor(1, "npcorrect-draw") as pool:
+            try:
+                pending = pool.submit(self._draw_batch, checklist, *batches[0])
+                for following in batches[1:]:
+                    drawn = pending.result()
+                    pending = pool.submit(self._draw_batch, checklist, *following)
+                    yield drawn
+                yield pending.result()
+            finally:
+                self.needless.set()
+
+    def _looks(self, ranked: Ranked) -> bool:
+        """Whether redrawings are looked at; what a needless look asks could not be taken back."""
+        drawing = self.model.resolve(self.request, ranked.candidate.negative_prompt, 1)
+        return bool(drawing.look_steps)
+
+    def _draw_batch(self, checklist: Checklist, first: int, ranking: Sequence[Ranked]) -> _Drawn:
+        start = perf_counter()
+        looking = _Looking(self, checklist, len(ranking))
+        negatives = [ranked.candidate.negative_prompt for ranked in ranking]
+        generations = self._draw(negatives, first, looking)
+        return _Drawn(first, ranking, generations, looking.accounts, perf_counter() - start)
+
+    def _verify_all(
+        self, drawn: _Drawn, checklist: Checklist
+    ) -> Iterator[tuple[Verdict, Account, float]]:
+        """The verdict on each picture, what it asked, and its seconds."""
+
+        def verify(generation: Generation) -> tuple[Verdict, Account, float]:
+            start, account = perf_counter(), Account()
+            verdict = self._verify(generation.image, checklist, account)
+            return verdict, account, perf_counter() - start
+
+        if not self.roles.overlap or len(drawn.generations) == 1:
+            yield from map(verify, drawn.generations)
+            return
+        pool = ThreadPoolExecutor(len(drawn.generations), "npcorrect-verify")
         try:
-            return self.roles.checklister.checklist(self.request.prompt), ""
-        except VLMError as failure:
-            self.tell(Event("checklist", str(failure)))
-            return Checklist(self.request.prompt, ()), str(failure) or "no checklist"
+            yield from pool.map(verify, drawn.generations)
+        finally:
+            # After Ctrl-C nobody waits for a server; closing the roles ends what still asks it.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _checklist(self, account: Account) -> tuple[Checklist, str]:
+        self.tell(Event("checklist"))
+        prompt = self.request.prompt
+        try:
+            return account.role(lambda: self.roles.checklister.checklist(prompt)), ""
+        except _NO_ANSWER as failure:
+            return Checklist(prompt, ()), self._failed("checklist", failure) or "no checklist"
 
     def _draw(
         self, negatives: Sequence[str | None], index: int, look: Look | None = None
@@ -199,72 +294,82 @@ class _Run:
             for attempt, negative in enumerate(negatives, index)
         ]
         self.tell(Event("draw", detail))
-        return self.model.draw(
-            drawings, lambda step, total: self.tell(Event("draw", detail, step, total)), look
-        )
+
+        def on_step(step: int, total: int) -> None:
+            if self.needless.is_set():
+                raise _NeedlessError
+            self.tell(Event("draw", detail, step, total))
+
+        return self.model.draw(drawings, on_step, look)
 
     def look(
-        self, image: Image, negative: str | None, checklist: Checklist
-    ) -> tuple[str | None, int]:
-        """The negative to act from now on against an emerging picture, and the calls it took.
+        self, image: Image, negative: str | None, checklist: Checklist, account: Account
+    ) -> str | None:
+        """The negative to act from now on against an emerging picture.
 
         The picture's caption where it fails; the negative as it was where roles do not answer.
         """
         self.tell(Event("look", negative or ""))
-        verdict = self._verify(image, checklist)
+        verdict = self._verify(image, checklist, account)
         if verdict.accepted is not False:
-            return (None if verdict.accepted else negative), 1
-        caption = self._caption(image)
-        return (caption.text if caption and caption.text else negative), 2
+            return None if verdict.accepted else negative
+        caption = self._caption(image, account)
+        return caption.text if caption and caption.text else negative
 
-    def _verify(self, image: Image, checklist: Checklist) -> Verdict:
+    def _verify(self, image: Image, checklist: Checklist, account: Account) -> Verdict:
         self.tell(Event("verify"))
         try:
-            return self.roles.verifier.verify(image, checklist)
-        except VLMError as failure:
-            self.tell(Event("verify", str(failure)))
-            return Verdict((), str(failure) or "no usable answer")
+            return account.role(lambda: self.roles.verifier.verify(image, checklist))
+        except _NO_ANSWER as failure:
+            raw = getattr(failure, "raw", "")
+            return Verdict((), self._failed("verify", failure) or "no usable answer", raw)
 
-    def _caption(self, image: Image) -> Caption | None:
+    def _caption(self, image: Image, account: Account) -> Caption | None:
         self.tell(Event("caption"))
         try:
-            return self.roles.captioner.caption(image)
-        except VLMError as failure:
-            self.tell(Event("caption", str(failure)))
+            return account.role(lambda: self.roles.captioner.caption(image))
+        except _NO_ANSWER as failure:
+            self._failed("caption", failure)
             return None
 
     def _propose(
-        self, checklist: Checklist, verdict: Verdict, caption: Caption
-    ) -> tuple[tuple[Candidate, ...], int]:
-        """The candidates, and how many calls they took; rules take none."""
+        self, checklist: Checklist, verdict: Verdict, caption: Caption, account: Account
+    ) -> tuple[Candidate, ...]:
+        """The candidates; rules, which ask nobody, take no call."""
         self.tell(Event("propose"))
         limit = POOL * self.request.max_candidates
         proposer = self.roles.proposer
-        calls = 0 if isinstance(proposer, RuleProposer) else 1
-        try:
-            return proposer.propose(checklist, verdict, caption, limit), calls
-        except VLMError as failure:
-            self.tell(Event("propose", f"rules propose instead: {failure}"))
-            return RuleProposer().propose(checklist, verdict, caption, limit), calls
+        if not isinstance(proposer, RuleProposer):
+            try:
+                return account.role(lambda: proposer.propose(checklist, verdict, caption, limit))
+            except _NO_ANSWER as failure:
+                self._failed("propose", failure, "rules propose instead: ")
+                proposer = RuleProposer()
+        return proposer.propose(checklist, verdict, caption, limit)
+
+    def _failed(self, stage: Stage, failure: NpcError, remedy: str = "") -> str:
+        """Announce why a role gave nothing; where the budget ends, so does the run."""
+        if isinstance(failure, BudgetError):
+            self.halted.set()
+        self.tell(Event(stage, f"{remedy}{failure}"))
+        return str(failure)
 
 
 class _Looking:
-    """The :data:`Look` of one batch; ``calls`` counts those of the roles for each picture."""
+    """The :data:`Look` of one batch; ``accounts`` are charged with what each picture's asked."""
 
     def __init__(self, run: _Run, checklist: Checklist, batch: int) -> None:
         self._run, self._checklist = run, checklist
-        self.calls = [0] * batch
+        self.accounts = [Account() for _ in range(batch)]
 
     def __call__(
         self, images: Sequence[Image], negatives: Sequence[str | None]
     ) -> list[str | None]:
-        renewed = []
-        for place, (image, negative) in enumerate(zip(images, negatives, strict=True)):
-            new, calls = self._run.look(image, negative, self._checklist)
-            renewed.append(new)
-            self.calls[place] += calls
-        return renewed
+        pictures = zip(images, negatives, self.accounts, strict=True)
+        return [self._run.look(i, negative, self._checklist, own) for i, negative, own in pictures]
 
 
-def _cost(generation: Generation, calls: int, start: float) -> Cost:
-    return Cost(1, generation.evaluations, calls, seconds=perf_counter() - start)
+def _cost(generation: Generation, account: Account, seconds: float) -> Cost:
+    used = account.usage or Usage()
+    tokens = used.input_tokens + used.output_tokens
+    return Cost(1, generation.evaluations, used.calls, tokens, seconds, used.retries, used.money)

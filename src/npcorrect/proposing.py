@@ -103,13 +103,28 @@ def whole_caption(checklist: Checklist, caption: Caption) -> tuple[Candidate, ..
     return (Candidate(text, "combined", "everything that the rejected picture shows"),)
 
 
+def arrange(
+    checklist: Checklist,
+    caption: Caption,
+    faults: Sequence[Candidate],
+    others: Sequence[Candidate],
+) -> tuple[Candidate, ...]:
+    """The whole caption, then targeted, combined and untargeted candidates in turn.
+
+    So a short limit keeps some of each. Texts that are among the faults are not repeated.
+    """
+    named = {fault.negative_prompt for fault in faults}
+    new = [other for other in others if other.negative_prompt not in named]
+    seen = _in_turn(faults, combined(faults, new), new)
+    return _unique((*whole_caption(checklist, caption), *seen))
+
+
 @dataclass(frozen=True)
 class RuleProposer:
-    """Proposes by the rules above.
+    """Proposes by the rules above, in the order of :func:`arrange`.
 
-    The whole caption comes first, then targeted, combined and untargeted candidates in turn, so
-    that a short limit keeps some of each. ``fallback`` is used only where there are none of these:
-    a ranking compares all candidates, and a made-up fault must never outrank one that was seen.
+    ``fallback`` is used only where nothing was seen: a ranking compares all candidates, and a
+    made-up fault must never outrank one that was seen.
     """
 
     fallback: tuple[str, ...] = FALLBACK
@@ -118,14 +133,9 @@ class RuleProposer:
         self, checklist: Checklist, verdict: Verdict, caption: Caption, limit: int
     ) -> tuple[Candidate, ...]:
         """At most ``limit`` different candidates, best guess first."""
-        faults = targeted(checklist, verdict, caption)
-        named = {fault.negative_prompt for fault in faults}
-        others = [c for c in untargeted(checklist, caption) if c.negative_prompt not in named]
-        seen = (
-            *whole_caption(checklist, caption),
-            *_in_turn(faults, combined(faults, others), others),
-        )
-        return _unique(seen or self._last_resort(checklist))[: max(limit, 0)]
+        faults, others = targeted(checklist, verdict, caption), untargeted(checklist, caption)
+        seen = arrange(checklist, caption, faults, others)
+        return (seen or _unique(self._last_resort(checklist)))[: max(limit, 0)]
 
     def _last_resort(self, checklist: Checklist) -> tuple[Candidate, ...]:
         texts = (clean(phrase, checklist) for phrase in self.fallback)

@@ -147,7 +147,7 @@ RANKERS: Mapping[str, Callable[[TextEncoder], Ranker]] = {
 """Makes each ranker, by its name; the first is the default."""
 
 
-def named(name: str | None) -> Callable[[TextEncoder], Ranker]:
+def ranker_maker(name: str | None) -> Callable[[TextEncoder], Ranker]:
     """What makes the ranker of this name, or the default one.
 
     Raises:

@@ -99,20 +99,32 @@ class Generation:
 
 @dataclass(frozen=True)
 class Check:
-    """The verifier's word on one requirement; ``passed`` is None when it could not be scored."""
+    """The verifier's word on one requirement; ``passed`` is None when it could not be scored.
+
+    ``confidence`` is how sure the verifier is of that word, 0 to 1: of several votes, the share
+    that agrees. ``probability`` is that of the claim itself, where the verifier gives one. ``raw``
+    is what came in place of an answer, where there was none.
+    """
 
     requirement: Requirement
     passed: bool | None
     observed: str = ""
     confidence: float | None = None
+    probability: float | None = None
+    raw: str = ""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """All checks of one picture. ``error`` says why a picture is unscored."""
+    """All checks of one picture.
+
+    ``error`` says why a picture, or a check, is unscored; ``raw`` is what came in place of an
+    answer, where nothing was scored at all.
+    """
 
     checks: tuple[Check, ...]
     error: str = ""
+    raw: str = ""
 
     @property
     def accepted(self) -> bool | None:
@@ -128,6 +140,21 @@ class Verdict:
         """Share of the scored requirements that hold, 0 to 1; None where none was scored."""
         scored = [check.passed for check in self.checks if check.passed is not None]
         return sum(scored) / len(scored) if scored else None
+
+    @property
+    def probability(self) -> float | None:
+        """Mean probability of the claims, which tells equal scores apart; None where none is known.
+
+        A claim without a probability counts as its verdict, and an unscored one not at all.
+        """
+        if all(check.probability is None for check in self.checks):
+            return None
+        known = [
+            float(check.passed) if check.probability is None else check.probability
+            for check in self.checks
+            if check.passed is not None
+        ]
+        return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -156,15 +183,29 @@ class Ranked:
     parts: tuple[tuple[str, float], ...] = ()
 
 
+def add_money(one: float | None, other: float | None) -> float | None:
+    """The sum of two prices, of which an unknown one (None) adds nothing."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
+
+
 @dataclass(frozen=True)
 class Cost:
-    """What something took. Costs add up with ``+``."""
+    """What something took. Costs add up with ``+``.
+
+    ``tokens`` are those read and written by VLMs; ``retries`` counts the calls that had to be sent
+    again, which ``vlm_calls`` includes. ``money`` is in the currency of the user's price table,
+    and None where it has no price.
+    """
 
     images: int = 0
     evaluations: int = 0
     vlm_calls: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    retries: int = 0
+    money: float | None = None
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -173,6 +214,8 @@ class Cost:
             self.vlm_calls + other.vlm_calls,
             self.tokens + other.tokens,
             self.seconds + other.seconds,
+            self.retries + other.retries,
+            add_money(self.money, other.money),
         )
 
 

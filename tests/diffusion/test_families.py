@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -106,6 +108,17 @@ def test_every_row_is_built_tiny() -> None:
     for name, family in FAMILIES.items():
         assert name == family.name
         assert type(BUILDERS[name]()).__name__ == family.pipeline
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_defaults_that_are_the_pipelines_are_the_pipelines(family: str) -> None:
+    row = FAMILIES[family]
+    if row.source.startswith("its diffusers pipeline"):
+        call = signature(getattr(diffusers, row.pipeline).__call__).parameters
+        assert call["num_inference_steps"].default == row.defaults.num_inference_steps
+        assert call[row.scale_argument].default == row.defaults.true_cfg_scale
+        if "max_sequence_length" in call and family != "qwen-image":
+            assert call["max_sequence_length"].default == row.defaults.max_sequence_length
 
 
 @pytest.mark.parametrize("family", GUIDED)
@@ -220,6 +233,22 @@ def test_rule_extra_is_steered_by_looks(models: Models, family: str) -> None:
     assert drawn.steering == ((step, OTHER),)
     assert [image.size for image in seen] == [(SIZE, SIZE)]
     assert pixels(seen[0]).std() > 1
+
+
+@pytest.mark.parametrize("family", [name for name in GUIDED if name != "sd15"])
+def test_a_look_at_the_last_step_sees_the_picture_itself(models: Models, family: str) -> None:
+    """Not with PNDM, which mixes steps."""
+    model = models(family)
+    seen: list[Any] = []
+
+    def look(images: Any, negatives: Any) -> list[str | None]:
+        seen.extend(images)
+        return [None]
+
+    drawing = replace(model.resolve(request(rule="extra"), NEGATIVE), look_steps=(STEPS - 1,))
+    (drawn,) = model.draw([drawing], look=look)
+    assert drawn.steering == ((STEPS - 1, None),)
+    assert abs(pixels(seen[0]) - pixels(drawn.image)).max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("family", FAMILIES)

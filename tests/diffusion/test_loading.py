@@ -204,13 +204,13 @@ def test_code_from_a_repository_is_not_run_unasked(folders: Path, tmp_path: Path
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("family", ["flux-dev", "sd35"])
+@pytest.mark.parametrize("family", ["flux-dev", "sd15", "sd35", "z-image-turbo"])
 def test_cpu_offload_changes_nothing_and_the_hook_still_goes(folders: Path, family: str) -> None:
     plain = picture(load(str(saved(folders, family))))
     model = load(str(saved(folders, family)), LoadOptions(offload="model", device="cpu"))
     for _ in range(2):
         assert abs(picture(model) - plain).max() <= 1
-    denoiser = model.pipeline.transformer
+    denoiser: Any = model.stock.denoiser
     assert not denoiser._diffusers_hook.hooks
     assert denoiser._hf_hook is not None
 

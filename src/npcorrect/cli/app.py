@@ -55,7 +55,8 @@ def settings(
         Path | None,
         typer.Option(
             envvar="NPC_CONFIG",
-            help="TOML file with a table per command; flags and environment go before it.",
+            help="TOML file with a table per command, and [vlm] for keys, prices and patience; "
+            "flags and environment go before it.",
         ),
     ] = None,
 ) -> None:
@@ -65,11 +66,11 @@ def settings(
     path = config or user_config_path("npcorrect") / "config.toml"
     if config is None and not path.is_file():
         return
-    context.default_map = read_settings(path, context)
+    context.default_map, context.obj = read_settings(path, context)
 
 
-def read_settings(path: Path, context: typer.Context) -> dict[str, Any]:
-    """The settings file as the defaults of each command.
+def read_settings(path: Path, context: typer.Context) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings file as the defaults of each command, and its table of models, unchecked.
 
     Raises:
         SettingsError: the file cannot be read, or names a command or an option that does not exist.
@@ -82,17 +83,30 @@ def read_settings(path: Path, context: typer.Context) -> dict[str, Any]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"The settings file {str(path)!r} cannot be read: {error}.") from None
+    models = tables.pop("vlm", {})
     commands = getattr(context.command, "commands", {})
     for name, table in tables.items():
         if name not in commands or not isinstance(table, dict):
-            known = ", ".join(f"[{command}]" for command in commands)
+            known = ", ".join(f"[{command}]" for command in (*commands, "vlm"))
             raise SettingsError(f"{str(path)!r} has {name!r}; its tables are {known}.")
-        options = {parameter.name for parameter in commands[name].params}
-        for key in table:
-            if key not in options:
-                known = ", ".join(sorted(filter(None, options)))
-                raise SettingsError(f"{str(path)!r} sets {key!r} in [{name}]; it knows {known}.")
-    return tables
+        _check(path, name, table, commands[name])
+    return tables, models
+
+
+def _check(path: Path, name: str, table: dict[str, Any], command: Any) -> None:
+    """Refuse a key that is no option; a group of commands has a table for each."""
+    from npcorrect.errors import SettingsError
+
+    groups = getattr(command, "commands", {})
+    options = groups or {parameter.name: None for parameter in command.params}
+    for key, value in table.items():
+        if key not in options:
+            known = ", ".join(sorted(filter(None, options)))
+            raise SettingsError(f"{str(path)!r} sets {key!r} in [{name}]; it knows {known}.")
+        if groups:
+            if not isinstance(value, dict):
+                raise SettingsError(f"{str(path)!r} has {key!r} in [{name}]; it is a table.")
+            _check(path, f"{name}.{key}", value, groups[key])
 
 
 Prompt = Annotated[str, typer.Argument(help="What the picture must show.")]

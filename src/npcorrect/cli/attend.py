@@ -91,7 +91,7 @@ def attend(
 
     if rule not in (None, "paper", "extra", "nag"):
         raise SettingsError(f"--rule {rule!r} is unknown; use 'extra', 'paper' or 'nag'.")
-    _need_libraries()
+    _need_pyarrow()
     request = Request(
         prompt,
         num_inference_steps=steps,
@@ -123,7 +123,7 @@ def attend(
 
 
 def _checklist(prompt: str, words: list[str], model: str) -> Checklist:
-    """What the prompt requires, by the miniature world's grammar; else that its terms are there.
+    """What the prompt requires, by the grammars; where they cannot read it, that its terms exist.
 
     Raises:
         PromptError: the miniature model cannot draw it.
@@ -132,12 +132,14 @@ def _checklist(prompt: str, words: list[str], model: str) -> Checklist:
     from npcorrect.errors import PromptError, SettingsError
     from npcorrect.mini.vlm import MiniChecklister
     from npcorrect.types import Checklist, Requirement
+    from npcorrect.vlm.grammar import GrammarChecklister
 
-    try:
+    if model == "mini":
         return MiniChecklister().checklist(prompt)
+    try:
+        return GrammarChecklister().checklist(prompt)
     except PromptError:
-        if model == "mini":
-            raise
+        pass
     if not words:
         raise SettingsError(
             f"The requirements of {prompt!r} cannot be read by rule; say with --terms which of "
@@ -147,16 +149,15 @@ def _checklist(prompt: str, words: list[str], model: str) -> Checklist:
     return Checklist(prompt, tuple(claims))
 
 
-def _need_libraries() -> None:
-    """Raises SettingsError before anything is drawn that could not be shown."""
+def _need_pyarrow() -> None:
+    """Raises SettingsError before anything is drawn whose table could not be written."""
     from importlib.util import find_spec
 
     from npcorrect.errors import SettingsError
 
-    missing = [name for name in ("matplotlib", "pyarrow") if find_spec(name) is None]
-    if missing:
+    if find_spec("pyarrow") is None:
         raise SettingsError(
-            f"npc attend needs {' and '.join(missing)}; install them with: "
+            "npc attend writes its tables with pyarrow; install it with: "
             "pip install 'npcorrect[analysis]'"
         )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from npcorrect.cli import image_models
+from npcorrect.cli import eyes, image_models
 from npcorrect.cli.app import (
     EXIT_ACCEPTED,
     EXIT_NOT_ACCEPTED,
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from npcorrect.diffusion.base import TextEncoder
     from npcorrect.diffusion.loading import LoadOptions
     from npcorrect.ranking import Ranker
-    from npcorrect.types import Attempt, Result
+    from npcorrect.types import Attempt, Checklist, Cost, Result
+    from npcorrect.vlm.roles import Checklister
+    from npcorrect.vlm.settings import VLMSettings
 
 
 def window_value(text: str | None) -> int | float | None:
@@ -86,7 +89,8 @@ def correct(
         int | None,
         typer.Option(
             envvar="NPC_LOOKS",
-            help="How often to look at a redrawing while it emerges, to renew its negative.",
+            help="How often to look at a redrawing while it emerges, to renew its negative. "
+            "A verifier named with --vlm looks only if asked to: each look is asked and paid for.",
         ),
     ] = None,
     reseed: Annotated[
@@ -121,6 +125,14 @@ def correct(
     variant: image_models.Variant = None,
     offline: image_models.Offline = False,
     trust_remote_code: image_models.TrustRemoteCode = False,
+    vlm: eyes.Vlm = None,
+    checklister: eyes.Checklister = None,
+    verifier: eyes.Verifier = None,
+    captioner: eyes.Captioner = None,
+    proposer: eyes.Proposer = None,
+    votes: eyes.Votes = 1,
+    budget: eyes.BudgetOption = None,
+    cache: eyes.Cache = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result alone, as JSON.")
     ] = False,
@@ -130,16 +142,36 @@ def correct(
     Exit code 0: the picture was accepted; 3: it could not be corrected; 2: bad input.
 
     Example: npc correct "three red circles and one blue square" --seed 7 --out out/
+
+    With eyes of your own: add --vlm http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct
     """
     from npcorrect.errors import SettingsError
     from npcorrect.loop import validate
     from npcorrect.output import file_name, prepare, save_picture, save_result, to_record
-    from npcorrect.ranking import named
+    from npcorrect.ranking import ranker_maker
     from npcorrect.types import Request
 
     if rule not in (None, "paper", "extra", "nag"):
         raise SettingsError(f"--rule {rule!r} is unknown; use 'extra', 'paper' or 'nag'.")
     options = image_models.load_options(context)
+    named = {
+        "checklister": checklister,
+        "verifier": verifier,
+        "captioner": captioner,
+        "proposer": proposer,
+    }
+    settings = eyes.vlm_settings(
+        context,
+        vlm,
+        named,
+        votes=votes,
+        budget=budget,
+        cache=cache,
+        device=device or "cpu",
+        dtype=dtype or "float32",
+    )
+    if looks is None and (verifier or vlm or "embedded") != "embedded":
+        looks = 0
     request = Request(
         prompt,
         seed=seed,
@@ -156,14 +188,13 @@ def correct(
         batch=batch,
     )
     validate(request)
-    make_ranker = named(ranker)
-    _require_eyes(model, options)
+    make_ranker = ranker_maker(ranker)
     prepare(out)
 
     def keep(attempt: Attempt) -> None:
         save_picture(out / file_name(attempt), attempt.generation)
 
-    result = _run(request, make_ranker, model, options, as_json, keep)
+    result = _run(request, make_ranker, model, options, settings, as_json, keep)
     save_result(out, result)
     if as_json:
         import json
@@ -174,18 +205,16 @@ def correct(
     raise typer.Exit(EXIT_ACCEPTED if result.accepted else EXIT_NOT_ACCEPTED)
 
 
-def _require_eyes(model: str, options: LoadOptions) -> None:
-    """The embedded verifier reads pictures of the miniature world alone."""
-    if model == "mini":
-        return
-    from npcorrect.diffusion.resolving import resolve
-    from npcorrect.errors import SettingsError
+class _Remembering:
+    """A checklister that keeps its last checklist."""
 
-    found = resolve(model, options.family, options.base, options.revision, options.offline)
-    raise SettingsError(
-        f"The model {model!r} is {found.family.title}, whose pictures the embedded verifier cannot "
-        "read; a vision-language model must look at them, which this version cannot ask yet."
-    )
+    def __init__(self, checklister: Checklister) -> None:
+        self._checklister = checklister
+        self.last: Checklist | None = None
+
+    def checklist(self, prompt: str) -> Checklist:
+        self.last = self._checklister.checklist(prompt)
+        return self.last
 
 
 def _run(
@@ -193,6 +222,7 @@ def _run(
     make_ranker: Callable[[TextEncoder], Ranker],
     model: str,
     options: LoadOptions,
+    settings: VLMSettings,
     quiet: bool,
     keep: Callable[[Attempt], None],
 ) -> Result:
@@ -208,18 +238,21 @@ def _run(
         from npcorrect.loop import correct as correct_loop
         from npcorrect.loop import finish
         from npcorrect.mini.vlm import embedded_roles
-
-        drawer, roles = load(model, options), embedded_roles()
+        from npcorrect.types import Checklist
+        from npcorrect.vlm.build import roles as open_roles
 
         def show(event: Any) -> None:
             progress.update(task, description=f"{event.stage} {event.detail}".strip())
 
-        checklist = roles.checklister.checklist(request.prompt)
-        ranker, attempts = make_ranker(drawer), []
-        for attempt in correct_loop(request, drawer, roles, ranker, show, checklist):
-            keep(attempt)
-            attempts.append(attempt)
-    return finish(request, checklist, attempts)
+        with open_roles(settings, embedded_roles() if model == "mini" else None) as roles:
+            drawer = load(model, options)
+            checklister = _Remembering(roles.checklister)
+            roles, attempts = replace(roles, checklister=checklister), []
+            ranker = make_ranker(drawer)
+            for attempt in correct_loop(request, drawer, roles, ranker, show):
+                keep(attempt)
+                attempts.append(attempt)
+    return finish(request, checklister.last or Checklist(request.prompt, ()), attempts)
 
 
 def _print_table(result: Result, out: Path) -> None:
@@ -246,8 +279,18 @@ def _print_table(result: Result, out: Path) -> None:
         )
     console = Console()
     console.print(table)
-    cost = result.cost
+    for error in dict.fromkeys(a.verdict.error for a in result.attempts if a.verdict.error):
+        console.print(f"without an answer: {error}", markup=False, style="yellow")
     console.print(
-        f"{cost.images} images, {cost.evaluations} denoiser evaluations, {cost.seconds:.1f} s; "
-        f"* is {out / 'best.png'}, side by side in {out / 'sheet.png'}"
+        f"{_spent(result.cost)}; * is {out / 'best.png'}, side by side in {out / 'sheet.png'}"
     )
+
+
+def _spent(cost: Cost) -> str:
+    parts = [f"{cost.images} images, {cost.evaluations} denoiser evaluations"]
+    if cost.tokens:
+        retries = f" ({cost.retries} of them retries)" if cost.retries else ""
+        parts.append(f"{cost.vlm_calls} calls{retries} and {cost.tokens} tokens of models")
+    if cost.money is not None:
+        parts.append(f"{cost.money:.4f} by your prices")
+    return ", ".join((*parts, f"{cost.seconds:.1f} s"))

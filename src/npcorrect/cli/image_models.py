@@ -201,6 +201,7 @@ def facts(family: FamilySpec) -> dict[str, Any]:
         "window": "all steps" if own.rule == "nag" else f"first {first}",
         "then": "prompt alone" if family.after == "alone" else "empty prompt",
         "batches": not family.single,
+        "defaults from": family.source,
         "note": family.distilled,
         "verified": "tiny",
     }

@@ -23,11 +23,11 @@ def rank(
     """
     from npcorrect.mini.embedded import embedded
     from npcorrect.mini.vlm import MiniChecklister
-    from npcorrect.ranking import named
+    from npcorrect.ranking import ranker_maker
     from npcorrect.types import Candidate
 
     checklist = MiniChecklister().checklist(prompt)
-    chosen = named(ranker)(embedded(device))
+    chosen = ranker_maker(ranker)(embedded(device))
     candidates = tuple(Candidate(negative, "targeted") for negative in negatives)
     from rich.console import Console
     from rich.table import Table

@@ -206,6 +206,7 @@ class Draw:
             self.steering.direction(),
             self.first.look_steps,
             self.steering.steer if self.steering.look else None,
+            self.stock.family.rescales,
         )
 
 

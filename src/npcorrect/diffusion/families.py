@@ -1,7 +1,7 @@
 """One row for each family of diffusion models: all that the wrapper must know of it.
 
-Defaults are those of the model's card or of its diffusers pipeline; the window and the true CFG
-scale of FLUX.1 [dev] are those of the method's released code. Nothing here loads a weight.
+Each row says where its defaults come from; the window is that of the method's released code, which
+knows FLUX.1 [dev] alone. Nothing here loads a weight.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ class FamilySpec:
     ``alone``, or guidance goes on against the ``empty`` text, which is ``empty`` here (None: what
     the pipeline makes of no negative). ``arguments`` go into every call. ``distilled`` says why
     guidance cannot act, where it cannot. ``single`` pipelines draw a batch one by one, because
-    their pictures depend on their neighbours' lengths. ``sign`` is -1 where the denoiser predicts
-    the negative velocity. ``checkpoints`` are well-known members on the Hub.
+    their pictures depend on their neighbours' lengths. ``rescales`` says that a guided prediction
+    gets the positive one's norm. ``sign`` is -1 where the denoiser predicts the negative velocity.
+    ``checkpoints`` are well-known members on the Hub, ``source`` says whose defaults these are.
     """
 
     name: str
@@ -72,6 +73,7 @@ class FamilySpec:
     text: TextSpec
     defaults: Defaults
     checkpoints: tuple[str, ...] = ()
+    source: str = "its diffusers pipeline"
     scale_argument: Literal["guidance_scale", "true_cfg_scale"] = "guidance_scale"
     scale_offset: float = 0.0
     after: Literal["alone", "empty"] = "empty"
@@ -81,6 +83,7 @@ class FamilySpec:
     distilled: str = ""
     nag: NagSpec | None = None
     single: bool = False
+    rescales: bool = False
     sign: int = 1
     decode: latents.Decode = latents.decode_plain
 
@@ -119,7 +122,7 @@ _JOINT_2 = NagSpec(
         NagSite(r"single_transformer_blocks\.\d+\.attn", "last"),
     )
 )
-_NEW_SIZES = {"use_resolution_binning": False, "clean_caption": False}
+_AS_ASKED = {"use_resolution_binning": False, "clean_caption": False}
 
 
 def _z_image_tokens(images: Any) -> int:
@@ -157,6 +160,7 @@ SDXL = FamilySpec(
 SDXL_TURBO = replace(
     SDXL,
     name="sdxl-turbo",
+    source="the model card",
     title="SDXL-Turbo",
     defaults=_defaults(4, 0.0, 512, 77, multiple=8, rule="nag"),
     checkpoints=("stabilityai/sdxl-turbo",),
@@ -176,6 +180,7 @@ SD3 = FamilySpec(
 SD35 = replace(
     SD3,
     name="sd35",
+    source="the model card",
     title="Stable Diffusion 3.5",
     defaults=_defaults(28, 3.5, 1024, 256),
     checkpoints=(
@@ -186,6 +191,7 @@ SD35 = replace(
 SD35_TURBO = replace(
     SD35,
     name="sd35-turbo",
+    source="the model card",
     title="Stable Diffusion 3.5 Large Turbo",
     defaults=_defaults(4, 0.0, 1024, 256, rule="nag"),
     checkpoints=("stabilityai/stable-diffusion-3.5-large-turbo",),
@@ -200,6 +206,7 @@ FLUX_DEV = FamilySpec(
     _FLUX_T5,
     _defaults(50, 1.8, 1024, 512),
     ("black-forest-labs/FLUX.1-dev",),
+    "the method's released code",
     scale_argument="true_cfg_scale",
     after="alone",
     arguments={"guidance_scale": 3.5},
@@ -209,6 +216,7 @@ FLUX_DEV = FamilySpec(
 FLUX_SCHNELL = replace(
     FLUX_DEV,
     name="flux-schnell",
+    source="the model card",
     title="FLUX.1 [schnell]",
     defaults=_defaults(4, 1.0, 1024, 256, rule="nag"),
     checkpoints=("black-forest-labs/FLUX.1-schnell",),
@@ -227,8 +235,10 @@ QWEN_IMAGE = FamilySpec(
     ),
     _defaults(50, 4.0, 1328, 1024),
     ("Qwen/Qwen-Image", "Qwen/Qwen-Image-2512"),
+    "its diffusers pipeline; the size from the model card",
     scale_argument="true_cfg_scale",
     empty=" ",
+    rescales=True,
     decode=latents.decode_qwen,
 )
 CHROMA = FamilySpec(
@@ -250,7 +260,7 @@ PIXART_SIGMA = FamilySpec(
     replace(_T5, template=lowered),
     _defaults(20, 4.5, 1024, 300),
     ("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",),
-    arguments=_NEW_SIZES,
+    arguments=_AS_ASKED,
     nag=_CROSS,
 )
 SANA = FamilySpec(
@@ -261,7 +271,7 @@ SANA = FamilySpec(
     replace(_T5, template=lowered),
     _defaults(20, 4.5, 1024, 300, multiple=32),
     ("Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers",),
-    arguments=_NEW_SIZES,
+    arguments=_AS_ASKED,
     nag=_CROSS,
 )
 LUMINA2 = FamilySpec(
@@ -276,6 +286,7 @@ LUMINA2 = FamilySpec(
     ),
     _defaults(30, 4.0, 1024, 256),
     ("Alpha-VLLM/Lumina-Image-2.0",),
+    rescales=True,
     sign=-1,
 )
 KANDINSKY5 = FamilySpec(
@@ -310,6 +321,7 @@ Z_IMAGE = FamilySpec(
 Z_IMAGE_TURBO = replace(
     Z_IMAGE,
     name="z-image-turbo",
+    source="the model card",
     title="Z-Image-Turbo",
     defaults=_defaults(9, 0.0, 1024, 512, rule="nag"),
     checkpoints=("Tongyi-MAI/Z-Image-Turbo",),
@@ -331,6 +343,7 @@ FLUX2_KLEIN_BASE = FamilySpec(
 FLUX2_KLEIN = replace(
     FLUX2_KLEIN_BASE,
     name="flux2-klein",
+    source="the model card",
     title="FLUX.2 [klein]",
     defaults=_defaults(4, 1.0, 1024, 512, rule="nag"),
     checkpoints=("black-forest-labs/FLUX.2-klein-4B", "black-forest-labs/FLUX.2-klein-9B"),

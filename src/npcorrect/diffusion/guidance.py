@@ -31,6 +31,12 @@ def stand_in(target: Tensor, v_pos: Tensor, scale: float) -> Tensor:
     return (target - scale * v_pos) / (1 - scale)
 
 
+def rescaled(v: Tensor, v_pos: Tensor) -> Tensor:
+    """``v`` with the norm of ``v_pos`` along the last axis, as Qwen-Image and Lumina 2 guide."""
+    ratio: Tensor = v_pos.norm(dim=-1, keepdim=True) / v.norm(dim=-1, keepdim=True)
+    return v * ratio
+
+
 def nag_rule(z_pos: Tensor, z_neg: Tensor, scale: float, tau: float, alpha: float) -> Tensor:
     """Normalized Attention Guidance of attention features ``(..., D)``; arXiv 2505.21179.
 

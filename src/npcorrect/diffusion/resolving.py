@@ -166,7 +166,7 @@ def _member(
     name: str, pipeline: str, index: Mapping[str, Any], source: Source
 ) -> tuple[FamilySpec, str]:
     """Which of the rows that share a pipeline class, and by what it was recognised."""
-    turbo = "turbo" in name.lower()
+    turbo = "turbo" in Path(name).name.lower()
     by_name = "the name says turbo" if turbo else "the name does not say turbo"
     if pipeline == "FluxPipeline":
         embeds = bool(source.read("transformer/config.json").get("guidance_embeds"))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from npcorrect.diffusion.announcing import Branch, Evaluation, announce
 from npcorrect.diffusion.branches import Arguments, Calls
-from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
+from npcorrect.diffusion.guidance import extra_rule, paper_rule, rescaled, stand_in
 from npcorrect.diffusion.nag import Nag
 
 
@@ -43,13 +43,17 @@ the denoiser sees them; returns the direction from this step on."""
 
 @dataclass
 class Extra:
-    """Rule ``extra``: its scales, the direction now, and who renews it at which steps."""
+    """Rule ``extra``: its scales, the direction now, and who renews it at which steps.
+
+    ``rescales`` says that the pipeline gives what it guided the norm of the positive prediction.
+    """
 
     scale: float
     mu: float
     direction: ExtraDirection
     look_steps: tuple[int, ...] = ()
     steer: Steer | None = None
+    rescales: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         if extra.steer is not None and self.step in extra.look_steps:
             noisy = _stacked(arguments[self.calls.state[0]])
             guided = paper_rule(positive, empty, extra.scale)
+            guided = rescaled(guided, positive) if extra.rescales else guided
             extra.direction = extra.steer(self.step, noisy, guided)
         rows = extra.direction.rows
         if not rows:

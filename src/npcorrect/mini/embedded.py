@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from npcorrect.diffusion.families import Defaults
+from npcorrect.diffusion.families import FLUX_DEV, Defaults
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
 from npcorrect.mini.model import MAX_TOKENS, NUM_INFERENCE_STEPS, WEIGHTS, load_pipeline
@@ -22,6 +23,10 @@ DEFAULTS = Defaults(
     reseed=True,
     sizes=(IMAGE_SIZE,),
     max_sequence_length=MAX_TOKENS,
+)
+
+FAMILY = replace(
+    FLUX_DEV, name="mini", title="the miniature model", defaults=DEFAULTS, arguments={}
 )
 
 
@@ -42,4 +47,4 @@ def embedded(
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"The device {device!r} cannot be used ({reason}); try cpu.") from None
-    return PipelineModel("mini", pipeline, DEFAULTS)
+    return PipelineModel("mini", pipeline, family=FAMILY)

@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol
 
 from PIL.Image import Image
 
+from npcorrect.types import add_money
+
 
 @dataclass(frozen=True)
 class Message:
@@ -36,12 +38,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a reply took; ``calls`` counts every request that was sent, retries included."""
+    """What a reply took.
+
+    ``calls`` counts every request that was sent; ``retries`` those of them that were sent again.
+    ``money`` is in the currency of the user's price table, and None where it has no price.
+    """
 
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
+    retries: int = 0
+    money: float | None = None
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -49,6 +57,8 @@ class Usage:
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.seconds + other.seconds,
+            self.retries + other.retries,
+            add_money(self.money, other.money),
         )
 
 
@@ -58,7 +68,8 @@ class Reply:
 
     ``error`` says why there is no usable answer; ``text`` then holds whatever raw text came.
     ``probabilities`` are those of the question's choices, renormalised to 1, where the model gives
-    them. ``cached`` replies came from the cache and took nothing.
+    them. ``cached`` replies came from the cache and took nothing. ``stopped`` is set where the
+    question was not asked because the budget does not allow it.
     """
 
     text: str
@@ -67,6 +78,7 @@ class Reply:
     usage: Usage = Usage()
     model: str = ""
     cached: bool = False
+    stopped: bool = False
 
 
 class VLM(Protocol):

@@ -68,9 +68,14 @@ class Proposer(Protocol):
 
 @dataclass(frozen=True)
 class Roles:
-    """Who does what in one correction; one object may play several roles."""
+    """Who does what in one correction; one object may play several roles.
+
+    ``overlap`` says that the roles mostly wait for a server and may be called from several threads:
+    pictures are then verified together, and while the next ones are drawn.
+    """
 
     checklister: Checklister
     verifier: Verifier
     captioner: Captioner
     proposer: Proposer
+    overlap: bool = False

@@ -1,0 +1,1 @@
+"""Benchmarks: methods compared on the same prompts and seeds, by a judge they never consult."""

@@ -1,0 +1,1 @@
+"""The methods, a module each; see :mod:`npcorrect.evaluation.method`."""

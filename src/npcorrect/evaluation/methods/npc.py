@@ -1,0 +1,16 @@
+"""The correction loop with this program's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from npcorrect.evaluation.method import Task, restarted
+from npcorrect.loop import correct
+from npcorrect.types import Attempt
+
+
+def attempts(task: Task) -> Generator[Attempt]:
+    """What ``npc correct`` draws."""
+    tools = task.tools
+    ranker = tools.rankers["requirements"]
+    yield from restarted(task, lambda request: correct(request, tools.model, tools.roles, ranker))

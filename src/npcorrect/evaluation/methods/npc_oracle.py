@@ -1,0 +1,15 @@
+"""The paper's loop in its benchmark setting: the verifier sees the benchmark's own checklist."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from npcorrect.evaluation.method import Task
+from npcorrect.evaluation.methods import npc_paper
+from npcorrect.types import Attempt
+
+
+def attempts(task: Task) -> Generator[Attempt]:
+    """As ``npc-paper``, told what the judge will look for."""
+    checklist = task.tools.benchmark.checklist(task.sample)
+    yield from npc_paper.attempts(task, checklist)

@@ -1,0 +1,60 @@
+"""Who pays for a question: whoever opened an account around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+from npcorrect.vlm.base import Usage
+
+T = TypeVar("T")
+
+
+class Account:
+    """Adds up what was asked in its name; ``usage`` is None while nobody has charged anything."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+
+    def add(self, usage: Usage) -> None:
+        """Charge the account."""
+        self.usage = usage if self.usage is None else self.usage + usage
+
+    def joined(self, *others: Account) -> Account:
+        """An account of all that this and the others were charged."""
+        whole = Account()
+        for account in (self, *others):
+            if account.usage is not None:
+                whole.add(account.usage)
+        return whole
+
+    def role(self, call: Callable[[], T]) -> T:
+        """Call a role and charge what it took; a role that does not say took one call."""
+        with accounting() as own:
+            try:
+                return call()
+            finally:
+                self.add(Usage(calls=1) if own.usage is None else own.usage)
+
+
+_current: ContextVar[Account | None] = ContextVar("account", default=None)
+
+
+@contextmanager
+def accounting() -> Iterator[Account]:
+    """The account of everything that this thread asks inside the ``with`` block."""
+    account = Account()
+    token = _current.set(account)
+    try:
+        yield account
+    finally:
+        _current.reset(token)
+
+
+def charge(usage: Usage) -> None:
+    """Charge the open account, if there is one."""
+    account = _current.get()
+    if account is not None:
+        account.add(usage)

@@ -1,0 +1,45 @@
+"""An event loop on a thread of its own, so that many requests wait at once.
+
+The thread is a daemon: Ctrl-C ends the program even while a server hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from threading import Thread
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Background:
+    """Runs coroutines for threads that wait for them."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="npcorrect-vlm", daemon=True)
+        self._thread.start()
+
+    def run(self, task: Coroutine[Any, Any, T]) -> T:
+        """The task's result; an interrupted wait cancels the task."""
+        future = asyncio.run_coroutine_threadsafe(task, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Cancel what still runs and end the thread; nothing may be run afterwards."""
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,191 @@
+"""From settings to roles: the one place that knows which class stands behind a name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from importlib.util import find_spec
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from npcorrect.errors import SettingsError
+from npcorrect.proposing import RuleProposer
+from npcorrect.vlm.asking import (
+    FirstUnderstood,
+    VLMCaptioner,
+    VLMChecklister,
+    VLMProposer,
+    VLMVerifier,
+    check_votes,
+)
+from npcorrect.vlm.base import VLM
+from npcorrect.vlm.cache import AnswerFile, CachedVLM
+from npcorrect.vlm.grammar import GrammarChecklister
+from npcorrect.vlm.roles import Checklister, Proposer, Roles
+from npcorrect.vlm.settings import ROLES, VLMSettings
+from npcorrect.vlm.spending import Budget, Price, Till
+
+OPENAI = "https://api.openai.com/v1"
+NAMES = (
+    "a model is named 'openai:gpt-4.1', 'http://localhost:8000/v1#model' for a server, or "
+    "'local:ID' for one of the Hugging Face hub or a folder"
+)
+T = TypeVar("T")
+
+
+@contextmanager
+def roles(settings: VLMSettings, embedded: Roles | None = None) -> Generator[Roles]:
+    """The roles that the settings ask for, let go of at the end.
+
+    ``embedded`` are the image model's own roles, where it has any; they play what no model is named
+    for, and what the settings call ``embedded``. Prompts are read by their checklister, or by the
+    grammar and, where it does not understand, by the model, unless the settings name another.
+
+    Raises:
+        SettingsError: a name, key or price is missing, or a value cannot work.
+        ModelError: a model that was never asked before cannot be.
+    """
+    with ExitStack() as stack:
+        yield _Builder(settings, embedded, stack).roles()
+
+
+@contextmanager
+def model(name: str, settings: VLMSettings) -> Generator[VLM]:
+    """One model by name, with the cache, prices and budget of the settings: for judges.
+
+    Raises:
+        SettingsError: see :func:`roles`.
+    """
+    with ExitStack() as stack:
+        yield _Builder(settings, None, stack).vlm(name)
+
+
+class _Builder:
+    """Builds each model once."""
+
+    def __init__(self, settings: VLMSettings, embedded: Roles | None, stack: ExitStack) -> None:
+        unknown = set(settings.roles) - set(ROLES)
+        if unknown:
+            raise SettingsError(f"There is no role {min(unknown)!r}; use {', '.join(ROLES)}.")
+        check_votes(settings.votes)
+        self._settings, self._embedded, self._stack = settings, embedded, stack
+        self._budget = Budget.parse(settings.budget) if settings.budget else None
+        self._built: dict[str, VLM] = {}
+        self._waits = False
+
+    def roles(self) -> Roles:
+        """All four."""
+        votes = self._settings.votes
+        verifier = self._role("verifier", lambda r: r.verifier, lambda vlm: VLMVerifier(vlm, votes))
+        waits = self._waits
+        captioner = self._role("captioner", lambda r: r.captioner, VLMCaptioner)
+        return Roles(self._checklister(), verifier, captioner, self._proposer(), overlap=waits)
+
+    def vlm(self, name: str) -> VLM:
+        """The model of that name."""
+        if name not in self._built:
+            vlm = self._open(name)
+            self._built[name] = CachedVLM(vlm, self._file) if self._settings.cache else vlm
+        return self._built[name]
+
+    def _checklister(self) -> Checklister:
+        name = self._settings.roles.get("checklister")
+        if name == "grammar":
+            return GrammarChecklister()
+        if name is None and self._embedded:
+            return self._embedded.checklister
+        asking = self._role("checklister", lambda r: r.checklister, VLMChecklister)
+        return asking if name else FirstUnderstood(GrammarChecklister(), asking)
+
+    def _proposer(self) -> Proposer:
+        if self._settings.roles.get("proposer") == "rules":
+            return RuleProposer()
+        return self._role("proposer", lambda r: r.proposer, VLMProposer)
+
+    def _role(self, role: str, own: Callable[[Roles], T], asking: Callable[[VLM], T]) -> T:
+        name = self._settings.roles.get(role) or self._settings.vlm
+        if self._embedded and name in (None, "embedded"):
+            return own(self._embedded)
+        if name is None or name == "embedded":
+            raise SettingsError(f"The {role} has no model; name one with --vlm or --{role}.")
+        return asking(self.vlm(name))
+
+    def _open(self, name: str) -> VLM:
+        till = Till(self._price(name), self._budget)
+        if name.startswith("local:"):
+            _require("llguidance", "local")
+            from npcorrect.vlm.local import LocalVLM
+
+            settings = self._settings
+            return LocalVLM.load(name[6:], settings.device, settings.dtype, till=till)
+        address, model, key = self._server(name)
+        _require("openai", "vlm")
+        from npcorrect.vlm.openai import OpenAIVLM
+
+        memory = self._file if self._settings.cache else None
+        vlm = OpenAIVLM(
+            model,
+            address,
+            key,
+            name=name,
+            patience=self._settings.table.patience,
+            till=till,
+            memory=memory,
+        )
+        self._stack.callback(vlm.close)
+        self._waits = True
+        vlm.ask(())
+        return vlm
+
+    def _server(self, name: str) -> tuple[str, str, str]:
+        """The address, the model and the key that a name stands for."""
+        keys = self._settings.table.keys
+        if name.startswith("openai:") and name != "openai:":
+            key = os.environ.get("OPENAI_API_KEY") or _secret(keys.get("openai"))
+            if not key:
+                raise SettingsError(
+                    f"The model {name!r} needs a key; set OPENAI_API_KEY, or openai in the "
+                    "settings file's [vlm.keys] table."
+                )
+            return OPENAI, name.removeprefix("openai:"), key
+        address, _, model = name.partition("#")
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname or not model:
+            raise SettingsError(f"The model {name.split('@')[-1]!r} is not understood; {NAMES}.")
+        if parts.username or parts.password or parts.query:
+            raise SettingsError(
+                f"The address of {parts.hostname!r} holds a key; put it in NPC_VLM_KEY or in "
+                "the settings file's [vlm.keys] table."
+            )
+        own = os.environ.get("NPC_VLM_KEY", "") if name == self._settings.vlm else ""
+        return address, model, own or _secret(keys.get(address))
+
+    def _price(self, name: str) -> Price | None:
+        price = self._settings.table.prices.get(name)
+        if price is None and self._budget and self._budget.unit == "money":
+            raise SettingsError(
+                f"A budget in money needs a price for {name!r}; add it to the settings file as "
+                f'[vlm.prices."{name}"] with input and output for a million tokens, or give the '
+                "budget in calls or tokens."
+            )
+        return Price(price.input, price.output) if price else None
+
+    @cached_property
+    def _file(self) -> AnswerFile:
+        from platformdirs import user_cache_path
+
+        path = self._settings.table.cache
+        return AnswerFile((path or user_cache_path("npcorrect") / "answers.sqlite").expanduser())
+
+
+def _require(package: str, extra: str) -> None:
+    if find_spec(package) is None:
+        raise SettingsError(
+            f"This needs the package {package!r}; install it with pip install 'npcorrect[{extra}]'."
+        )
+
+
+def _secret(value: object) -> str:
+    return str(getattr(value, "get_secret_value", str)())

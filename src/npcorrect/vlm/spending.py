@@ -1,0 +1,124 @@
+"""What questions cost, and a limit that is never passed knowingly."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Literal
+
+from npcorrect.errors import BudgetError, SettingsError
+from npcorrect.vlm.base import Question, Usage
+
+Unit = Literal["money", "calls", "tokens"]
+_PIXELS_A_TOKEN = 196
+"""A token for each patch of 14 x 14 pixels, the finest that common models make."""
+_BUDGET = re.compile(r"(?P<limit>\d+(?:\.\d+)?)\s*(?P<unit>calls?|tokens?)?")
+
+
+@dataclass(frozen=True)
+class Price:
+    """Money for a million tokens read and a million written."""
+
+    input: float
+    output: float
+
+    def of(self, usage: Usage) -> float:
+        """What a reply cost."""
+        return (usage.input_tokens * self.input + usage.output_tokens * self.output) / 1e6
+
+
+class Budget:
+    """A limit that all models of a run share. Safe to use from several threads."""
+
+    def __init__(self, limit: float, unit: Unit = "money") -> None:
+        self.limit, self.unit = limit, unit
+        self._spent = self._held = 0.0
+        self._lock = Lock()
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """``"0.50"`` is money, ``"200 calls"`` and ``"50000 tokens"`` are what they say.
+
+        Raises:
+            SettingsError: it is none of these.
+        """
+        match = _BUDGET.fullmatch(text.strip())
+        if not match:
+            raise SettingsError(
+                f"The budget {text!r} is not understood; give money (0.50), '200 calls' or "
+                "'50000 tokens'."
+            )
+        unit = (match["unit"] or "money").rstrip("s") + ("" if match["unit"] is None else "s")
+        return cls(float(match["limit"]), unit)  # type: ignore[arg-type]
+
+    @property
+    def spent(self) -> float:
+        """What was spent so far, in the budget's unit."""
+        return self._spent
+
+    def hold(self, worst: Usage) -> None:
+        """Set aside what a request may cost at worst.
+
+        Raises:
+            BudgetError: that might pass the limit.
+        """
+        amount = self._amount(worst)
+        with self._lock:
+            if self._spent + self._held + amount > self.limit:
+                raise BudgetError(
+                    f"The budget of {self.limit:g} {self.unit} is used up to {self._spent:g}, and "
+                    "the next question might pass it; raise --budget to go on."
+                )
+            self._held += amount
+
+    def settle(self, worst: Usage, real: Usage) -> None:
+        """Replace what was set aside by what it really cost."""
+        with self._lock:
+            self._held -= self._amount(worst)
+            self._spent += self._amount(real)
+
+    def _amount(self, usage: Usage) -> float:
+        if self.unit == "calls":
+            return usage.calls
+        if self.unit == "tokens":
+            return usage.input_tokens + usage.output_tokens
+        return usage.money or 0.0
+
+
+class Till:
+    """Prices the requests to one model and asks the budget before each."""
+
+    def __init__(self, price: Price | None = None, budget: Budget | None = None) -> None:
+        self._price, self._budget = price, budget
+        self._surprise = 1.0
+
+    def hold(self, question: Question) -> Usage:
+        """Set aside the worst that a question can cost in one request.
+
+        The estimate of its tokens grows by the worst factor by which a reply surpassed it.
+
+        Raises:
+            BudgetError: the budget does not allow it.
+        """
+        tokens = 0.0
+        for message in question.messages:
+            tokens += 16 + len(message.text.encode()) / 2
+            tokens += sum(100 + i.width * i.height / _PIXELS_A_TOKEN for i in message.images)
+        worst = self.priced(Usage(1, int(tokens * self._surprise), question.max_tokens))
+        if self._budget:
+            self._budget.hold(worst)
+        return worst
+
+    def settle(self, worst: Usage, real: Usage) -> Usage:
+        """Enter what the request really took, and give it back with its price."""
+        if worst.input_tokens and real.input_tokens > worst.input_tokens:
+            self._surprise *= real.input_tokens / worst.input_tokens
+        real = self.priced(real)
+        if self._budget:
+            self._budget.settle(worst, real)
+        return real
+
+    def priced(self, usage: Usage) -> Usage:
+        """The usage with its price, where there is one."""
+        return replace(usage, money=self._price.of(usage)) if self._price else usage

@@ -1,0 +1,126 @@
+"""``npc bench`` as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+NPC = (sys.executable, "-m", "npcorrect.cli", "bench")
+QUICK = ("--limit", "2", "--images", "2", "--steps", "4", "--threads", "1")
+"""Settings under which a picture takes a moment; four steps draw next to nothing right."""
+
+
+def npc(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*NPC, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "120", **environment},
+        check=False,
+    )
+
+
+def test_a_run_reports_and_continues(tmp_path: Path) -> None:
+    run = tmp_path / "a"
+    command = ("run", "mini", *QUICK, "--methods", "base,npc", "--out", str(run))
+    done = npc(*command)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 4" in done.stderr
+    assert "npc" in done.stdout
+    assert {p.name for p in (run / "report").iterdir()} == {
+        "report.html", "report.md", "report.csv", "report.json"
+    }  # fmt: skip
+    rows = list(csv.DictReader((run / "report" / "report.csv").read_text().splitlines()))
+    assert len(rows) == 4
+    before = (run / "report" / "report.html").read_bytes()
+
+    again = npc("run", "--manifest", str(run / "manifest.json"), "--out", str(run))
+    assert again.returncode == 0, again.stderr
+    assert (run / "report" / "report.html").read_bytes() == before, "nothing was drawn again"
+
+    other = npc(*command, "--images", "3")
+    assert other.returncode == 2
+    assert "images 2 instead of 3" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run"], "Name a benchmark"),
+        (["run", "nope"], "'nope'"),
+        (["run", "mini", "--methods", "magic"], "'magic'"),
+        (["run", "mini", "--methods", "base,base"], "each once"),
+        (["run", "mini", "--images", "0"], "--images is 0"),
+        (["run", "mini", "--limit", "0"], "--limit is 0"),
+        (["run", "mini", "--shard", "3/2"], "3/2"),
+        (["run", "mini", "--shard", "x"], "'x'"),
+        (["run", "mini", "--judge", "openai:gpt-4.1"], "leave --judge out"),
+        (["run", "mini", "--methods", "rewrite"], "--vlm"),
+        (["run", "mini", "--offload", "all"], "--offload"),
+        (["run", "geneval++", "--judge", "openai:x", "--data", "/nowhere"], "npc bench fetch"),
+        (["run", "--manifest", "/nowhere.json"], "/nowhere.json"),
+        (["score", "geneval++"], "--images"),
+        (["report", "/nowhere"], "'/nowhere' holds no run"),
+        (["merge", "/nowhere", "--out", "/tmp/x"], "'/nowhere' holds no run"),
+        (["fetch", "mini"], "'mini' has no official file"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_2(
+    arguments: list[str], says: str, tmp_path: Path
+) -> None:
+    where = ["--out", str(tmp_path / "out")] if arguments[0] in ("run", "score") else []
+    done = npc(*arguments, *where)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = ("run", "mini", *QUICK, "--methods", "base", "--out", str(tmp_path))
+    many = ("--limit", "200")
+    start = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from npcorrect.cli import main; main()"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", start, "bench", *command, *many], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("images/*/*.png")) and run.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    try:
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "holds no run" not in npc("report", str(tmp_path)).stderr
+
+
+def test_settings_of_a_subcommand_come_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "npc.toml"
+    command = [sys.executable, "-m", "npcorrect.cli", "--config", str(file), "bench"]
+
+    def run(text: str) -> subprocess.CompletedProcess[str]:
+        file.write_text(text)
+        return subprocess.run(
+            [*command, "run", "mini", "--out", str(tmp_path / "out")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert "--images is 0" in run("[bench.run]\nimages = 0\n").stderr
+    assert "'imags'" in run("[bench.run]\nimags = 1\n").stderr
+    assert "it is a table" in run("[bench]\nrun = 1\n").stderr
+    assert "'go'" in run("[bench.go]\nimages = 1\n").stderr
