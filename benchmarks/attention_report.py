@@ -1,165 +1,39 @@
-"""From the records of ``attention_study.py`` to the tables and the figure of docs/why-it-works.md.
-
-Every interval is a 95 % percentile bootstrap over failed pictures (all negatives of a picture come
-together). "Within a picture" compares the negatives of one picture alone, which is what a ranking
-has to do; "over all" compares across pictures, and so also tells easy pictures from hard ones.
-"""
+"""From the records of ``attention_study.py`` to the tables and the figure of the document."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.stats import rankdata
-from torch.nn.functional import layer_norm
+from attention_orders import rankings
+from attention_statistics import (
+    CONTROLS,
+    PROPOSED,
+    Floats,
+    Picture,
+    Record,
+    Scores,
+    mean_of,
+    pictures,
+    prediction,
+    spearman,
+    with_interval,
+)
 
 from npcorrect.analysis import measures
 from npcorrect.analysis.measures import Words
 from npcorrect.analysis.plots import Panel, curves_figure
 from npcorrect.analysis.spans import places_of, prompt_tokens, salient_terms
-from npcorrect.diffusion.base import TextEncoder, TokenStates
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.mini.embedded import embedded
-from npcorrect.mini.grammar import parse
-from npcorrect.ranking import (
-    ALL_PARTS,
-    SALIENT_PARTS,
-    PaperRanker,
-    Ranker,
-    RequirementRanker,
-    SalientRanker,
-    paper_salient,
-)
-from npcorrect.types import Candidate, Checklist
+from npcorrect.ranking import paper_salient
+from npcorrect.types import Checklist
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "why-it-works.md"
 FIGURE = DOCUMENT.with_name("attention.png")
-PROPOSED = ("targeted", "untargeted", "combined")
-CONTROLS = ("random phrase", "random caption")
-RESAMPLES = 2000
-Record = Mapping[str, Any]
-Floats = NDArray[np.float64]
-Statistic = Callable[[Sequence["Picture"]], float]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One failed picture and its redraws."""
-
-    original: Record
-    empty: Record
-    redraws: tuple[Record, ...]
-
-    @property
-    def proposed(self) -> tuple[Record, ...]:
-        """The redraws with negatives that were proposed for it."""
-        return tuple(r for r in self.redraws if r["source"] in PROPOSED)
-
-    @cached_property
-    def checklist(self) -> Checklist:
-        """What its prompt requires."""
-        prompt = self.original["prompt"]
-        return Checklist(prompt, parse(prompt).requirements())
-
-    @cached_property
-    def right(self) -> Floats:
-        """1 where a proposed negative corrected it."""
-        return np.array([float(r["correct"]) for r in self.proposed])
-
-
-def pictures(path: Path, which: str, rule: str) -> list[Picture]:
-    """The failed pictures all of whose redraws are recorded."""
-    groups: dict[tuple[str, int], list[Record]] = {}
-    for line in path.read_text().splitlines():
-        record = json.loads(line)
-        if (record["set"], record["rule"]) == (which, rule):
-            groups.setdefault((record["prompt"], record["seed"]), []).append(record)
-    found = []
-    for records in groups.values():
-        by = {record["source"]: record for record in records}
-        if by.keys() >= {"none", "empty", *CONTROLS}:
-            others = tuple(r for r in records if r["source"] not in ("none", "empty"))
-            found.append(Picture(by["none"], by["empty"], others))
-    return found
-
-
-def with_interval(statistic: Statistic, among: Sequence[Picture], form: str = ".2f") -> str:
-    """A statistic and its interval; nothing where no picture has a value."""
-    if np.isnan(value := statistic(among)):
-        return ""
-    rng = np.random.default_rng(0)
-    draws = [
-        statistic([among[i] for i in rng.integers(len(among), size=len(among))])
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.nanpercentile(draws, (2.5, 97.5))
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
-
-
-def mean_of(values: Callable[[Picture], float]) -> Statistic:
-    """The mean over the pictures that have a value, each worked out once."""
-    known: dict[int, float] = {}
-
-    def statistic(among: Sequence[Picture]) -> float:
-        for picture in among:
-            if id(picture) not in known:
-                known[id(picture)] = values(picture)
-        found = [known[id(picture)] for picture in among if not np.isnan(known[id(picture)])]
-        return float(np.mean(found)) if found else float("nan")
-
-    return statistic
-
-
-def auc(right: Floats, scores: Floats) -> float:
-    """Probability that a right one scores above a wrong one, ties half; NaN without both."""
-    good = int(right.sum())
-    bad = len(right) - good
-    if not good or not bad:
-        return float("nan")
-    return float((rankdata(scores)[right > 0].sum() - good * (good + 1) / 2) / (good * bad))
-
-
-def spearman(a: Floats, b: Floats) -> float:
-    """Rank correlation; NaN where one side does not vary."""
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
-
-
-Scores = Callable[[Picture], Floats]
-"""A score for each proposed redraw of a picture."""
-
-
-def prediction(scores: Scores, among: Sequence[Picture]) -> list[str]:
-    """AUC within a picture and over all, and success of the best scored negative, as cells."""
-    memory: dict[int, Floats] = {}
-
-    def known(picture: Picture) -> Floats:
-        if id(picture) not in memory:
-            memory[id(picture)] = scores(picture)
-        return memory[id(picture)]
-
-    def over_all(chosen: Sequence[Picture]) -> float:
-        right = np.concatenate([picture.right for picture in chosen])
-        return auc(right, np.concatenate([known(picture) for picture in chosen]))
-
-    def first(picture: Picture) -> float:
-        best = known(picture)
-        return float(picture.right[best == best.max()].mean())
-
-    return [
-        with_interval(mean_of(lambda p: auc(p.right, known(p))), among),
-        with_interval(over_all, among),
-        with_interval(mean_of(first), among, ".1%"),
-    ]
 
 
 class Gaze:
@@ -206,97 +80,6 @@ def paper_words(checklist: Checklist) -> tuple[str, ...]:
     """The numbers of a prompt and the word after each."""
     salient = paper_salient(checklist.prompt)
     return (*salient.quantities, *salient.objects)
-
-
-class Keys:
-    """The text as the joint blocks' keys, instead of the encoder's states.
-
-    ``RMSNorm(W_k LayerNorm(states))`` of every joint block, side by side, without the modulation
-    by time and without what earlier blocks add: all that can be had without drawing.
-    """
-
-    def __init__(self, model: PipelineModel) -> None:
-        self._model = model
-
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
-        denoiser = self._model.pipeline.transformer
-        found = []
-        for text in self._model.encode(texts):
-            states_TD = denoiser.context_embedder(torch.from_numpy(text.states))
-            normal_TD = layer_norm(states_TD, states_TD.shape[-1:], eps=1e-6)
-            keys = []
-            for block in denoiser.transformer_blocks:
-                heads = block.attn.add_k_proj(normal_TD).unflatten(-1, (block.attn.heads, -1))
-                keys.append(block.attn.norm_added_k(heads).flatten(-2))
-            found.append(TokenStates(torch.cat(keys, dim=-1).numpy(), text.special))
-        return found
-
-
-@dataclass(frozen=True)
-class Changed:
-    """An encoder whose states are changed text by text."""
-
-    inner: TextEncoder
-    change: Callable[[TokenStates], TokenStates]
-
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
-        return [self.change(text) for text in self.inner.encode(texts)]
-
-
-def centred(encoder: TextEncoder, texts: Sequence[str]) -> TextEncoder:
-    """The space moved so that the mean token of these texts is its origin."""
-    mean = np.concatenate([text.states for text in encoder.encode(texts)]).mean(axis=0)
-    return Changed(encoder, lambda text: TokenStates(text.states - mean, text.special))
-
-
-def words_only(text: TokenStates) -> TokenStates:
-    """Without the marks that frame a text."""
-    return TokenStates(text.states[~text.special], text.special[~text.special])
-
-
-def largest(text: TokenStates) -> TokenStates:
-    """One token: the largest of each component."""
-    return TokenStates(text.states.max(axis=0, keepdims=True), np.array([False]))
-
-
-def score_of(ranker: Ranker, parts: Sequence[str] = ALL_PARTS) -> Scores:
-    """A ranker's score, or the sum of some of its parts, in the order of the redraws."""
-
-    def scores(picture: Picture) -> Floats:
-        candidates = tuple(Candidate(r["negative"], r["source"]) for r in picture.proposed)
-        by = {
-            ranked.candidate: sum(value for name, value in ranked.parts if name in parts)
-            for ranked in ranker.rank(picture.checklist, candidates)
-        }
-        return np.array([by[candidate] for candidate in candidates])
-
-    return scores
-
-
-def rankings(model: PipelineModel, among: Sequence[Picture]) -> dict[str, Scores]:
-    """Every way of ordering that is compared, by name."""
-    texts = sorted({picture.original["prompt"] for picture in among})
-    paper, required = PaperRanker(model), RequirementRanker(model)
-    middle, keys = centred(model, texts), Keys(model)
-    return {
-        "random order": lambda p: np.zeros(len(p.proposed)),
-        "the proposer's order": lambda p: -np.arange(float(len(p.proposed))),
-        "longest first": lambda p: np.array(
-            [len(r["negative"].split()) for r in p.proposed], float
-        ),
-        "`paper`": score_of(paper),
-        "`paper`, without the last term": score_of(paper, SALIENT_PARTS),
-        "`requirements`": score_of(required),
-        "`salient` (`requirements` without the last term)": score_of(SalientRanker(model)),
-        "last term alone": score_of(required, ("negative",)),
-        "`requirements`, centred": score_of(RequirementRanker(middle)),
-        "`salient`, centred": score_of(SalientRanker(middle)),
-        "`salient`, words without marks": score_of(SalientRanker(Changed(model, words_only))),
-        "`salient`, largest component": score_of(SalientRanker(Changed(model, largest))),
-        "`requirements`, blocks' keys": score_of(RequirementRanker(keys)),
-        "`salient`, blocks' keys": score_of(SalientRanker(keys)),
-    }
 
 
 def success_table(among: Sequence[Picture]) -> Iterator[str]:
@@ -443,9 +226,7 @@ def write_report(records: Path) -> None:
             print(f"\n{what}: {name}, {len(among)} pictures\n{tables[f'{what}: {name}']}")
     extra, paper, _ = sets.values()
     drawn = {"extra": extra, "paper": paper}
-    figure(
-        gazes["required"], {k: v for k, v in drawn.items() if v}, DOCUMENT.with_name("attention")
-    )
+    figure(gazes["required"], {k: v for k, v in drawn.items() if v}, FIGURE)
     document = DOCUMENT.read_text(encoding="utf-8")
     kept = {name: table for name, table in tables.items() if f"<!-- {name} -->" in document}
     DOCUMENT.write_text(fill(document, kept), encoding="utf-8")
