@@ -156,6 +156,18 @@ def test_one_seed_and_one_condition_are_enough(sights: Sequence[Sight], terms: T
         assert figure(sights[:1], terms, PROMPT).axes
 
 
+def test_where_every_word_is_salient_the_score_is_shown(sights: Sequence[Sight]) -> None:
+    terms = Terms({"all": (0, 1, 2)}, (0, 1, 2))
+    series = plots.series_figure(sights, terms, PROMPT)
+    assert [axes.get_title() for axes in series.axes] == [
+        "score of salient words", "change of the score\nagainst no negative",
+    ]  # fmt: skip
+    expected = measures.salient_score(sights[0].attention.text_SBT.mean(1), terms.words)
+    first = plots.series_figure(sights[:1], terms, PROMPT).axes[0].lines[0].get_ydata()
+    torch.testing.assert_close(torch.tensor(first).float(), expected)
+    assert plots.blocks_figure(sights, terms, PROMPT).axes
+
+
 def test_steps_to_show_go_from_the_first_to_the_last() -> None:
     assert plots.chosen_steps(24) == (0, 6, 12, 17, 23)
     assert plots.chosen_steps(1) == (0,)

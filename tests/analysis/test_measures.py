@@ -29,6 +29,8 @@ def test_where_every_word_is_salient() -> None:
     words = Words((0, 1), (0, 1))
     assert measures.ratio(TEXT_T, words) == math.inf
     assert measures.fraction(TEXT_T, words) == 1
+    assert measures.comparable(words) == ("score", measures.salient_score)
+    assert measures.comparable(WORDS) == ("fraction", measures.fraction)
 
 
 def test_tails_and_blocks() -> None:

@@ -17,7 +17,7 @@ keep those before it, ``(..., T) -> (...)``; ``over_blocks`` takes the mean over
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -37,6 +37,10 @@ class Words:
     def background(self) -> tuple[int, ...]:
         """The words that are not salient."""
         return tuple(place for place in self.prompt if place not in self.salient)
+
+
+Measure = Callable[[Tensor, Words], Tensor]
+"""A measure of the salient words, ``(..., T) -> (...)``."""
 
 
 def over_blocks(text_SBT: Tensor) -> Tensor:
@@ -67,6 +71,14 @@ def ratio(text_T: Tensor, words: Words) -> Tensor:
 def fraction(text_T: Tensor, words: Words) -> Tensor:
     """``S_sal / (S_sal + S_bg)``, 0 to 1; 1 where every word is salient."""
     return salient_score(text_T, words) / mass(text_T, words.prompt)
+
+
+def comparable(words: Words) -> tuple[str, Measure]:
+    """The measure to compare negatives by, and its name.
+
+    It is the fraction; where every word is salient that is always 1, so it is the score.
+    """
+    return ("fraction", fraction) if words.background else ("score", salient_score)
 
 
 def entropy(text_T: Tensor, places: Sequence[int]) -> Tensor:

@@ -4,7 +4,7 @@ colour-blind; lines differ in their dashes too. Each function returns a figure, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import t as student
-from torch import Tensor
 
 from npcorrect.analysis import measures
 from npcorrect.analysis.compare import Condition, Sight, Terms
@@ -30,7 +29,6 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "svg.hashsalt": "npcorrect",
 }
-Measure = Callable[[Tensor, measures.Words], Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,18 +66,20 @@ def curves_figure(panels: Sequence[Panel], title: str, window: int = 0) -> Figur
 def series_figure(sights: Sequence[Sight], terms: Terms, title: str) -> Figure:
     """Ratio and fraction against the step, and the fraction's change against the first condition.
 
-    Changes are taken seed by seed.
+    Changes are taken seed by seed. Where every word is salient, the score stands for both.
     """
     by, words = _by_condition(sights), terms.words
-    ratios = {c.label: _curves(seen, measures.ratio, words) for c, seen in by.items()}
-    fractions = {c.label: _curves(seen, measures.fraction, words) for c, seen in by.items()}
-    first, reference = next(iter(fractions.items()))
-    changes = {label: curves_NS - reference for label, curves_NS in fractions.items()}
-    panels = (
-        Panel("ratio: salient / other words", ratios),
-        Panel("fraction on salient words", fractions),
-        Panel(f"change of the fraction\nagainst {first}", changes),
-    )
+    name, measure = measures.comparable(words)
+    values = {c.label: _curves(seen, measure, words) for c, seen in by.items()}
+    first, reference = next(iter(values.items()))
+    changes = {label: curves_NS - reference for label, curves_NS in values.items()}
+    panels = [
+        Panel(f"{name} of salient words", values),
+        Panel(f"change of the {name}\nagainst {first}", changes),
+    ]
+    if words.background:
+        ratios = {c.label: _curves(seen, measures.ratio, words) for c, seen in by.items()}
+        panels.insert(0, Panel("ratio: salient / other words", ratios))
     window = max(sight.generation.window_steps for sight in sights)
     return curves_figure(
         panels, _title(title, sights, f"salient: {', '.join(terms.places)}"), window
@@ -119,12 +119,14 @@ def maps_figure(sight: Sight, terms: Terms, steps: Sequence[int]) -> Figure:
 
 
 def blocks_figure(sights: Sequence[Sight], terms: Terms, title: str) -> Figure:
-    """The fraction on salient words, blocks against steps, mean over seeds.
+    """The fraction of salient words, blocks against steps, mean over seeds.
 
-    The first condition as it is, the others as changes against it, seed by seed.
+    The first condition as it is, the others as changes against it, seed by seed. Where every word
+    is salient, the score stands for the fraction.
     """
+    name, measure = measures.comparable(terms.words)
     by = {
-        condition: np.stack([_block_fractions(sight, terms.words) for sight in seen])
+        condition: np.stack([_by_block(sight, measure, terms.words) for sight in seen])
         for condition, seen in _by_condition(sights).items()
     }
     reference = next(iter(by.values()))
@@ -137,7 +139,7 @@ def blocks_figure(sights: Sequence[Sight], terms: Terms, title: str) -> Figure:
         panels = figure.subplots(1, len(by), sharey=True, squeeze=False)[0]
         first = panels[0].imshow(reference.mean(axis=0), cmap=HEAT, aspect="auto")
         panels[0].set_title(next(iter(by)).label, wrap=True)
-        figure.colorbar(first, ax=panels[0], label="fraction")
+        figure.colorbar(first, ax=panels[0], label=name)
         for axes, condition, change in zip(panels[1:], list(by)[1:], changes, strict=True):
             drawn = axes.imshow(change, cmap=DIFFERENCE, aspect="auto", vmin=-limit, vmax=limit)
             axes.set_title(condition.label, wrap=True)
@@ -146,7 +148,7 @@ def blocks_figure(sights: Sequence[Sight], terms: Terms, title: str) -> Figure:
         for axes in panels:
             axes.set_xlabel("step")
         panels[0].set_yticks(range(len(blocks)), blocks)
-        figure.suptitle(_title(title, sights, "fraction on salient words by block"))
+        figure.suptitle(_title(title, sights, f"{name} of salient words by block"))
     return figure
 
 
@@ -170,15 +172,18 @@ def _by_condition(sights: Sequence[Sight]) -> dict[Condition, list[Sight]]:
 
 
 def _curves(
-    sights: Sequence[Sight], measure: Measure, words: measures.Words
+    sights: Sequence[Sight], measure: measures.Measure, words: measures.Words
 ) -> NDArray[np.float64]:
     """A measure of each seed at each step, ``(seeds, S)``."""
     series = [measure(measures.over_blocks(s.attention.text_SBT), words) for s in sights]
     return np.stack([series_S.double().numpy() for series_S in series])
 
 
-def _block_fractions(sight: Sight, words: measures.Words) -> NDArray[np.float64]:
-    return measures.fraction(sight.attention.text_SBT, words).double().numpy().T
+def _by_block(
+    sight: Sight, measure: measures.Measure, words: measures.Words
+) -> NDArray[np.float64]:
+    """A measure by block and step, ``(B, S)``."""
+    return measure(sight.attention.text_SBT, words).double().numpy().T
 
 
 def _band(axes: Axes, curves: NDArray[np.float64], place: int, label: str) -> None:

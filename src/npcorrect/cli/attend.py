@@ -33,7 +33,9 @@ def attend(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and tables.")] = Path("attend"),
     seed: Annotated[int, typer.Option(envvar="NPC_SEED", min=0, help="The first seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted from --seed.")] = 4,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps of a draw.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(envvar="NPC_STEPS", help="Denoising steps of a draw.")
+    ] = None,
     scale: Annotated[
         float | None, typer.Option(envvar="NPC_SCALE", help="True classifier-free guidance scale.")
     ] = None,
@@ -215,13 +217,14 @@ def _print(prompt: str, sights: list[Sight], terms: Terms, out: Path) -> None:
 
     from npcorrect.analysis import measures
 
+    measured, measure = measures.comparable(terms.words)
     by: dict[Condition, list[float]] = {}
     for sight in sights:
         text_ST = measures.over_blocks(sight.attention.text_SBT)
-        tail = measures.tail_mean(measures.fraction(text_ST, terms.words))
+        tail = measures.tail_mean(measure(text_ST, terms.words))
         by.setdefault(sight.condition, []).append(float(tail))
     table = Table(title=f"{prompt}: attention to {', '.join(terms.places)}")
-    for name in ("negative", "role", "fraction, last steps", "change", "seeds that rise"):
+    for name in ("negative", "role", f"{measured}, last steps", "change", "seeds that rise"):
         table.add_column(name)
     reference = next(iter(by.values()))
     for condition, tails in by.items():
