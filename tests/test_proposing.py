@@ -13,6 +13,7 @@ from npcorrect.proposing import (
     RuleProposer,
     clean,
     combined,
+    source_of,
     targeted,
     untargeted,
     whole_caption,
@@ -154,3 +155,21 @@ def test_the_fallback_is_the_last_resort_and_is_cleaned_too() -> None:
     assert [c.negative_prompt for c in found] == list(FALLBACK)
     assert {c.source for c in found} == {"fallback"}
     assert RuleProposer(("red circles",)).propose(checklist, failed, Caption(""), 9) == ()
+
+
+@pytest.mark.parametrize(
+    ("negative", "source"),
+    [
+        ("four circles", "targeted"),
+        ("a blue circle", "targeted"),
+        ("wooden table", "untargeted"),
+        ("wooden table and one star", "untargeted"),
+        ("four circles and one star", "combined"),
+    ],
+)
+def test_a_negatives_source_shows_in_its_words(negative: str, source: str) -> None:
+    claims = (
+        Requirement("r1", "object", "a circle", "circle", "circle"),
+        Requirement("r2", "count", "no star", "star", "0"),
+    )
+    assert source_of(negative, Checklist("circles and no star", claims)) == source

@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from npcorrect.diffusion.base import TokenStates
+from npcorrect.errors import SettingsError
 from npcorrect.mini.grammar import parse
 from npcorrect.ranking import (
+    RANKERS,
     PaperRanker,
     Ranker,
     RequirementRanker,
+    SalientRanker,
     SourceRanker,
     paper_salient,
+    ranker_maker,
     requirement_salient,
 )
 from npcorrect.types import Candidate, Checklist
@@ -72,6 +76,23 @@ def test_the_requirement_score_by_hand() -> None:
     (best,) = RequirementRanker(FakeEncoder()).rank(asked("three circles"), negatives("star"))
     assert dict(best.parts)["quantity"] == pytest.approx(2 / 3 / (math.sqrt(2) * length))
     assert dict(best.parts)["object"] == pytest.approx(1 / 3 / length)
+
+
+def test_the_default_leaves_the_last_term_out() -> None:
+    candidates = negatives("star", "three")
+    whole = RequirementRanker(FakeEncoder()).rank(asked("three circles"), candidates)
+    salient = SalientRanker(FakeEncoder()).rank(asked("three circles"), candidates)
+    for mine, theirs in zip(salient, whole, strict=True):
+        assert mine.parts == theirs.parts[:2]
+        assert mine.score == mine.parts[0][1] + mine.parts[1][1]
+
+
+def test_rankers_go_by_their_names() -> None:
+    assert isinstance(ranker_maker(None)(FakeEncoder()), SalientRanker)
+    for name in RANKERS:
+        assert ranker_maker(name)(FakeEncoder()).name == name
+    with pytest.raises(SettingsError, match="'best' is unknown; use salient"):
+        ranker_maker("best")
 
 
 @pytest.mark.parametrize("kind", [PaperRanker, RequirementRanker])

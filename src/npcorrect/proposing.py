@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from npcorrect.types import Candidate, Caption, Check, Checklist, Requirement, Verdict
+from npcorrect.types import Candidate, Caption, Check, Checklist, Requirement, Source, Verdict
 from npcorrect.words import ARTICLES, NEGATIONS, forms, in_words
 
 MAX_WORDS = 6
@@ -59,6 +59,18 @@ def untargeted(checklist: Checklist, caption: Caption) -> tuple[Candidate, ...]:
         for text in texts
         if text and not asked & _forms(text.split())
     )
+
+
+def source_of(negative: str, checklist: Checklist) -> Source:
+    """What a negative is by its words alone: targeted where it names what the prompt asks for.
+
+    Untargeted where it does not, combined where its parts (joined by "and") are of both kinds.
+    """
+    asked = _forms(word for claim in _bound(checklist) for word in _words(claim.subject))
+    kinds = {bool(asked & _forms(_words(part))) for part in _parts(negative)}
+    if len(kinds) > 1:
+        return "combined"
+    return "targeted" if kinds.pop() else "untargeted"
 
 
 def combined(faults: Sequence[Candidate], others: Sequence[Candidate]) -> tuple[Candidate, ...]:

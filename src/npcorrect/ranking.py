@@ -8,12 +8,15 @@ of a text's token states, special tokens included, ``v`` the same without them, 
 
 over quantity phrases q and object phrases o. Higher is better: the negative leads away from itself
 and towards what the prompt is about. A mean over nothing, and a cosine with a zero vector, is 0.
+
+Our default, :class:`SalientRanker`, leaves the last term out: over the failed pictures of
+docs/why-it-works.md it hurt the order.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,12 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npcorrect.diffusion.base import TextEncoder, TokenStates
+from npcorrect.errors import SettingsError
 from npcorrect.types import Candidate, Checklist, Ranked, Requirement
 from npcorrect.words import NUMBERS, in_words, plural, singular
 
 Vector = NDArray[np.float64]
 CACHED_TEXTS = 4096
 """Texts whose vectors a ranker remembers; beyond them it starts anew."""
+SALIENT_PARTS = ("quantity", "object")
+ALL_PARTS = (*SALIENT_PARTS, "negative")
 _NUMBER_AND_NEXT = re.compile(rf"\b({'|'.join(NUMBERS[1:])}|\d+)\s+([a-z]+)")
 _MADE_UP_QUANTITIES = NUMBERS[1:4]
 
@@ -118,6 +124,43 @@ class RequirementRanker:
         return _rank(self._space, checklist.prompt, requirement_salient(checklist), candidates)
 
 
+class SalientRanker:
+    """The score with the salient phrases of :func:`requirement_salient`, but not its last term."""
+
+    name = "salient"
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._space = _Space(encoder)
+
+    def rank(self, checklist: Checklist, candidates: Sequence[Candidate]) -> tuple[Ranked, ...]:
+        """Best first, in at most one call of the encoder."""
+        salient = requirement_salient(checklist)
+        return _rank(self._space, checklist.prompt, salient, candidates, SALIENT_PARTS)
+
+
+RANKERS: Mapping[str, Callable[[TextEncoder], Ranker]] = {
+    "salient": SalientRanker,
+    "requirements": RequirementRanker,
+    "paper": PaperRanker,
+    "source": lambda encoder: SourceRanker(),
+}
+"""Makes each ranker, by its name."""
+DEFAULT_RANKER = "salient"
+
+
+def ranker_maker(name: str | None) -> Callable[[TextEncoder], Ranker]:
+    """What makes the ranker of this name, or the default one.
+
+    Raises:
+        SettingsError: there is none of this name.
+    """
+    if name is None:
+        name = DEFAULT_RANKER
+    if name not in RANKERS:
+        raise SettingsError(f"The ranker {name!r} is unknown; use {', '.join(RANKERS)}.")
+    return RANKERS[name]
+
+
 def paper_salient(prompt: str) -> Salient:
     """Numbers, and the word after each in singular and plural, as the released code finds them.
 
@@ -159,7 +202,11 @@ def _described(claim: Requirement) -> str:
 
 
 def _rank(
-    space: _Space, prompt: str, salient: Salient, candidates: Sequence[Candidate]
+    space: _Space,
+    prompt: str,
+    salient: Salient,
+    candidates: Sequence[Candidate],
+    counted: Sequence[str] = ALL_PARTS,
 ) -> tuple[Ranked, ...]:
     if not candidates:
         return ()
@@ -169,11 +216,12 @@ def _rank(
     for candidate in candidates:
         negative = of[candidate.negative_prompt]
         delta = of[prompt].e - negative.e
-        parts = (
+        terms = (
             ("quantity", _mean_cosine(delta, [of[text].v for text in salient.quantities])),
             ("object", _mean_cosine(delta, [of[text].v for text in salient.objects])),
             ("negative", -_mean_cosine(delta, [negative.v])),
         )
+        parts = tuple(term for term in terms if term[0] in counted)
         ranked.append(Ranked(candidate, sum(value for _, value in parts), parts))
     return tuple(sorted(ranked, key=lambda entry: -entry.score))
 

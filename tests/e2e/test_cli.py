@@ -31,7 +31,7 @@ def test_help_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     help_text = npc("--help")
     assert help_text.returncode == 0
-    assert all(verb in help_text.stdout for verb in ("correct", "rank", "doctor"))
+    assert all(verb in help_text.stdout for verb in ("correct", "rank", "attend", "doctor"))
 
 
 def test_a_correction_leaves_everything_that_is_promised(tmp_path: Path) -> None:
@@ -45,6 +45,39 @@ def test_a_correction_leaves_everything_that_is_promised(tmp_path: Path) -> None
         with Image.open(tmp_path / attempt["file"]) as image:
             assert image.size == (96, 96)
             assert "Steps:" in image.info["parameters"]
+
+
+def test_attention_is_shown_and_tabulated(tmp_path: Path) -> None:
+    done = npc("attend", "three red circles and one blue square", "--negative", "",
+               "--negative", "four circles", "--terms", "three,circles", "--seeds", "2",
+               "--steps", "4", "--window", "2", "--out", str(tmp_path))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "targeted" in done.stdout
+    names = {path.name for path in tmp_path.iterdir()}
+    drawn = {"series", "blocks", "maps-0", "maps-1", "maps-2"}
+    assert {f"{name}.{kind}" for name in drawn for kind in ("png", "svg")} <= names
+    tables = {"scores", "terms", "maps"}
+    assert {f"{name}.{kind}" for name in tables for kind in ("csv", "parquet")} <= names
+    assert {f"picture-{n}-seed-{seed}.png" for n in range(3) for seed in range(2)} <= names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["three red circles", "--terms", "three,cats"], "'cats'"),
+        (["three lamps"], "'lamps'"),
+        (["two stars", "--rule", "nope"], "'nope'"),
+        (["two stars", "--window", "99"], "99"),
+    ],
+)
+def test_attend_refuses_what_cannot_be_shown(
+    arguments: list[str], says: str, tmp_path: Path
+) -> None:
+    done = npc("attend", *arguments, "--out", str(tmp_path / "new"))
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -141,6 +174,14 @@ def test_rank_scores_without_drawing() -> None:
     assert done.returncode == 0, done.stderr
     assert "four circles" in done.stdout
     assert "blue circles" in done.stdout
+
+
+def test_rank_by_a_ranker_of_choice() -> None:
+    whole = npc("rank", "three red circles", "four circles", "--ranker", "paper")
+    assert "negative" in whole.stdout.splitlines()[-2]
+    unknown = npc("rank", "three red circles", "four circles", "--ranker", "best")
+    assert unknown.returncode == 2
+    assert "'best' is unknown; use salient" in unknown.stderr
 
 
 def test_doctor_says_what_would_run() -> None:

@@ -21,6 +21,7 @@ from npcorrect.evaluation.records import Record
 from npcorrect.evaluation.work import Job, Worker
 from npcorrect.loop import correct
 from npcorrect.mini.data import TAGS
+from npcorrect.ranking import DEFAULT_RANKER
 from npcorrect.types import Attempt, Check, Checklist, Verdict
 from npcorrect.vlm.base import Reply, Usage
 from npcorrect.vlm.fake import FakeVLM
@@ -86,7 +87,7 @@ def test_npc_is_what_the_program_draws_and_goes_on_from_new_seeds() -> None:
     some = stubborn()
     attempts = first("npc", some, 7)
     task = Task(SAMPLE, 3, some)
-    program = list(correct(task.request, some.model, some.roles, some.rankers["requirements"]))
+    program = list(correct(task.request, some.model, some.roles, some.rankers[DEFAULT_RANKER]))
     assert len(program) == 3
     drawn = [(a.generation.seed, a.generation.negative_prompt) for a in attempts]
     assert drawn[:3] == [(a.generation.seed, a.generation.negative_prompt) for a in program]

@@ -233,7 +233,7 @@ class _Trap(BaseHTTPRequestHandler):
         self.hits.append(self.path)
         self.send_error(404)
 
-    do_HEAD = do_POST = do_GET  # noqa: N815
+    do_HEAD = do_POST = do_GET
 
 
 @pytest.fixture

@@ -111,3 +111,12 @@ def _check(path: Path, name: str, table: dict[str, Any], command: Any) -> None:
 
 Prompt = Annotated[str, typer.Argument(help="What the picture must show.")]
 Device = Annotated[str, typer.Option(envvar="NPC_DEVICE", help="cpu, cuda or mps.")]
+RankerName = Annotated[
+    str | None,
+    typer.Option(
+        "--ranker",
+        envvar="NPC_RANKER",
+        help="Which negative comes first: 'salient' (the default), 'requirements', 'paper', or "
+        "'source', the order in which they were proposed.",
+    ),
+]

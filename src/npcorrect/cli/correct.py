@@ -14,12 +14,15 @@ from npcorrect.cli.app import (
     EXIT_ACCEPTED,
     EXIT_NOT_ACCEPTED,
     Prompt,
+    RankerName,
     app,
     reporting_errors,
 )
 
 if TYPE_CHECKING:
+    from npcorrect.diffusion.base import TextEncoder
     from npcorrect.diffusion.loading import LoadOptions
+    from npcorrect.ranking import Ranker
     from npcorrect.types import Attempt, Checklist, Cost, Result
     from npcorrect.vlm.roles import Checklister
     from npcorrect.vlm.settings import VLMSettings
@@ -119,6 +122,7 @@ def correct(
     size: Annotated[
         int | None, typer.Option(envvar="NPC_SIZE", help="Height and width in pixels.")
     ] = None,
+    ranker: RankerName = None,
     batch: Annotated[
         int,
         typer.Option(
@@ -162,6 +166,7 @@ def correct(
     from npcorrect.errors import SettingsError
     from npcorrect.loop import validate
     from npcorrect.output import file_name, prepare, save_picture, save_result, to_record
+    from npcorrect.ranking import ranker_maker
     from npcorrect.types import Request, Rule
 
     if rule not in (None, *get_args(Rule)):
@@ -205,15 +210,13 @@ def correct(
     )
     validate(request)
     _check_model(model, options, embedded_eyes)
+    make_ranker = ranker_maker(ranker)
     prepare(out)
-    result = _run(
-        request,
-        model,
-        options,
-        settings,
-        as_json,
-        lambda a: save_picture(out / file_name(a), a.generation),
-    )
+
+    def keep(attempt: Attempt) -> None:
+        save_picture(out / file_name(attempt), attempt.generation)
+
+    result = _run(request, make_ranker, model, options, settings, as_json, keep)
     save_result(out, result)
     if as_json:
         import json
@@ -253,6 +256,7 @@ class _Remembering:
 
 def _run(
     request: Any,
+    make_ranker: Callable[[TextEncoder], Ranker],
     model: str,
     options: LoadOptions,
     settings: VLMSettings,
@@ -271,7 +275,6 @@ def _run(
         from npcorrect.loop import correct as correct_loop
         from npcorrect.loop import finish
         from npcorrect.mini.vlm import embedded_roles
-        from npcorrect.ranking import RequirementRanker
         from npcorrect.types import Checklist
         from npcorrect.vlm.build import roles as open_roles
 
@@ -281,9 +284,8 @@ def _run(
         with open_roles(settings, embedded_roles() if model == "mini" else None) as roles:
             drawer = load(model, options)
             checklister = _Remembering(roles.checklister)
-            roles, ranker, attempts = (
-                replace(roles, checklister=checklister), RequirementRanker(drawer), [],
-            )  # fmt: skip
+            roles, attempts = replace(roles, checklister=checklister), []
+            ranker = make_ranker(drawer)
             for attempt in correct_loop(request, drawer, roles, ranker, show):
                 keep(attempt)
                 attempts.append(attempt)

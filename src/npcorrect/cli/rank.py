@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from npcorrect.cli.app import Device, Prompt, app, reporting_errors
+from npcorrect.cli.app import Device, Prompt, RankerName, app, reporting_errors
 
 
 @app.command()
@@ -15,9 +15,7 @@ def rank(
     prompt: Prompt,
     negatives: Annotated[list[str], typer.Argument(help="Negative prompts to compare.")],
     device: Device = "cpu",
-    paper: Annotated[
-        bool, typer.Option("--paper", help="The paper's number-and-noun rule for salient words.")
-    ] = False,
+    ranker: RankerName = None,
 ) -> None:
     """Score NEGATIVES against PROMPT in text space, without drawing anything.
 
@@ -25,17 +23,17 @@ def rank(
     """
     from npcorrect.mini.embedded import embedded
     from npcorrect.mini.vlm import MiniChecklister
-    from npcorrect.ranking import PaperRanker, RequirementRanker
+    from npcorrect.ranking import ranker_maker
     from npcorrect.types import Candidate
 
     checklist = MiniChecklister().checklist(prompt)
-    ranker = (PaperRanker if paper else RequirementRanker)(embedded(device))
+    chosen = ranker_maker(ranker)(embedded(device))
     candidates = tuple(Candidate(negative, "targeted") for negative in negatives)
     from rich.console import Console
     from rich.table import Table
 
     table = Table("negative prompt", "score", "parts", title=prompt)
-    for ranked in ranker.rank(checklist, candidates):
+    for ranked in chosen.rank(checklist, candidates):
         parts = ", ".join(f"{name} {value:+.3f}" for name, value in ranked.parts)
         table.add_row(ranked.candidate.negative_prompt, f"{ranked.score:+.4f}", parts)
     Console().print(table)

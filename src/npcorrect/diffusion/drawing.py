@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy, deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from math import inf
 from typing import Any
@@ -207,6 +207,7 @@ class Draw:
         evaluations = torch.zeros(len(self.drawings), dtype=torch.long)
         while True:
             plan = self.plan(begin.step if begin else 0)
+            plan = replace(plan, first=self.steering.first)
             self.steering.start = plan.start
             with window(self.stock.denoiser, self.stock.family.calls, plan, on_step) as hook:
                 images, clean = self._call(begin)
@@ -246,9 +247,9 @@ class Draw:
         if first.rule == "nag":
             return Plan(batch, self.guided, steps, nag=self._nag(), start=start)
         if self.stock.family.after == "alone":
-            return Plan(batch, True, steps, alone=True, start=start)
+            return Plan(batch, True, steps, alone=True, second="negative", start=start)
         empty = None if steps == inf else self._condition(self.empties)
-        return Plan(batch, True, steps, empty=empty, start=start)
+        return Plan(batch, True, steps, empty=empty, second="negative", start=start)
 
     def _condition(self, texts: Sequence[str] | None) -> Arguments:
         return self.stock.condition(self.first, self.prompts, texts)

@@ -92,7 +92,7 @@ class TextSpec:
     def _states(
         self, tokenizer: Any, encoder: Any, texts: list[str], length: int
     ) -> tuple[Tensor, Any]:
-        batch = _fast(tokenizer)(
+        batch = fast(tokenizer)(
             texts,
             padding="max_length" if self.padded else "longest",
             max_length=length if self.padded else None,
@@ -111,11 +111,11 @@ class TextSpec:
     def count(self, pipeline: Any, text: str, prompt: bool) -> int:
         """Tokens that a text takes of the pipeline's ``max_sequence_length``."""
         template = self.prompt_template if prompt and self.prompt_template else self.template
-        tokenizer = _fast(getattr(pipeline, self.encoders[0][0]))
+        tokenizer = fast(getattr(pipeline, self.encoders[0][0]))
         dropped = getattr(pipeline, "prompt_template_encode_start_idx", 0)
         return len(tokenizer(template(pipeline, text))["input_ids"]) - dropped
 
 
-def _fast(tokenizer: Any) -> Any:
+def fast(tokenizer: Any) -> Any:
     """The tokenizer itself, or that of a processor."""
     return getattr(tokenizer, "tokenizer", tokenizer)

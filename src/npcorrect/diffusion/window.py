@@ -7,7 +7,7 @@ steps by itself, and every evaluation that really happens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -18,6 +18,7 @@ from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 
+from npcorrect.diffusion.announcing import Branch, Evaluation, announce
 from npcorrect.diffusion.branches import Arguments, Calls
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, rescaled, stand_in
 from npcorrect.diffusion.nag import Nag
@@ -80,9 +81,10 @@ class Plan:
     """What happens in each step of one draw of ``batch`` pictures.
 
     ``guided`` says whether the pipeline makes a second branch. Within ``window_steps`` it is the
-    pipeline's own. Afterwards ``empty`` takes its place if there is one; with ``alone`` it is not
-    computed and the conditional branch stands alone; otherwise it stays. ``extra`` and ``nag`` act
-    within the window. The first step has the number ``start``.
+    pipeline's own, whose text ``second`` tells. Afterwards ``empty`` takes its place if there is
+    one; with ``alone`` it is not computed and the conditional branch stands alone; otherwise it
+    stays. ``extra`` and ``nag`` act within the window. ``first`` is the number of the first
+    picture, where others were drawn before it, ``start`` that of the first step.
     """
 
     batch: int
@@ -92,6 +94,8 @@ class Plan:
     empty: Arguments | None = None
     extra: Extra | None = None
     nag: NagBranch | None = None
+    second: Branch = "empty"
+    first: int = 0
     start: int = 0
 
 
@@ -128,7 +132,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
             return self._pending
         positive = self._pending
         branch = self._second(arguments)
-        second = positive if branch is None else self._evaluate(branch)
+        second = positive if branch is None else self._evaluate(branch, self._seconds)
         output = self._steered(arguments, positive, second)
         self._pending = None
         self._advance()
@@ -141,12 +145,14 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         if branch is None:
             v_pos = v_second = self._positive(positive)
         elif self._nag() is not None:
-            v_pos, v_second = self._positive(positive), self._evaluate(branch)
+            v_pos = self._positive(positive)
+            v_second = self._evaluate(branch, self._seconds)
         else:
             both = arguments
             if branch is not second:
                 both = self.calls.join(*self.calls.ordered(positive, branch))
-            halves = self._evaluate(both, branches=2).chunk(2)
+            texts = self.calls.ordered("positive", *self._seconds)
+            halves = self._evaluate(both, texts).chunk(2)
             v_pos, v_second = self.calls.ordered(*halves)
         v_second = self._steered(positive, v_pos, v_second)
         return torch.cat(self.calls.ordered(v_pos, v_second))
@@ -168,13 +174,21 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
             return None
         return second if self.plan.empty is None else second | self.plan.empty
 
+    @property
+    def _seconds(self) -> tuple[Branch]:
+        """The text of the branch that :meth:`_second` gives."""
+        if self.plan.extra is not None and self._negatives_turn(self.plan.extra):
+            return ("negative",)
+        replaced = not self._inside and self.plan.empty is not None
+        return ("empty" if replaced else self.plan.second,)
+
     def _positive(self, arguments: Arguments) -> Tensor:
         branch = self._nag()
         if branch is None:
-            return self._evaluate(arguments)
+            return self._evaluate(arguments, ("positive",))
         negative = arguments | branch.nag.kept(branch.condition)
         with branch.nag.attached(arguments[self.calls.state[0]]):
-            both = self._evaluate(self.calls.join(arguments, negative), branches=2)
+            both = self._evaluate(self.calls.join(arguments, negative), ("positive", "negative"))
         return both[: self.plan.batch]
 
     def _steered(self, arguments: Arguments, positive: Tensor, empty: Tensor) -> Tensor:
@@ -194,7 +208,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         if not rows:
             return empty
         own = self.calls.rows(arguments, rows, self.plan.batch)
-        negative = self._evaluate(own | extra.direction.condition, rows)
+        negative = self._evaluate(own | extra.direction.condition, ("negative",), rows)
         target = extra_rule(positive[rows], empty[rows], negative, extra.scale, extra.mu)
         second = empty.clone()
         second[rows] = stand_in(target, positive[rows], extra.scale).to(second.dtype)
@@ -225,10 +239,15 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         return stand_in(target, positive, extra.scale).to(second.dtype)
 
     def _evaluate(
-        self, arguments: Arguments, rows: list[int] | None = None, branches: int = 1
+        self, arguments: Arguments, branches: Sequence[Branch], rows: list[int] | None = None
     ) -> Tensor:
-        self.evaluations[slice(None) if rows is None else rows] += branches
-        return _stacked(self.fn_ref.original_forward(**arguments, return_dict=True).sample)
+        """One call of the denoiser, for all pictures or those at ``rows``, branch by branch."""
+        pictures = list(range(self.plan.batch)) if rows is None else rows
+        self.evaluations[pictures] += len(branches)
+        numbers = [self.plan.first + picture for picture in pictures]
+        whose = tuple((number, branch) for branch in branches for number in numbers)
+        with announce(Evaluation(self.step, whose)):
+            return _stacked(self.fn_ref.original_forward(**arguments, return_dict=True).sample)
 
     def _advance(self) -> None:
         self.step += 1

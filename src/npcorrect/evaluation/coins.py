@@ -26,7 +26,7 @@ from npcorrect.evaluation.benchmark import (
 )
 from npcorrect.evaluation.manifest import Manifest, Settings
 from npcorrect.evaluation.method import Tools
-from npcorrect.ranking import SourceRanker
+from npcorrect.ranking import RANKERS, SourceRanker
 from npcorrect.types import (
     Candidate,
     Caption,
@@ -174,7 +174,7 @@ class CoinBench:
 def coin_tools(seconds: float = 0.0) -> Tools:
     """Everything that a worker needs; each drawing sleeps for so many seconds."""
     ranker = SourceRanker()
-    rankers = {"requirements": ranker, "paper": ranker}
+    rankers = dict.fromkeys(RANKERS, ranker)
     return Tools(CoinModel(seconds), CoinRoles().roles(), rankers, CoinJudge(), CoinBench())
 
 

@@ -55,7 +55,7 @@ def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int)
     from npcorrect.diffusion.loading import LoadOptions
     from npcorrect.diffusion.loading import load as load_model
     from npcorrect.mini.vlm import embedded_roles
-    from npcorrect.ranking import PaperRanker, Ranker, RequirementRanker
+    from npcorrect.ranking import RANKERS
 
     torch.set_num_threads(threads)
     stack = ExitStack()
@@ -78,10 +78,7 @@ def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int)
         width=settings.size,
         looks=0 if settings.verifier else None,
     )
-    rankers: dict[str, Ranker] = {
-        "requirements": RequirementRanker(model),
-        "paper": PaperRanker(model),
-    }
+    rankers = {name: make(model) for name, make in RANKERS.items()}
     return Tools(model, roles, rankers, judge, source, writer, request)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Generator
 
 from npcorrect.evaluation.method import Task, restarted
 from npcorrect.loop import correct
+from npcorrect.ranking import DEFAULT_RANKER
 from npcorrect.types import Attempt
 
 
 def attempts(task: Task) -> Generator[Attempt]:
     """What ``npc correct`` draws."""
     tools = task.tools
-    ranker = tools.rankers["requirements"]
+    ranker = tools.rankers[DEFAULT_RANKER]
     yield from restarted(task, lambda request: correct(request, tools.model, tools.roles, ranker))

@@ -11,13 +11,14 @@ from npcorrect.diffusion.base import Drawing, Glance, Look, OnStep
 from npcorrect.evaluation.around import Around
 from npcorrect.evaluation.method import Task, restarted
 from npcorrect.loop import correct
+from npcorrect.ranking import DEFAULT_RANKER
 from npcorrect.types import Attempt, Generation, Request
 
 
 def attempts(task: Task) -> Generator[Attempt]:
     """As ``npc``, by plain guidance alone."""
     tools = task.tools
-    model, ranker = _Unsteered(tools.model), tools.rankers["requirements"]
+    model, ranker = _Unsteered(tools.model), tools.rankers[DEFAULT_RANKER]
     yield from restarted(task, lambda request: correct(request, model, tools.roles, ranker))
 
 

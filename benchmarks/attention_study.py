@@ -1,0 +1,210 @@
+"""Does attention explain why negatives work, and can text alone tell which will? Makes the records.
+
+    python benchmarks/attention_study.py --out runs/attention
+    python benchmarks/attention_study.py --out runs/attention --report
+
+Pictures that fail are redrawn from the same seed with every negative that the rules propose, with
+the empty text, and with negatives proposed for another picture; each redraw is traced and judged by
+classical vision. ``tuning`` prompts are for choosing, ``minibench`` ones for the final check. Each
+finished picture is one line of ``redraws.jsonl``, and is not drawn again. The second command, and
+the end of the first, writes docs/why-it-works.md and its figure from the records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from attention_report import write_report
+from PIL.Image import Image
+from tqdm import tqdm
+
+from npcorrect.analysis.measures import over_blocks
+from npcorrect.analysis.spans import prompt_tokens
+from npcorrect.analysis.trace import Attention, trace
+from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.mini.bench import Sample, load, make
+from npcorrect.mini.embedded import embedded
+from npcorrect.mini.grammar import parse, satisfied
+from npcorrect.mini.reader import judge, read
+from npcorrect.mini.vlm import embedded_roles
+from npcorrect.types import Request
+from npcorrect.vlm.roles import Roles
+
+RULES: dict[str, Request] = {
+    "extra": Request("", rule="extra", negative_scale=1.0, strength=1.0, looks=0, reseed=False),
+    "paper": Request("", rule="paper", true_cfg_scale=1.8),
+}
+"""Ours without looks, so that one negative acts throughout, and the paper's as published."""
+REPEATS = 2
+REPEAT_SEEDS = 500
+"""Added to a prompt's seed for a repeat; seeds of two prompts are 1000 apart."""
+FAILURES = {("tuning", "extra"): 150, ("tuning", "paper"): 150, ("minibench", "extra"): 60}
+"""Failed pictures to redraw, by set of prompts and rule."""
+CANDIDATES = 8
+BATCH = 16
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that the judge and the verifier reject, and what the rules propose for it."""
+
+    tag: str
+    prompt: str
+    seed: int
+    failed: tuple[str, ...]
+    candidates: tuple[tuple[str, str], ...]
+    """Source and negative."""
+
+
+class Study:
+    """The model, the roles, and the records made so far."""
+
+    def __init__(self, out: Path) -> None:
+        self.model: PipelineModel = embedded()
+        self.roles: Roles = embedded_roles()
+        self._out = out
+        out.mkdir(parents=True, exist_ok=True)
+
+    def failures(self, which: str, rule: str) -> list[Failure]:
+        """Failed originals of a set of prompts, drawn once and remembered."""
+        path = self._out / f"failures-{which}-{rule}.json"
+        if not path.exists():
+            found = list(self._find_failures(which, rule))
+            path.write_text(json.dumps([vars(failure) for failure in found]))
+        return [
+            Failure(**{k: _tuples(v) for k, v in each.items()})
+            for each in json.loads(path.read_text())
+        ]
+
+    def _find_failures(self, which: str, rule: str) -> Iterator[Failure]:
+        prompts = load() if which == "minibench" else make(7, frozenset(s.prompt for s in load()))
+        samples = [
+            replace(sample, seed=sample.seed + REPEAT_SEEDS * repeat)
+            for repeat in range(REPEATS)
+            for sample in random.Random(0).sample(prompts, len(prompts))
+        ]
+        found = 0
+        for group in tqdm(list(_groups(samples, BATCH)), desc=f"originals, {which}, {rule}"):
+            drawings = [self._drawing(rule, sample.prompt, sample.seed, None) for sample in group]
+            for sample, drawn in zip(group, self.model.draw(drawings), strict=True):
+                failure = self._failure(sample, drawn.image)
+                if failure is not None:
+                    found += 1
+                    yield failure
+            if found >= FAILURES[which, rule]:
+                return
+
+    def _failure(self, sample: Sample, image: Image) -> Failure | None:
+        checklist = self.roles.checklister.checklist(sample.prompt)
+        verdict = self.roles.verifier.verify(image, checklist)
+        if judge(parse(sample.prompt), image) or verdict.accepted is not False:
+            return None
+        caption = self.roles.captioner.caption(image)
+        proposed = self.roles.proposer.propose(checklist, verdict, caption, CANDIDATES)
+        return Failure(
+            sample.tag,
+            sample.prompt,
+            sample.seed,
+            tuple(check.requirement.id for check in verdict.checks if check.passed is False),
+            tuple((candidate.source, candidate.negative_prompt) for candidate in proposed),
+        )
+
+    def redraw(self, which: str, rule: str) -> None:
+        """Redraw all failures of a set with all negatives that are not recorded yet."""
+        failures = self.failures(which, rule)
+        path = self._out / "redraws.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        done = {_key(json.loads(line)) for line in lines}
+        todo = [job for job in _jobs(failures, which, rule) if _key(job) not in done]
+        plain = [job for job in todo if job["negative"] is None]
+        steered = [job for job in todo if job["negative"] is not None]
+        with path.open("a") as out:
+            groups = [*_groups(plain, BATCH), *_groups(steered, BATCH)]
+            for group in tqdm(groups, desc=f"redraws, {which}, {rule}"):
+                for record in self._records(rule, group):
+                    print(json.dumps(record), file=out, flush=True)
+
+    def _records(self, rule: str, jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        drawings = [
+            self._drawing(rule, job["prompt"], job["seed"], job["negative"]) for job in jobs
+        ]
+        with trace(self.model.stock.denoiser) as traced:
+            drawn = self.model.draw(drawings)
+        for number, (job, generation) in enumerate(zip(jobs, drawn, strict=True)):
+            spec, scene = parse(job["prompt"]), read(generation.image)
+            met = [satisfied(claim, scene) for claim in spec.requirements()]
+            yield job | {
+                "correct": judge(spec, generation.image),
+                "met": float(np.mean(met)),
+                "words": self._words(job["prompt"], traced.of(number)),
+            }
+
+    def _words(self, prompt: str, attention: Attention) -> list[list[float]]:
+        """Attention probability of each token of the prompt at each step, over all blocks."""
+        places = [token.place for token in prompt_tokens(self.model, prompt)]
+        text_ST = over_blocks(attention.text_SBT)[:, places]
+        return [[round(value, DIGITS) for value in row] for row in text_ST.tolist()]
+
+    def _drawing(self, rule: str, prompt: str, seed: int, negative: str | None) -> Any:
+        return self.model.resolve(replace(RULES[rule], prompt=prompt, seed=seed), negative)
+
+
+def _jobs(failures: Sequence[Failure], which: str, rule: str) -> Iterator[dict[str, Any]]:
+    """What to draw: no negative, the empty one, the proposals, and two made for other pictures."""
+    rng = random.Random(1)
+    for failure in failures:
+        own = {negative for _, negative in failure.candidates}
+        others = [
+            c for other in failures if other.prompt != failure.prompt for c in other.candidates
+        ]
+        phrases = [n for source, n in others if n not in own and len(n.split()) <= 3]
+        captions = [n for source, n in others if n not in own and len(n.split()) > 6]
+        strange = (("random phrase", rng.choice(phrases)), ("random caption", rng.choice(captions)))
+        for source, negative in (("none", None), ("empty", ""), *failure.candidates, *strange):
+            yield {
+                "set": which,
+                "rule": rule,
+                "tag": failure.tag,
+                "prompt": failure.prompt,
+                "seed": failure.seed,
+                "failed": list(failure.failed),
+                "source": source,
+                "negative": negative,
+            }
+
+
+def _key(record: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(record[k] for k in ("set", "rule", "prompt", "seed", "source", "negative"))
+
+
+def _groups(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/attention"))
+    parser.add_argument("--report", action="store_true", help="report what is there, draw nothing")
+    options = parser.parse_args()
+    if not options.report:
+        study = Study(options.out)
+        for which, rule in FAILURES:
+            study.redraw(which, rule)
+    write_report(options.out / "redraws.jsonl")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""One prompt under several negatives and seeds: what the picture attends to in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from npcorrect.analysis.layouts import layout_of
+from npcorrect.analysis.measures import Words
+from npcorrect.analysis.spans import places_of, prompt_tokens, salient_terms
+from npcorrect.analysis.trace import Attention, trace
+from npcorrect.diffusion.base import Drawing, OnStep
+from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.errors import SettingsError
+from npcorrect.proposing import source_of
+from npcorrect.types import Checklist, Generation, Request, Source
+
+Role = Literal["none", "empty"] | Source
+"""What a negative is: not there, the empty text, or a :data:`~npcorrect.types.Source`."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A negative to draw with, and its role; no negative where it is None."""
+
+    negative: str | None
+    role: Role
+
+    @property
+    def label(self) -> str:
+        """How pictures and tables call it."""
+        texts = {"none": "no negative", "empty": "empty negative"}
+        return texts.get(self.role) or f"{self.negative} ({self.role})"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One picture, and what its image tokens attended to in the prompt."""
+
+    condition: Condition
+    generation: Generation
+    attention: Attention
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A prompt's terms with the places of their tokens, and the places of all its words."""
+
+    places: dict[str, tuple[int, ...]]
+    prompt: tuple[int, ...]
+
+    @property
+    def words(self) -> Words:
+        """All terms together are the salient words."""
+        salient = {place for places in self.places.values() for place in places}
+        return Words(self.prompt, tuple(sorted(salient)))
+
+
+def terms_of(model: PipelineModel, checklist: Checklist, wanted: Sequence[str] = ()) -> Terms:
+    """The wanted terms of a prompt; by default the words that its requirements name.
+
+    Raises:
+        SettingsError: a term is not in the prompt, or the requirements name no word of it.
+    """
+    tokens = prompt_tokens(model, checklist.prompt)
+    terms = tuple(dict.fromkeys(wanted)) or salient_terms(checklist)
+    if not terms:
+        raise SettingsError(
+            f"The requirements of {checklist.prompt!r} name none of its words; "
+            "say with --terms which words to look for."
+        )
+    places = {term: places_of(tokens, checklist.prompt, term) for term in terms}
+    return Terms(places, tuple(token.place for token in tokens))
+
+
+def conditions(checklist: Checklist, negatives: Sequence[str]) -> tuple[Condition, ...]:
+    """No negative first, for comparison, then each negative with its role."""
+    found = [Condition(None, "none")]
+    for negative in dict.fromkeys(negatives):
+        role: Role = source_of(negative, checklist) if negative.strip() else "empty"
+        found.append(Condition(negative, role))
+    return tuple(found)
+
+
+def compare(
+    model: PipelineModel,
+    request: Request,
+    seeds: Sequence[int],
+    terms: Terms,
+    under: Sequence[Condition],
+    on_step: Callable[[Condition], OnStep] | None = None,
+) -> Iterator[Sight]:
+    """Draw each seed under each condition, ``request.batch`` seeds at a time.
+
+    The negative stays what it is and the seed too: no looks, no reseeding. What cannot be drawn is
+    refused at once, all else happens as sights are asked for.
+
+    Raises:
+        InputError: the model cannot draw it, or its attention cannot be captured.
+    """
+    layout_of(model.stock.denoiser)
+    faithful = replace(request, looks=0, reseed=False)
+    groups = [
+        (
+            condition,
+            [
+                model.resolve(replace(faithful, seed=seed), condition.negative)
+                for seed in seeds[first : first + request.batch]
+            ],
+        )
+        for condition in under
+        for first in range(0, len(seeds), request.batch)
+    ]
+    return _sights(model, groups, terms, on_step)
+
+
+def _sights(
+    model: PipelineModel,
+    groups: Sequence[tuple[Condition, Sequence[Drawing]]],
+    terms: Terms,
+    on_step: Callable[[Condition], OnStep] | None,
+) -> Iterator[Sight]:
+    for condition, drawings in groups:
+        with trace(model.stock.denoiser, [terms.places] * len(drawings)) as traced:
+            drawn = model.draw(drawings, on_step(condition) if on_step else None)
+        for number, generation in enumerate(drawn):
+            yield Sight(condition, generation, traced.of(number))

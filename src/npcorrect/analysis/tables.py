@@ -1,0 +1,100 @@
+"""Everything that is drawn, as tables: one row an observation, written as CSV and Parquet."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from npcorrect.analysis import measures
+from npcorrect.analysis.compare import Sight, Terms
+
+ALL_BLOCKS = "all"
+"""The block's name in rows that are means over all blocks."""
+
+
+def scores(sights: Sequence[Sight], terms: Terms) -> pa.Table:
+    """The measures at each step, of each block and over all.
+
+    ``rest`` is the attention to all keys but the prompt's words.
+    """
+    return _table(_scores(sights, terms.words))
+
+
+def term_masses(sights: Sequence[Sight], terms: Terms) -> pa.Table:
+    """Each term's attention probability at each step, over all blocks."""
+    rows = (
+        {**_whose(sight), "step": step, "term": term, "probability": float(value)}
+        for sight in sights
+        for term, places in terms.places.items()
+        for step, value in zip(
+            sight.attention.steps,
+            measures.mass(measures.over_blocks(sight.attention.text_SBT), places),
+            strict=True,
+        )
+    )
+    return _table(rows)
+
+
+def maps(sights: Sequence[Sight], terms: Terms, steps: Sequence[int]) -> pa.Table:
+    """Each term's attention probability for each image token at some steps."""
+    return _table(_maps(sights, terms, steps))
+
+
+def write(table: pa.Table, stem: Path) -> None:
+    """Write ``stem.csv`` and ``stem.parquet``."""
+    pyarrow.csv.write_csv(table, stem.with_suffix(".csv"))
+    pyarrow.parquet.write_table(table, stem.with_suffix(".parquet"))
+
+
+def _scores(sights: Iterable[Sight], words: measures.Words) -> Iterator[dict[str, Any]]:
+    for sight in sights:
+        attention = sight.attention
+        blocks = {ALL_BLOCKS: measures.over_blocks(attention.text_SBT)}
+        blocks |= dict(zip(attention.blocks, attention.text_SBT.unbind(1), strict=True))
+        for block, text_ST in blocks.items():
+            columns = {
+                "salient": measures.salient_score(text_ST, words),
+                "background": measures.background_score(text_ST, words),
+                "rest": 1 - measures.mass(text_ST, words.prompt),
+                "ratio": measures.ratio(text_ST, words),
+                "fraction": measures.fraction(text_ST, words),
+                "entropy": measures.entropy(text_ST, words.prompt),
+            }
+            for row, step in enumerate(attention.steps):
+                values = {name: float(series_S[row]) for name, series_S in columns.items()}
+                yield {**_whose(sight), "block": block, "step": step, **values}
+
+
+def _maps(sights: Iterable[Sight], terms: Terms, steps: Sequence[int]) -> Iterator[dict[str, Any]]:
+    for sight in sights:
+        width, height = sight.generation.image.size
+        maps_SWYX = sight.attention.maps(height, width)
+        for step in steps:
+            for term, map_YX in zip(terms.places, maps_SWYX[step], strict=True):
+                for row, line in enumerate(map_YX.tolist()):
+                    for column, value in enumerate(line):
+                        place = {"term": term, "row": row, "column": column}
+                        yield {**_whose(sight), "step": step, **place, "probability": value}
+
+
+def _whose(sight: Sight) -> dict[str, Any]:
+    condition = sight.condition
+    return {
+        "role": condition.role,
+        "negative": condition.negative,
+        "seed": sight.generation.seed,
+    }
+
+
+def _table(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    columns: dict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        for name, value in row.items():
+            columns[name].append(value)
+    return pa.table(columns)

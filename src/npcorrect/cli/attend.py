@@ -1,0 +1,243 @@
+"""``npc attend``: where the model looks while it draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from npcorrect.cli import image_models
+from npcorrect.cli.app import Prompt, app, reporting_errors
+from npcorrect.cli.correct import window_value
+
+if TYPE_CHECKING:
+    from npcorrect.analysis.compare import Condition, Sight, Terms
+    from npcorrect.diffusion.base import OnStep
+    from npcorrect.types import Checklist
+
+
+@app.command()
+@reporting_errors
+def attend(
+    context: typer.Context,
+    prompt: Prompt,
+    negative: Annotated[
+        list[str] | None,
+        typer.Option("--negative", help="A negative prompt to draw with; give it several times."),
+    ] = None,
+    terms: Annotated[
+        str | None,
+        typer.Option(help="Words of PROMPT, with commas between; by default those it requires."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and tables.")] = Path("attend"),
+    seed: Annotated[int, typer.Option(envvar="NPC_SEED", min=0, help="The first seed.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted from --seed.")] = 4,
+    steps: Annotated[
+        int | None, typer.Option(envvar="NPC_STEPS", help="Denoising steps of a draw.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(envvar="NPC_SCALE", help="True classifier-free guidance scale.")
+    ] = None,
+    negative_scale: Annotated[
+        float | None,
+        typer.Option(
+            envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (rules 'extra', 'nag')."
+        ),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(envvar="NPC_RULE", help="How the negative enters: 'extra', 'paper' or 'nag'."),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            "--window", "-n", envvar="NPC_WINDOW", help="First steps in which the negative acts."
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(envvar="NPC_SIZE", help="Height and width of the pictures in pixels."),
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(envvar="NPC_BATCH", min=1, help="Seeds drawn together.")
+    ] = 4,
+    model: image_models.ModelName = "mini",
+    device: image_models.Device = None,
+    dtype: image_models.Dtype = None,
+    offload: image_models.Offload = "none",
+    vae_tiling: image_models.VaeTiling = False,
+    quantize: image_models.Quantize = None,
+    loras: image_models.Loras = None,
+    family: image_models.Family = None,
+    base: image_models.Base = None,
+    revision: image_models.Revision = None,
+    variant: image_models.Variant = None,
+    offline: image_models.Offline = False,
+    trust_remote_code: image_models.TrustRemoteCode = False,
+) -> None:
+    """Show which words of PROMPT the picture attends to, without a negative and with each.
+
+    Writes into --out: series (the paper's figure: attention to the salient words, against the
+    step), blocks (by block and step), maps-* (each word over the picture), as PNG and SVG, all
+    that is drawn in them as CSV and Parquet, and the pictures.
+
+    Example: npc attend "three red circles" --negative "" --negative "four circles"
+    --negative "a striped background" --terms three,circles --out attend/
+    """
+    from npcorrect.analysis.compare import compare, conditions, terms_of
+    from npcorrect.diffusion.loading import load
+    from npcorrect.errors import SettingsError
+    from npcorrect.output import prepare, save_picture
+    from npcorrect.types import Request, Rule
+
+    if rule not in (None, *get_args(Rule)):
+        raise SettingsError(f"--rule {rule!r} is unknown; use {', '.join(get_args(Rule))}.")
+    _need_pyarrow()
+    request = Request(
+        prompt,
+        num_inference_steps=steps,
+        true_cfg_scale=scale,
+        negative_scale=negative_scale,
+        rule=rule,  # type: ignore[arg-type]
+        window=window_value(window),
+        height=size,
+        width=size,
+        batch=batch,
+    )
+    words = [word.strip() for word in (terms or "").split(",") if word.strip()]
+    checklist = _checklist(prompt, words, model)
+    drawer = load(model, image_models.load_options(context))
+    chosen = terms_of(drawer, checklist, words)
+    under = conditions(checklist, negative or [])
+    progress = _Progress(len(under) * -(-seeds // batch))
+    numbers = range(seed, seed + seeds)
+    drawn = compare(drawer, request, numbers, chosen, under, progress.on_step)
+    prepare(out)
+    sights = []
+    with progress:
+        for sight in drawn:
+            number, its = under.index(sight.condition), sight.generation
+            save_picture(out / f"picture-{number}-seed-{its.seed}.png", its)
+            sights.append(sight)
+    _write(out, prompt, sights, chosen)
+    _print(prompt, sights, chosen, out)
+
+
+def _checklist(prompt: str, words: list[str], model: str) -> Checklist:
+    """What the prompt requires, by the grammars; where they cannot read it, that its terms exist.
+
+    Raises:
+        PromptError: the miniature model cannot draw it.
+        SettingsError: nothing says which words matter.
+    """
+    from npcorrect.errors import PromptError, SettingsError
+    from npcorrect.mini.vlm import MiniChecklister
+    from npcorrect.types import Checklist, Requirement
+    from npcorrect.vlm.grammar import GrammarChecklister
+
+    if model == "mini":
+        return MiniChecklister().checklist(prompt)
+    try:
+        return GrammarChecklister().checklist(prompt)
+    except PromptError:
+        pass
+    if not words:
+        raise SettingsError(
+            f"The requirements of {prompt!r} cannot be read by rule; say with --terms which of "
+            "its words to look for."
+        )
+    claims = (Requirement(f"r{n}", "object", word, word, word) for n, word in enumerate(words, 1))
+    return Checklist(prompt, tuple(claims))
+
+
+def _need_pyarrow() -> None:
+    """Raises SettingsError before anything is drawn whose table could not be written."""
+    from importlib.util import find_spec
+
+    from npcorrect.errors import SettingsError
+
+    if find_spec("pyarrow") is None:
+        raise SettingsError(
+            "npc attend writes its tables with pyarrow; install it with: "
+            "pip install 'npcorrect[analysis]'"
+        )
+
+
+class _Progress:
+    """A bar over all draws."""
+
+    def __init__(self, draws: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._draws, self._task = draws, self._bar.add_task("drawing", total=None)
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def on_step(self, condition: Condition) -> OnStep:
+        """Listens to the steps of one condition's draws."""
+
+        def step(_: int, total: int) -> None:
+            self._bar.update(
+                self._task,
+                advance=1,
+                total=self._draws * total,
+                description=f"drawing with {condition.label}",
+            )
+
+        return step
+
+
+def _write(out: Path, prompt: str, sights: list[Sight], terms: Terms) -> None:
+    """All files; only the first seed's maps are drawn, but the table has every seed's."""
+    from npcorrect.analysis import plots, tables
+
+    steps = plots.chosen_steps(len(sights[0].attention.steps))
+    plots.save(plots.series_figure(sights, terms, prompt), out / "series")
+    plots.save(plots.blocks_figure(sights, terms, prompt), out / "blocks")
+    of_one_seed = [s for s in sights if s.generation.seed == sights[0].generation.seed]
+    for number, sight in enumerate(of_one_seed):
+        plots.save(plots.maps_figure(sight, terms, steps), out / f"maps-{number}")
+    tables.write(tables.scores(sights, terms), out / "scores")
+    tables.write(tables.term_masses(sights, terms), out / "terms")
+    tables.write(tables.maps(sights, terms, steps), out / "maps")
+
+
+def _print(prompt: str, sights: list[Sight], terms: Terms, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from npcorrect.analysis import measures
+
+    measured, measure = measures.comparable(terms.words)
+    by: dict[Condition, list[float]] = {}
+    for sight in sights:
+        text_ST = measures.over_blocks(sight.attention.text_SBT)
+        tail = measures.tail_mean(measure(text_ST, terms.words))
+        by.setdefault(sight.condition, []).append(float(tail))
+    table = Table(title=f"{prompt}: attention to {', '.join(terms.places)}")
+    for name in ("negative", "role", f"{measured}, last steps", "change", "seeds that rise"):
+        table.add_column(name)
+    reference = next(iter(by.values()))
+    for condition, tails in by.items():
+        changes = [tail - base for tail, base in zip(tails, reference, strict=True)]
+        rises = f"{sum(change > 0 for change in changes)} of {len(changes)}"
+        none = condition.role == "none"
+        table.add_row(
+            "" if condition.negative is None else f"“{condition.negative}”",
+            condition.role,
+            f"{sum(tails) / len(tails):.4f}",
+            "" if none else f"{sum(changes) / len(changes):+.4f}",
+            "" if none else rises,
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"series.png, blocks.png, maps-0.png and so on, and tables, are in {out}/")

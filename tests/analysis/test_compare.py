@@ -1,0 +1,178 @@
+"""Comparing negatives on the tiny model: conditions, tables, pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+
+from npcorrect.analysis import measures, plots, tables
+from npcorrect.analysis.compare import (
+    Condition,
+    Sight,
+    Terms,
+    compare,
+    conditions,
+    terms_of,
+)
+from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.errors import SettingsError
+from npcorrect.mini.embedded import DEFAULTS
+from npcorrect.mini.grammar import parse
+from npcorrect.mini.model import assemble, build_modules
+from npcorrect.types import Checklist, Request
+
+STEPS, SEEDS = 3, (4, 5, 6)
+PROMPT = "three red circles and one blue square"
+CHECKLIST = Checklist(PROMPT, parse(PROMPT).requirements())
+NEGATIVES = ("", "four circles", "a striped background", "four circles and one star")
+
+
+@pytest.fixture(scope="module")
+def model() -> PipelineModel:
+    torch.manual_seed(0)
+    modules = build_modules()
+    for module in modules.values():
+        module.eval().requires_grad_(False)
+    return PipelineModel("tiny", assemble(modules), DEFAULTS)
+
+
+@pytest.fixture(scope="module")
+def terms(model: PipelineModel) -> Terms:
+    return terms_of(model, CHECKLIST)
+
+
+@pytest.fixture(scope="module")
+def sights(model: PipelineModel, terms: Terms) -> Sequence[Sight]:
+    request = Request(PROMPT, num_inference_steps=STEPS, window=1, batch=2)
+    under = conditions(CHECKLIST, NEGATIVES[:2])
+    return tuple(compare(model, request, SEEDS, terms, under))
+
+
+def test_terms_come_from_the_requirements_or_from_the_user(
+    model: PipelineModel, terms: Terms
+) -> None:
+    assert tuple(terms.places) == ("three", "red", "circles", "one", "blue", "square")
+    assert terms.words == measures.Words((0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 4, 5, 6))
+    chosen = terms_of(model, CHECKLIST, ["red circles", "three", "three"])
+    assert chosen.places == {"red circles": (1, 2), "three": (0,)}
+    with pytest.raises(SettingsError, match="'stars'"):
+        terms_of(model, CHECKLIST, ["stars"])
+    with pytest.raises(SettingsError, match="--terms"):
+        terms_of(model, Checklist(PROMPT, ()))
+
+
+def test_roles_are_worked_out_and_no_negative_comes_first() -> None:
+    found = conditions(CHECKLIST, (*NEGATIVES, NEGATIVES[0]))
+    assert [condition.role for condition in found] == [
+        "none", "empty", "targeted", "untargeted", "combined",
+    ]  # fmt: skip
+    assert [condition.negative for condition in found] == [None, *NEGATIVES]
+    assert len({condition.label for condition in found}) == len(found)
+
+
+def test_every_seed_is_drawn_under_every_condition(sights: Sequence[Sight], terms: Terms) -> None:
+    assert [sight.generation.seed for sight in sights] == [*SEEDS] * 3
+    assert [sight.condition.role for sight in sights[::3]] == ["none", "empty", "targeted"]
+    for sight in sights:
+        assert sight.generation.steering == ()
+        assert sight.attention.steps == tuple(range(STEPS))
+        assert sight.attention.terms == tuple(terms.places)
+    first, same = sights[0].attention.text_SBT[0], sights[3].attention.text_SBT[0]
+    torch.testing.assert_close(first, same)
+
+
+def test_the_table_of_scores_holds_what_the_measures_say(
+    sights: Sequence[Sight], terms: Terms
+) -> None:
+    rows = tables.scores(sights, terms).to_pylist()
+    blocks = len(sights[0].attention.blocks)
+    assert len(rows) == len(sights) * (blocks + 1) * STEPS
+    row = rows[1]
+    assert (row["role"], row["negative"], row["seed"], row["block"], row["step"]) == (
+        "none", None, 4, "all", 1,
+    )  # fmt: skip
+    text_T = sights[0].attention.text_SBT[1].mean(0)
+    assert math.isclose(row["fraction"], measures.fraction(text_T, terms.words), rel_tol=1e-6)
+    total = row["salient"] + row["background"] + row["rest"]
+    assert math.isclose(total, 1, rel_tol=1e-6)
+
+
+def test_tables_of_terms_and_maps_agree(sights: Sequence[Sight], terms: Terms) -> None:
+    masses = tables.term_masses(sights[:1], terms).to_pylist()
+    cells = tables.maps(sights[:1], terms, [0, 2]).to_pylist()
+    assert len(masses) == STEPS * len(terms.places)
+    assert len(cells) == 2 * 9 * len(terms.places)
+    mine = [c["probability"] for c in cells if c["term"] == "circles" and c["step"] == 2]
+    (mass,) = (m["probability"] for m in masses if m["term"] == "circles" and m["step"] == 2)
+    assert math.isclose(sum(mine) / 9, mass, rel_tol=1e-5)
+
+
+def test_both_files_hold_the_same_table(
+    sights: Sequence[Sight], terms: Terms, tmp_path: Path
+) -> None:
+    table = tables.scores(sights, terms)
+    tables.write(table, tmp_path / "scores")
+    assert pyarrow.parquet.read_table(tmp_path / "scores.parquet").equals(table)
+    lines = pyarrow.csv.read_csv(tmp_path / "scores.csv")
+    assert lines.column_names == table.column_names
+    assert lines.num_rows == table.num_rows
+
+
+def test_pictures_say_what_they_show(sights: Sequence[Sight], terms: Terms, tmp_path: Path) -> None:
+    figures = {
+        "series": plots.series_figure(sights, terms, PROMPT),
+        "blocks": plots.blocks_figure(sights, terms, PROMPT),
+        "maps": plots.maps_figure(sights[0], terms, plots.chosen_steps(STEPS)),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, tmp_path / name)
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 300
+        assert (tmp_path / f"{name}.svg").read_text().startswith("<?xml")
+    series = figures["series"]
+    assert [axes.get_xlabel() for axes in series.axes] == ["step"] * 3
+    labels = [text.get_text() for text in series.legends[0].get_texts()]
+    assert labels == ["no negative", "empty negative", "four circles (targeted)"]
+    change = series.axes[2].lines[2].get_ydata()
+    fractions = [
+        torch.stack([measures.fraction(s.attention.text_SBT.mean(1), terms.words) for s in group])
+        for group in (sights[:3], sights[6:])
+    ]
+    expected = (fractions[1] - fractions[0]).mean(0)
+    torch.testing.assert_close(torch.tensor(change).float(), expected, atol=1e-6, rtol=1e-4)
+    rows = len(terms.places)
+    assert len(figures["maps"].axes) == rows * (STEPS + 1) + rows
+
+
+def test_one_seed_and_one_condition_are_enough(sights: Sequence[Sight], terms: Terms) -> None:
+    for figure in (plots.series_figure, plots.blocks_figure):
+        assert figure(sights[:1], terms, PROMPT).axes
+
+
+def test_where_every_word_is_salient_the_score_is_shown(sights: Sequence[Sight]) -> None:
+    terms = Terms({"all": (0, 1, 2)}, (0, 1, 2))
+    series = plots.series_figure(sights, terms, PROMPT)
+    assert [axes.get_title() for axes in series.axes] == [
+        "score of salient words", "change of the score\nagainst no negative",
+    ]  # fmt: skip
+    expected = measures.salient_score(sights[0].attention.text_SBT.mean(1), terms.words)
+    first = plots.series_figure(sights[:1], terms, PROMPT).axes[0].lines[0].get_ydata()
+    torch.testing.assert_close(torch.tensor(first).float(), expected)
+    assert plots.blocks_figure(sights, terms, PROMPT).axes
+
+
+def test_steps_to_show_go_from_the_first_to_the_last() -> None:
+    assert plots.chosen_steps(24) == (0, 6, 12, 17, 23)
+    assert plots.chosen_steps(1) == (0,)
+    assert plots.chosen_steps(3) == (0, 1, 2)
+
+
+def test_a_label_tells_conditions_apart() -> None:
+    assert Condition("four circles", "targeted").label == "four circles (targeted)"
