@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from npcorrect.cli import app
 from npcorrect.diffusion.families import FAMILIES
 from tests.diffusion.tiny import build
+from tests.vlm.loopback import loopback
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,20 @@ def test_a_real_model_without_eyes_is_one_sentence(schnell: str, tmp_path: Path)
     assert done.exit_code == 2
     assert "is FLUX.1 [schnell], whose pictures the embedded verifier cannot read" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_from_a_folder_is_corrected_through_eyes_on_a_server(
+    schnell: str, tmp_path: Path
+) -> None:
+    with loopback() as server:
+        done = npc("correct", "three red circles", "--model", schnell, "--vlm", server.name,
+                   "--device", "cpu", "--size", "96", "-k", "2", "--batch", "2", "--no-cache",
+                   "--json", "--out", str(tmp_path))  # fmt: skip
+    assert done.exit_code in (0, 3), done.stderr
+    attempts = json.loads(done.stdout)["attempts"]
+    assert [attempt["generation"]["evaluations"] for attempt in attempts] == [4, 8, 8]
+    assert {attempt["generation"]["rule"] for attempt in attempts} == {"nag"}
+    assert (tmp_path / "sheet.png").is_file()
 
 
 def test_one_run(schnell: str) -> None:

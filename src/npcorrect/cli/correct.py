@@ -170,7 +170,8 @@ def correct(
         device=device or "cpu",
         dtype=dtype or "float32",
     )
-    if looks is None and (verifier or vlm or "embedded") != "embedded":
+    embedded_eyes = (verifier or vlm or "embedded") == "embedded"
+    if looks is None and not embedded_eyes:
         looks = 0
     request = Request(
         prompt,
@@ -189,6 +190,7 @@ def correct(
     )
     validate(request)
     make_ranker = ranker_maker(ranker)
+    _check_model(model, options, embedded_eyes)
     prepare(out)
 
     def keep(attempt: Attempt) -> None:
@@ -203,6 +205,21 @@ def correct(
     else:
         _print_table(result, out)
     raise typer.Exit(EXIT_ACCEPTED if result.accepted else EXIT_NOT_ACCEPTED)
+
+
+def _check_model(model: str, options: LoadOptions, embedded_eyes: bool) -> None:
+    """Refuse what cannot be loaded or judged, before anything is written or asked."""
+    if model == "mini":
+        return
+    from npcorrect.diffusion.resolving import resolve
+    from npcorrect.errors import SettingsError
+
+    found = resolve(model, options.family, options.base, options.revision, options.offline)
+    if embedded_eyes:
+        raise SettingsError(
+            f"The model {model!r} is {found.family.title}, whose pictures the embedded verifier "
+            "cannot read; name a vision-language model that looks at them with --vlm."
+        )
 
 
 class _Remembering:

@@ -65,7 +65,7 @@ def load(name: str, options: LoadOptions = LoadOptions()) -> PipelineModel:
     _require("bitsandbytes", bool(options.quantize), "--quantize", "quantize")
     _require("accelerate", options.offload != "none", "--offload", "models")
     _require("peft", bool(options.loras), "--lora", "models")
-    with loading_errors(found):
+    with loading_errors(found), _without_bars():
         pipeline = _load_pipeline(found, options, dtype)
         for number, lora in enumerate(options.loras):
             _load_lora(pipeline, lora, f"npc{number}", options.offline)
@@ -241,6 +241,27 @@ def _require(package: str, needed: bool, flag: str, extra: str) -> None:
         raise SettingsError(
             f"{flag} needs the package {package}; install it with: pip install 'npcorrect[{extra}]'"
         )
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without the libraries' bars for files read from the disk; downloads keep theirs."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    shown = [
+        logging
+        for logging in (diffusers_logging, transformers_logging)
+        if logging.is_progress_bar_enabled()
+    ]
+    # transformers' public switch would silence the downloads too.
+    for logging in shown:
+        logging._tqdm_active = False
+    try:
+        yield
+    finally:
+        for logging in shown:
+            logging._tqdm_active = True
 
 
 @contextmanager
