@@ -209,8 +209,8 @@ def correct(
         batch=batch,
     )
     validate(request)
-    _check_model(model, options, embedded_eyes)
     make_ranker = ranker_maker(ranker)
+    _check_model(model, options, embedded_eyes)
     prepare(out)
 
     def keep(attempt: Attempt) -> None:
