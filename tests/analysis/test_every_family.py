@@ -225,9 +225,13 @@ def test_branches_are_those_of_the_rule(name: str, rule: str) -> None:
     with trace(model.stock.denoiser) as found:
         draw(model, rule=rule)
     steps = {branch: found.of(1, branch).steps for branch in found.branches(1)}
-    always, window = all_steps(model), (0, 1)
-    empty = {"empty": always} if rule == "extra" or model.family.after == "empty" else {}
-    if rule == "paper" and empty:
+    always = all_steps(model)
+    window: tuple[int, ...] = (0, 1)
+    beside = rule in ("extra", "turns")
+    empty = {"empty": always} if beside or model.family.after == "empty" else {}
+    if rule == "turns":
+        window, empty = (1,), {"empty": (0, *always[2:])}
+    elif rule == "paper" and empty:
         empty = {"empty": always[2:]}
     assert steps == {"positive": always, "negative": window} | empty
     np.testing.assert_allclose(

@@ -56,7 +56,8 @@ def first(name: str, some: Tools, number: int) -> list[Attempt]:
 
 def test_every_method_is_described() -> None:
     assert set(method.names()) == {
-        "base", "best-of-n", "static", "npc-paper", "npc", "npc-oracle", "rewrite"
+        "base", "best-of-n", "static", "npc-paper", "npc", "npc-no-negatives", "npc-oracle",
+        "rewrite",
     }  # fmt: skip
     assert all(len(method.describe(name)) > 20 for name in method.names())
     with pytest.raises(SettingsError, match="'magic'"):
@@ -74,6 +75,23 @@ def test_base_draws_once_and_best_of_n_new_seeds() -> None:
     assert isinstance(checklister, Stubborn)
     assert checklister.checklists == 1, "the prompt is taken apart once"
     assert [a.cost.vlm_calls for a in attempts] == [2, 1, 1, 1]
+
+
+def test_without_negatives_redrawings_go_back_alike_but_none_acts() -> None:
+    seen: list[dict[str, Any]] = []
+    settings = Settings("mini", ("npc", "npc-no-negatives"))
+    some = replace(stubborn(), model=tools.load(settings, None, VLMTable(), 1).model)
+    sample = Sample(0, "color_attr", "two red stars", 5)
+    for name in ("npc", "npc-no-negatives"):
+        _, redrawn = islice(method.find(name)(Task(sample, 2, some)), 2)
+        seen.append({**vars(redrawn.generation)})
+    npc, control = seen
+    assert npc["start_step"] == control["start_step"] == 8
+    assert npc["rewinds"] == control["rewinds"] == 3
+    assert npc["evaluations"] == control["evaluations"] == 3 * 18 + 32
+    assert any(text for _, text in npc["steering"])
+    assert [text for _, text in control["steering"]] == [None]
+    assert npc["image"].tobytes() != control["image"].tobytes()
 
 
 def test_static_pastes_its_negative_everywhere() -> None:
