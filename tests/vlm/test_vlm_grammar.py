@@ -19,16 +19,14 @@ from npcorrect.mini.data import TAGS, sample_spec
 from npcorrect.types import Checklist, Requirement
 from npcorrect.vlm.grammar import GrammarChecklister
 
-DATA = Path(
-    os.environ.get("NPC_BENCHMARK_DATA", Path(__file__).parents[2].parent / "shared" / "data")
-)
+DATA = Path(os.environ.get("NPC_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 READ = GrammarChecklister().checklist
 FIELDS = {"count": "count", "attribute": "color", "size": "size", "relation": "region"}
 
 
 def lines(name: str) -> list[dict[str, Any]]:
     if not (DATA / name).is_file():
-        pytest.skip(f"{DATA / name} is missing; name its folder in NPC_BENCHMARK_DATA.")
+        pytest.skip(f"{DATA / name} is missing; name its folder in NPC_DATA.")
     text = (DATA / name).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
