@@ -16,7 +16,7 @@ from typing import Literal
 
 from PIL.Image import Image
 
-from npcorrect.diffusion.base import Glance, ImageModel, Look
+from npcorrect.diffusion.base import Drawing, Glance, ImageModel, Look
 from npcorrect.errors import BudgetError, ModelError, NpcError, PromptError, SettingsError, VLMError
 from npcorrect.proposing import RuleProposer
 from npcorrect.ranking import Ranker
@@ -231,8 +231,7 @@ class _Run:
         most = self.request.max_candidates
         if not ranking:
             return ()
-        second = self.model.resolve(self.request, ranking[0].candidate.negative_prompt, 1)
-        reseeded = second.seed != self.request.seed
+        reseeded = self._first_redrawing(ranking).seed != self.request.seed
         return tuple(islice(cycle(ranking), most)) if reseeded else ranking[:most]
 
     def _takes(self, negative: str) -> bool:
@@ -247,12 +246,15 @@ class _Run:
     def _drawings(
         self, checklist: Checklist, origin: Generation, ranking: Sequence[Ranked]
     ) -> Generator[_Drawn, None, None]:
-        """The candidates drawn batch by batch, each ahead of time where the roles allow it."""
+        """The candidates drawn batch by batch, each ahead of time where the roles allow it.
+
+        Not where redrawings are looked at: what a needless look asks could not be taken back.
+        """
         size = self.request.batch
         batches = [
             (first + 1, ranking[first : first + size]) for first in range(0, len(ranking), size)
         ]
-        if not (batches and self.roles.overlap) or self._looks(ranking[0]):
+        if not (batches and self.roles.overlap) or self._first_redrawing(ranking).look_steps:
             for first, batch in batches:
                 yield self._draw_batch(checklist, origin, first, batch)
             return
@@ -267,10 +269,9 @@ class _Run:
             finally:
                 self.needless.set()
 
-    def _looks(self, ranked: Ranked) -> bool:
-        """Whether redrawings are looked at; what a needless look asks could not be taken back."""
-        drawing = self.model.resolve(self.request, ranked.candidate.negative_prompt, 1)
-        return bool(drawing.look_steps)
+    def _first_redrawing(self, ranking: Sequence[Ranked]) -> Drawing:
+        """The first attempt after the original, with the model's choices made."""
+        return self.model.resolve(self.request, ranking[0].candidate.negative_prompt, 1)
 
     def _draw_batch(
         self, checklist: Checklist, origin: Generation, first: int, ranking: Sequence[Ranked]

@@ -195,7 +195,7 @@ def test_rule_extra_equals_a_denoising_loop_by_hand(
         positive, empty = (predict(pipeline, text, x, sigmas[i]) for text in (PROMPT, ""))
         guided = paper_rule(positive, empty, 3.0)
         if i in looked:
-            (expected,) = model.preview(x - sigmas[i] * guided, 96, 96)
+            (expected,) = model.stock.decoded(x - sigmas[i] * guided, 96, 96)
             difference = np.asarray(expected).astype(int) - np.asarray(previews[looked.index(i)])
             assert abs(difference).max() <= 1
         if i < len(acting):

@@ -206,9 +206,8 @@ class Draw:
         begin = finished.noised(self.first.start_step, self.seeds, 0) if finished else None
         evaluations = torch.zeros(len(self.drawings), dtype=torch.long)
         while True:
-            plan = self.plan(begin.step if begin else 0)
-            plan = replace(plan, first=self.steering.first)
-            self.steering.start = plan.start
+            self.steering.start = begin.step if begin else 0
+            plan = replace(self.plan(), first=self.steering.first, start=self.steering.start)
             with window(self.stock.denoiser, self.stock.family.calls, plan, on_step) as hook:
                 images, clean = self._call(begin)
             evaluations += hook.evaluations
@@ -236,20 +235,20 @@ class Draw:
         except Rewind as rewind:
             return None, rewind.clean
 
-    def plan(self, start: int = 0) -> Plan:
-        """What the hook is to do in a call that begins at step ``start``."""
+    def plan(self) -> Plan:
+        """What the hook is to do in a call that begins with the first step."""
         batch, first = len(self.drawings), self.first
         if self.negatives is None:
-            return Plan(batch, self.guided, start=start)
+            return Plan(batch, self.guided)
         steps = inf if first.window_steps == first.num_inference_steps else first.window_steps
         if first.rule in BESIDE:
-            return Plan(batch, True, steps, extra=self._extra(), start=start)
+            return Plan(batch, True, steps, extra=self._extra())
         if first.rule == "nag":
-            return Plan(batch, self.guided, steps, nag=self._nag(), start=start)
+            return Plan(batch, self.guided, steps, nag=self._nag())
         if self.stock.family.after == "alone":
-            return Plan(batch, True, steps, alone=True, second="negative", start=start)
+            return Plan(batch, True, steps, alone=True, second="negative")
         empty = None if steps == inf else self._condition(self.empties)
-        return Plan(batch, True, steps, empty=empty, second="negative", start=start)
+        return Plan(batch, True, steps, empty=empty, second="negative")
 
     def _condition(self, texts: Sequence[str] | None) -> Arguments:
         return self.stock.condition(self.first, self.prompts, texts)

@@ -10,8 +10,6 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 import torch
-from PIL.Image import Image
-from torch import Tensor
 
 from npcorrect.diffusion.base import Drawing, Look, OnStep, TokenStates
 from npcorrect.diffusion.drawing import BESIDE, Draw, Steering, Stock
@@ -257,10 +255,6 @@ class PipelineModel:
                 zip(drawings, drawn.images, drawn.evaluations, steering.changes, strict=True)
             )
         ]
-
-    def preview(self, latents: Tensor, height: int, width: int) -> list[Image]:
-        """Decode clean latents, in the denoiser's layout, to pictures."""
-        return self.stock.decoded(latents, height, width)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> list[TokenStates]:
