@@ -26,7 +26,7 @@ from npcorrect.mini.data import TAGS, sample_spec
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.vlm import MiniChecklister
 from npcorrect.ranking import SalientRanker
-from npcorrect.types import Candidate, Request
+from npcorrect.records import Candidate, Request
 
 PROMPT, NEGATIVE = "three red circles and one blue square", "four circles"
 CANDIDATES = (5, 50, 500)

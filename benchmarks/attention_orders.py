@@ -20,7 +20,7 @@ from npcorrect.ranking import (
     RequirementRanker,
     SalientRanker,
 )
-from npcorrect.types import Candidate
+from npcorrect.records import Candidate
 
 
 class Keys:

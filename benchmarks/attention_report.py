@@ -30,7 +30,7 @@ from npcorrect.analysis.spans import places_of, prompt_tokens, salient_terms
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.mini.embedded import embedded
 from npcorrect.ranking import paper_salient
-from npcorrect.types import Checklist
+from npcorrect.records import Checklist
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "why-it-works.md"
 FIGURE = DOCUMENT.with_name("attention.png")

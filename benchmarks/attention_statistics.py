@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from npcorrect.mini.grammar import parse
-from npcorrect.types import Checklist
+from npcorrect.records import Checklist
 
 PROPOSED = ("targeted", "untargeted", "combined")
 CONTROLS = ("random phrase", "random caption")

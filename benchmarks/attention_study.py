@@ -34,7 +34,7 @@ from npcorrect.mini.embedded import embedded
 from npcorrect.mini.grammar import parse, satisfied
 from npcorrect.mini.reader import judge, read
 from npcorrect.mini.vlm import embedded_roles
-from npcorrect.types import Request
+from npcorrect.records import Request
 from npcorrect.vlm.roles import Roles
 
 RULES: dict[str, Request] = {

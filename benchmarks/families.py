@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
-from npcorrect.types import Request, Rule
+from npcorrect.records import Request, Rule
 from tests.diffusion import tiny
 
 NEGATIVES = ("four circles", "two blue stars", "one cat", "a dog", "five hearts", "six squares",

@@ -17,9 +17,9 @@ from npcorrect.mini.bench import PER_TAG, load
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.vlm import embedded_roles
 from npcorrect.ranking import RequirementRanker
-from npcorrect.types import Attempt, Checklist, Request
+from npcorrect.records import Attempt, Checklist, Request
 from npcorrect.vlm import build
-from npcorrect.vlm.asking import instructions
+from npcorrect.vlm.model_roles import instructions
 from npcorrect.vlm.settings import VLMSettings
 from tests.vlm.loopback import Asked, loopback, picture_tokens, text_tokens
 

@@ -16,7 +16,7 @@ from npcorrect.loop import correct
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.vlm import embedded_roles
 from npcorrect.ranking import RequirementRanker
-from npcorrect.types import Request
+from npcorrect.records import Request
 from npcorrect.vlm import build
 from npcorrect.vlm.settings import VLMSettings
 from tests.vlm.loopback import loopback

@@ -15,9 +15,9 @@ from functools import partial
 from statistics import median
 from time import perf_counter
 
-from npcorrect.evaluation import runner, tools
-from npcorrect.evaluation.manifest import Settings, samples
-from npcorrect.evaluation.runner import Crew
+from npcorrect.evaluation.run import runner, tools
+from npcorrect.evaluation.run.manifest import Settings, samples
+from npcorrect.evaluation.run.runner import Executor
 from npcorrect.vlm.settings import VLMTable
 
 
@@ -31,14 +31,12 @@ class Arm:
     def rate(self, pictures: int) -> tuple[float, float]:
         """Pictures per second once it runs, and seconds until the first was there."""
         settings = Settings("mini", ("base",), images=1, limit=pictures)
-        bundles = runner.todo(
-            samples(settings, tools.benchmark("mini")), settings.methods, 1, set()
-        )
+        groups = runner.todo(samples(settings, tools.benchmark("mini")), settings.methods, 1, set())
         load = partial(tools.load, settings, None, VLMTable(), self.threads)
         # One worker goes through Ray too, so that the arms differ in nothing else.
-        crew: Crew = runner.RayCrew(self.workers, self.threads)
+        executor: Executor = runner.RayExecutor(self.workers, self.threads)
         start = perf_counter()
-        times = [perf_counter() for _ in crew(load, bundles)]
+        times = [perf_counter() for _ in executor(load, groups)]
         return (len(times) - 1) / (times[-1] - times[0]), times[0] - start
 
 

@@ -15,7 +15,7 @@ from npcorrect.diffusion.base import Glance, Look
 from npcorrect.errors import PromptError, SettingsError, VLMError
 from npcorrect.loop import Event, correct, finish, select
 from npcorrect.ranking import SourceRanker
-from npcorrect.types import (
+from npcorrect.records import (
     Attempt,
     Candidate,
     Caption,

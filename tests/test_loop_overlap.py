@@ -18,10 +18,10 @@ from npcorrect.errors import BudgetError, ModelError, PromptError, VLMError
 from npcorrect.loop import Event, correct, finish
 from npcorrect.mini.embedded import embedded
 from npcorrect.ranking import SourceRanker
-from npcorrect.types import Attempt, Caption, Checklist, Cost, Generation, Request, Verdict
-from npcorrect.vlm.accounting import charge
+from npcorrect.records import Attempt, Caption, Checklist, Cost, Generation, Request, Verdict
 from npcorrect.vlm.base import Usage
 from npcorrect.vlm.roles import Roles
+from npcorrect.vlm.usage import charge
 from tests.test_loop import CHECKLIST, REQUEST, UNSCORED, FakeModel, FakeRoles, scored
 
 WAIT = 30

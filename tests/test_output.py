@@ -19,7 +19,7 @@ from npcorrect.output import (
     sheet,
     to_record,
 )
-from npcorrect.types import (
+from npcorrect.records import (
     Attempt,
     Candidate,
     Check,

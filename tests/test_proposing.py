@@ -18,7 +18,7 @@ from npcorrect.proposing import (
     untargeted,
     whole_caption,
 )
-from npcorrect.types import Caption, Check, Checklist, Requirement, Verdict
+from npcorrect.records import Caption, Check, Checklist, Requirement, Verdict
 
 PROMPT = "three red circles and one blue square"
 

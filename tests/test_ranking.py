@@ -22,7 +22,7 @@ from npcorrect.ranking import (
     ranker_maker,
     requirement_salient,
 )
-from npcorrect.types import Candidate, Checklist
+from npcorrect.records import Candidate, Checklist
 
 WORDS = {
     "three": (1, 0, 0),

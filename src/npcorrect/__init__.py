@@ -6,7 +6,7 @@ models come from :mod:`npcorrect.diffusion`, the embedded world from :mod:`npcor
 
 from npcorrect.errors import InputError, NpcError, VLMError
 from npcorrect.loop import correct, finish, select
-from npcorrect.types import (
+from npcorrect.records import (
     Attempt,
     Candidate,
     Caption,

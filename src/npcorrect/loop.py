@@ -20,7 +20,7 @@ from npcorrect.diffusion.base import Drawing, Glance, ImageModel, Look
 from npcorrect.errors import BudgetError, ModelError, NpcError, PromptError, SettingsError, VLMError
 from npcorrect.proposing import RuleProposer
 from npcorrect.ranking import Ranker
-from npcorrect.types import (
+from npcorrect.records import (
     Attempt,
     Candidate,
     Caption,
@@ -32,9 +32,9 @@ from npcorrect.types import (
     Result,
     Verdict,
 )
-from npcorrect.vlm.accounting import Account
 from npcorrect.vlm.base import Usage
 from npcorrect.vlm.roles import Roles
+from npcorrect.vlm.usage import Account
 
 MAX_CANDIDATES = 50
 POOL = 3

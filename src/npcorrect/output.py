@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from npcorrect.errors import OutputError
-from npcorrect.types import Attempt, Generation, Result
+from npcorrect.records import Attempt, Generation, Result
 
 SCHEMA_VERSION = 1
 _TILE = 320

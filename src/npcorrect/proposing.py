@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from npcorrect.types import Candidate, Caption, Check, Checklist, Requirement, Source, Verdict
-from npcorrect.words import ARTICLES, NEGATIONS, forms, in_words
+from npcorrect.english import ARTICLES, NEGATIONS, forms, in_words
+from npcorrect.records import Candidate, Caption, Check, Checklist, Requirement, Source, Verdict
 
 MAX_WORDS = 6
 """Longest targeted or untargeted phrase; see :func:`whole_caption` for the one exception."""

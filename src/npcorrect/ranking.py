@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npcorrect.diffusion.base import TextEncoder, TokenStates
+from npcorrect.english import NUMBERS, in_words, plural, singular
 from npcorrect.errors import SettingsError
-from npcorrect.types import Candidate, Checklist, Ranked, Requirement
-from npcorrect.words import NUMBERS, in_words, plural, singular
+from npcorrect.records import Candidate, Checklist, Ranked, Requirement
 
 Vector = NDArray[np.float64]
 CACHED_TEXTS = 4096

@@ -14,8 +14,8 @@ from PIL import Image
 
 from npcorrect.analysis import measures, plots, tables
 from npcorrect.analysis.compare import (
+    AttentionSample,
     Condition,
-    Sight,
     Terms,
     compare,
     conditions,
@@ -26,7 +26,7 @@ from npcorrect.errors import SettingsError
 from npcorrect.mini.embedded import DEFAULTS
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.model import assemble, build_modules
-from npcorrect.types import Checklist, Request
+from npcorrect.records import Checklist, Request
 
 STEPS, SEEDS = 3, (4, 5, 6)
 PROMPT = "three red circles and one blue square"
@@ -49,7 +49,7 @@ def terms(model: PipelineModel) -> Terms:
 
 
 @pytest.fixture(scope="module")
-def sights(model: PipelineModel, terms: Terms) -> Sequence[Sight]:
+def samples(model: PipelineModel, terms: Terms) -> Sequence[AttentionSample]:
     request = Request(PROMPT, num_inference_steps=STEPS, window=1, batch=2)
     under = conditions(CHECKLIST, NEGATIVES[:2])
     return tuple(compare(model, request, SEEDS, terms, under))
@@ -77,36 +77,38 @@ def test_roles_are_worked_out_and_no_negative_comes_first() -> None:
     assert len({condition.label for condition in found}) == len(found)
 
 
-def test_every_seed_is_drawn_under_every_condition(sights: Sequence[Sight], terms: Terms) -> None:
-    assert [sight.generation.seed for sight in sights] == [*SEEDS] * 3
-    assert [sight.condition.role for sight in sights[::3]] == ["none", "empty", "targeted"]
-    for sight in sights:
-        assert sight.generation.steering == ()
-        assert sight.attention.steps == tuple(range(STEPS))
-        assert sight.attention.terms == tuple(terms.places)
-    first, same = sights[0].attention.text_SBT[0], sights[3].attention.text_SBT[0]
+def test_every_seed_is_drawn_under_every_condition(
+    samples: Sequence[AttentionSample], terms: Terms
+) -> None:
+    assert [sample.generation.seed for sample in samples] == [*SEEDS] * 3
+    assert [sample.condition.role for sample in samples[::3]] == ["none", "empty", "targeted"]
+    for sample in samples:
+        assert sample.generation.steering == ()
+        assert sample.attention.steps == tuple(range(STEPS))
+        assert sample.attention.terms == tuple(terms.places)
+    first, same = samples[0].attention.text_SBT[0], samples[3].attention.text_SBT[0]
     torch.testing.assert_close(first, same)
 
 
 def test_the_table_of_scores_holds_what_the_measures_say(
-    sights: Sequence[Sight], terms: Terms
+    samples: Sequence[AttentionSample], terms: Terms
 ) -> None:
-    rows = tables.scores(sights, terms).to_pylist()
-    blocks = len(sights[0].attention.blocks)
-    assert len(rows) == len(sights) * (blocks + 1) * STEPS
+    rows = tables.scores(samples, terms).to_pylist()
+    blocks = len(samples[0].attention.blocks)
+    assert len(rows) == len(samples) * (blocks + 1) * STEPS
     row = rows[1]
     assert (row["role"], row["negative"], row["seed"], row["block"], row["step"]) == (
         "none", None, 4, "all", 1,
     )  # fmt: skip
-    text_T = sights[0].attention.text_SBT[1].mean(0)
+    text_T = samples[0].attention.text_SBT[1].mean(0)
     assert math.isclose(row["fraction"], measures.fraction(text_T, terms.words), rel_tol=1e-6)
     total = row["salient"] + row["background"] + row["rest"]
     assert math.isclose(total, 1, rel_tol=1e-6)
 
 
-def test_tables_of_terms_and_maps_agree(sights: Sequence[Sight], terms: Terms) -> None:
-    masses = tables.term_masses(sights[:1], terms).to_pylist()
-    cells = tables.maps(sights[:1], terms, [0, 2]).to_pylist()
+def test_tables_of_terms_and_maps_agree(samples: Sequence[AttentionSample], terms: Terms) -> None:
+    masses = tables.term_masses(samples[:1], terms).to_pylist()
+    cells = tables.maps(samples[:1], terms, [0, 2]).to_pylist()
     assert len(masses) == STEPS * len(terms.places)
     assert len(cells) == 2 * 9 * len(terms.places)
     mine = [c["probability"] for c in cells if c["term"] == "circles" and c["step"] == 2]
@@ -115,9 +117,9 @@ def test_tables_of_terms_and_maps_agree(sights: Sequence[Sight], terms: Terms) -
 
 
 def test_both_files_hold_the_same_table(
-    sights: Sequence[Sight], terms: Terms, tmp_path: Path
+    samples: Sequence[AttentionSample], terms: Terms, tmp_path: Path
 ) -> None:
-    table = tables.scores(sights, terms)
+    table = tables.scores(samples, terms)
     tables.write(table, tmp_path / "scores")
     assert pyarrow.parquet.read_table(tmp_path / "scores.parquet").equals(table)
     lines = pyarrow.csv.read_csv(tmp_path / "scores.csv")
@@ -125,11 +127,13 @@ def test_both_files_hold_the_same_table(
     assert lines.num_rows == table.num_rows
 
 
-def test_pictures_say_what_they_show(sights: Sequence[Sight], terms: Terms, tmp_path: Path) -> None:
+def test_pictures_say_what_they_show(
+    samples: Sequence[AttentionSample], terms: Terms, tmp_path: Path
+) -> None:
     figures = {
-        "series": plots.series_figure(sights, terms, PROMPT),
-        "blocks": plots.blocks_figure(sights, terms, PROMPT),
-        "maps": plots.maps_figure(sights[0], terms, plots.chosen_steps(STEPS)),
+        "series": plots.series_figure(samples, terms, PROMPT),
+        "blocks": plots.blocks_figure(samples, terms, PROMPT),
+        "maps": plots.maps_figure(samples[0], terms, plots.chosen_steps(STEPS)),
     }
     for name, figure in figures.items():
         plots.save(figure, tmp_path / name)
@@ -143,7 +147,7 @@ def test_pictures_say_what_they_show(sights: Sequence[Sight], terms: Terms, tmp_
     change = series.axes[2].lines[2].get_ydata()
     fractions = [
         torch.stack([measures.fraction(s.attention.text_SBT.mean(1), terms.words) for s in group])
-        for group in (sights[:3], sights[6:])
+        for group in (samples[:3], samples[6:])
     ]
     expected = (fractions[1] - fractions[0]).mean(0)
     torch.testing.assert_close(torch.tensor(change).float(), expected, atol=1e-6, rtol=1e-4)
@@ -151,21 +155,23 @@ def test_pictures_say_what_they_show(sights: Sequence[Sight], terms: Terms, tmp_
     assert len(figures["maps"].axes) == rows * (STEPS + 1) + rows
 
 
-def test_one_seed_and_one_condition_are_enough(sights: Sequence[Sight], terms: Terms) -> None:
+def test_one_seed_and_one_condition_are_enough(
+    samples: Sequence[AttentionSample], terms: Terms
+) -> None:
     for figure in (plots.series_figure, plots.blocks_figure):
-        assert figure(sights[:1], terms, PROMPT).axes
+        assert figure(samples[:1], terms, PROMPT).axes
 
 
-def test_where_every_word_is_salient_the_score_is_shown(sights: Sequence[Sight]) -> None:
+def test_where_every_word_is_salient_the_score_is_shown(samples: Sequence[AttentionSample]) -> None:
     terms = Terms({"all": (0, 1, 2)}, (0, 1, 2))
-    series = plots.series_figure(sights, terms, PROMPT)
+    series = plots.series_figure(samples, terms, PROMPT)
     assert [axes.get_title() for axes in series.axes] == [
         "score of salient words", "change of the score\nagainst no negative",
     ]  # fmt: skip
-    expected = measures.salient_score(sights[0].attention.text_SBT.mean(1), terms.words)
-    first = plots.series_figure(sights[:1], terms, PROMPT).axes[0].lines[0].get_ydata()
+    expected = measures.salient_score(samples[0].attention.text_SBT.mean(1), terms.words)
+    first = plots.series_figure(samples[:1], terms, PROMPT).axes[0].lines[0].get_ydata()
     torch.testing.assert_close(torch.tensor(first).float(), expected)
-    assert plots.blocks_figure(sights, terms, PROMPT).axes
+    assert plots.blocks_figure(samples, terms, PROMPT).axes
 
 
 def test_steps_to_show_go_from_the_first_to_the_last() -> None:

@@ -24,7 +24,7 @@ from npcorrect.analysis.trace import trace
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
-from npcorrect.types import Generation, Request
+from npcorrect.records import Generation, Request
 from tests.diffusion.conftest import tiny_model
 from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT, SIZE
 

@@ -16,7 +16,7 @@ from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.model import build_tokenizer
-from npcorrect.types import Checklist, Requirement
+from npcorrect.records import Checklist, Requirement
 
 
 def reading(tokenizer: Any) -> PipelineModel:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from npcorrect.analysis.layouts import Sides
 from npcorrect.analysis.trace import Attention, grid, reduce, trace
-from npcorrect.diffusion.announcing import Evaluation, announce, announced
 from npcorrect.diffusion.base import Glance
+from npcorrect.diffusion.current_call import Evaluation, announce, announced
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
 from npcorrect.mini.embedded import DEFAULTS
 from npcorrect.mini.model import MAX_TOKENS, assemble, build_modules
-from npcorrect.types import Request, Rule
+from npcorrect.records import Request, Rule
 
 STEPS = 4
 PROMPT, NEGATIVE = "three red circles", "four circles"

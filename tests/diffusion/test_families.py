@@ -17,9 +17,9 @@ from torch import nn
 from npcorrect.diffusion.base import Drawing, Glance
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
-from npcorrect.diffusion.restarting import Begin, Finished
+from npcorrect.diffusion.restart import Begin, Finished
 from npcorrect.errors import InputError, SettingsError
-from npcorrect.types import Generation, Request
+from npcorrect.records import Generation, Request
 from tests.diffusion.conftest import STEPS
 from tests.diffusion.tiny import BUILDERS, NEGATIVE, OTHER, PROMPT, SIZE
 

@@ -17,11 +17,11 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
+from npcorrect.diffusion.identify import hub_errors, read_header, resolve
 from npcorrect.diffusion.loading import LoadOptions, load, lora_weight, quantization
 from npcorrect.diffusion.pipeline import PipelineModel
-from npcorrect.diffusion.resolving import hub_errors, read_header, resolve
 from npcorrect.errors import ModelError, SettingsError
-from npcorrect.types import Request
+from npcorrect.records import Request
 from tests.diffusion.tiny import BUILDERS, NEGATIVE, PROMPT, SIZE, build
 
 REQUEST = Request(PROMPT, seed=3, num_inference_steps=2, height=SIZE, width=SIZE)

@@ -11,7 +11,7 @@ import torch
 from npcorrect.diffusion.memory import out_of_memory
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
-from npcorrect.types import Request
+from npcorrect.records import Request
 from tests.diffusion.test_families import pixels
 from tests.diffusion.tiny import PROMPT, SIZE, build
 

@@ -19,7 +19,7 @@ from npcorrect.diffusion.guidance import nag_rule
 from npcorrect.diffusion.nag import Nag, NagSite, NagSpec
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
-from npcorrect.types import Generation, Request
+from npcorrect.records import Generation, Request
 from tests.diffusion.conftest import STEPS
 from tests.diffusion.test_families import WITH_NAG, counting, denoiser, pixels, same, steps_of
 from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT, SIZE

@@ -15,13 +15,13 @@ from npcorrect.diffusion.base import Drawing, Glance, Look, OnStep
 from npcorrect.diffusion.families import FLUX_DEV
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
 from npcorrect.diffusion.pipeline import PipelineModel, look_steps, start_step, window_steps
-from npcorrect.diffusion.restarting import Finished
+from npcorrect.diffusion.restart import Finished
 from npcorrect.diffusion.window import Plan, window
 from npcorrect.errors import InputError, ModelError, PromptError, SettingsError
 from npcorrect.mini.codec import LATENT_CHANNELS
 from npcorrect.mini.embedded import DEFAULTS
 from npcorrect.mini.model import MAX_TOKENS, assemble, build_modules
-from npcorrect.types import Generation, Request, Rule
+from npcorrect.records import Generation, Request, Rule
 
 STEPS = 5
 PROMPT, NEGATIVE, RENEWED = "three red circles", "four circles", "two blue stars"

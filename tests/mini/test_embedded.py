@@ -8,7 +8,7 @@ from npcorrect.mini.grammar import parse
 from npcorrect.mini.reader import judge
 from npcorrect.mini.vlm import embedded_roles
 from npcorrect.ranking import RequirementRanker
-from npcorrect.types import Request
+from npcorrect.records import Request
 
 FAILING = {
     "one orange circle, one blue star and one black cross": 10_000,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from npcorrect.mini import train
 from npcorrect.mini.model import load_pipeline
-from npcorrect.mini.stage import Stage, adamw
+from npcorrect.mini.training_run import TrainingRun, adamw
 
 
 def steps_done(out: Path) -> dict[str, int]:
@@ -31,10 +31,10 @@ def test_all_stages_run_and_make_a_pipeline(
 
 
 def test_a_stopped_stage_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    def train_to(stop_at: int) -> tuple[Stage, list[int]]:
+    def train_to(stop_at: int) -> tuple[TrainingRun, list[int]]:
         torch.manual_seed(0)
         network = nn.Linear(2, 1)
-        stage = Stage("line", tmp_path, 1000, {"line": network}, adamw(1e-2))
+        stage = TrainingRun("line", tmp_path, 1000, {"line": network}, adamw(1e-2))
         seen: list[int] = []
 
         def loss_of(step: int) -> Tensor:

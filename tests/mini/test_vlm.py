@@ -19,7 +19,7 @@ from npcorrect.mini.grammar import parse, satisfied
 from npcorrect.mini.network import ReaderNetwork
 from npcorrect.mini.scene import Background, Scene, Thing, to_image
 from npcorrect.mini.vlm import MiniChecklister, MiniEyes, embedded_roles
-from npcorrect.types import Caption, Check
+from npcorrect.records import Caption, Check
 
 PICTURE = Image.new("RGB", (96, 96))
 

@@ -26,8 +26,8 @@ from PIL import Image
 from npcorrect.mini.grammar import NUMBERS, PLURALS, parse
 from npcorrect.mini.scene import COLORS, IMAGE_SIZE, SIZES
 from npcorrect.mini.vlm import MiniEyes, embedded_roles
-from npcorrect.types import Check, Checklist, Requirement
-from npcorrect.vlm.asking import instructions
+from npcorrect.records import Check, Checklist, Requirement
+from npcorrect.vlm.model_roles import instructions
 
 MODEL = "mini-eyes"
 TRANSIENT = ("busy", "burst", "hung", "slow", "reset", "half")

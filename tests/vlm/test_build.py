@@ -21,9 +21,11 @@ from npcorrect.mini.grammar import parse
 from npcorrect.mini.scene import Scene, Thing, to_image
 from npcorrect.mini.vlm import embedded_roles
 from npcorrect.proposing import RuleProposer
-from npcorrect.types import Caption, Checklist
+from npcorrect.records import Caption, Checklist
 from npcorrect.vlm import build
-from npcorrect.vlm.asking import (
+from npcorrect.vlm.base import Message, Question
+from npcorrect.vlm.grammar import GrammarChecklister
+from npcorrect.vlm.model_roles import (
     FirstUnderstood,
     VLMCaptioner,
     VLMChecklister,
@@ -31,8 +33,6 @@ from npcorrect.vlm.asking import (
     VLMVerifier,
     instructions,
 )
-from npcorrect.vlm.base import Message, Question
-from npcorrect.vlm.grammar import GrammarChecklister
 from npcorrect.vlm.openai import OpenAIVLM
 from npcorrect.vlm.settings import VLMSettings, VLMTable, read_table
 from tests.vlm import loopback, tiny
@@ -287,7 +287,7 @@ def test_redirects_are_not_followed(trap: tuple[str, list[str]]) -> None:
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}/v1"
-    with closing(OpenAIVLM("m", url, KEY, patience=settings(None).table.patience)) as vlm:
+    with closing(OpenAIVLM("m", url, KEY, retry_policy=settings(None).table.retry_policy)) as vlm:
         replies = vlm.ask([_question()])
     server.shutdown()
     server.server_close()

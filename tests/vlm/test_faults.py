@@ -13,12 +13,12 @@ from PIL.Image import Image
 from npcorrect.errors import VLMError
 from npcorrect.mini.data import TAGS, sample_scene, sample_spec
 from npcorrect.mini.scene import Scene, to_image
-from npcorrect.types import Check, Checklist, Verdict
-from npcorrect.vlm.accounting import accounting
-from npcorrect.vlm.asking import VLMVerifier, instructions
+from npcorrect.records import Check, Checklist, Verdict
 from npcorrect.vlm.base import Usage
+from npcorrect.vlm.model_roles import VLMVerifier, instructions
 from npcorrect.vlm.openai import OpenAIVLM
-from npcorrect.vlm.settings import Patience
+from npcorrect.vlm.settings import RetryPolicy
+from npcorrect.vlm.usage import accounting
 from tests.vlm import loopback
 from tests.vlm.loopback import Asked
 
@@ -52,8 +52,10 @@ def cases() -> Iterator[tuple[Scene, Checklist]]:
 def test_hundreds_of_faults_lose_nothing_and_score_nothing() -> None:
     pictures = [(to_image(scene), checklist) for scene, checklist in cases()]
     with loopback.loopback() as server:
-        patience = Patience(tries=3, timeout=3.0, first_wait=0.001, longest_wait=0.05, parallel=16)
-        with closing(OpenAIVLM(loopback.MODEL, server.url, patience=patience)) as vlm:
+        retry_policy = RetryPolicy(
+            tries=3, timeout=3.0, first_wait=0.001, longest_wait=0.05, parallel=16
+        )
+        with closing(OpenAIVLM(loopback.MODEL, server.url, retry_policy=retry_policy)) as vlm:
             verifier = VLMVerifier(vlm)
             truth = [verifier.verify(*case) for case in pictures]
             asked_before = len(server.asked)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from npcorrect.errors import ModelError
 from npcorrect.vlm.base import Message, Question
+from npcorrect.vlm.budget import Budget, Price, Till
 from npcorrect.vlm.local import LocalVLM
-from npcorrect.vlm.spending import Budget, Price, Till
 from tests.vlm import tiny
 
 RED, BLUE = (Image.new("RGB", (40, 40), color) for color in ("red", "blue"))

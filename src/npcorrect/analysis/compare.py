@@ -14,10 +14,10 @@ from npcorrect.diffusion.base import Drawing, OnStep
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
 from npcorrect.proposing import source_of
-from npcorrect.types import Checklist, Generation, Request, Source
+from npcorrect.records import Checklist, Generation, Request, Source
 
 Role = Literal["none", "empty"] | Source
-"""What a negative is: not there, the empty text, or a :data:`~npcorrect.types.Source`."""
+"""What a negative is: not there, the empty text, or a :data:`~npcorrect.records.Source`."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Sight:
+class AttentionSample:
     """One picture, and what its image tokens attended to in the prompt."""
 
     condition: Condition
@@ -90,11 +90,11 @@ def compare(
     terms: Terms,
     under: Sequence[Condition],
     on_step: Callable[[Condition], OnStep] | None = None,
-) -> Iterator[Sight]:
+) -> Iterator[AttentionSample]:
     """Draw each seed under each condition, ``request.batch`` seeds at a time.
 
     The negative stays what it is and the seed too: no looks, no reseeding. What cannot be drawn is
-    refused at once, all else happens as sights are asked for.
+    refused at once, all else happens as samples are asked for.
 
     Raises:
         InputError: the model cannot draw it, or its attention cannot be captured.
@@ -120,9 +120,9 @@ def _sights(
     groups: Sequence[tuple[Condition, Sequence[Drawing]]],
     terms: Terms,
     on_step: Callable[[Condition], OnStep] | None,
-) -> Iterator[Sight]:
+) -> Iterator[AttentionSample]:
     for condition, drawings in groups:
         with trace(model.stock.denoiser, [terms.places] * len(drawings)) as traced:
             drawn = model.draw(drawings, on_step(condition) if on_step else None)
         for number, generation in enumerate(drawn):
-            yield Sight(condition, generation, traced.of(number))
+            yield AttentionSample(condition, generation, traced.of(number))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from npcorrect.analysis import measures
-from npcorrect.analysis.compare import Condition, Sight, Terms
+from npcorrect.analysis.compare import AttentionSample, Condition, Terms
 
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
@@ -63,12 +63,12 @@ def curves_figure(panels: Sequence[Panel], title: str, window: int = 0) -> Figur
     return figure
 
 
-def series_figure(sights: Sequence[Sight], terms: Terms, title: str) -> Figure:
+def series_figure(samples: Sequence[AttentionSample], terms: Terms, title: str) -> Figure:
     """Ratio and fraction against the step, and the fraction's change against the first condition.
 
     Changes are taken seed by seed. Where every word is salient, the score stands for both.
     """
-    by, words = _by_condition(sights), terms.words
+    by, words = _by_condition(samples), terms.words
     name, measure = measures.comparable(words)
     values = {c.label: _curves(seen, measure, words) for c, seen in by.items()}
     first, reference = next(iter(values.items()))
@@ -80,20 +80,20 @@ def series_figure(sights: Sequence[Sight], terms: Terms, title: str) -> Figure:
     if words.background:
         ratios = {c.label: _curves(seen, measures.ratio, words) for c, seen in by.items()}
         panels.insert(0, Panel("ratio: salient / other words", ratios))
-    window = max(sight.generation.window_steps for sight in sights)
+    window = max(sample.generation.window_steps for sample in samples)
     return curves_figure(
-        panels, _title(title, sights, f"salient: {', '.join(terms.places)}"), window
+        panels, _title(title, samples, f"salient: {', '.join(terms.places)}"), window
     )
 
 
-def maps_figure(sight: Sight, terms: Terms, steps: Sequence[int]) -> Figure:
+def maps_figure(sample: AttentionSample, terms: Terms, steps: Sequence[int]) -> Figure:
     """The picture, and below it where each term is attended to, at some steps.
 
     A term has one colour scale for all steps, in attention probability.
     """
-    image = np.asarray(sight.generation.image)
+    image = np.asarray(sample.generation.image)
     height, width = image.shape[:2]
-    maps_SWYX = sight.attention.maps(height, width)[list(steps)].numpy()
+    maps_SWYX = sample.attention.maps(height, width)[list(steps)].numpy()
     rows, columns = len(terms.places), len(steps) + 1
     with rc_context(_STYLE):
         figure = Figure(figsize=(1.5 * columns + 0.9, 1.5 * rows + 0.7), layout="constrained")
@@ -113,12 +113,12 @@ def maps_figure(sight: Sight, terms: Terms, steps: Sequence[int]) -> Figure:
             axes.set_yticks([])
             for spine in axes.spines.values():
                 spine.set_visible(False)
-        what = f"{sight.condition.label}, seed {sight.generation.seed}"
-        figure.suptitle(f"“{sight.generation.prompt}”\n{what}")
+        what = f"{sample.condition.label}, seed {sample.generation.seed}"
+        figure.suptitle(f"“{sample.generation.prompt}”\n{what}")
     return figure
 
 
-def blocks_figure(sights: Sequence[Sight], terms: Terms, title: str) -> Figure:
+def blocks_figure(samples: Sequence[AttentionSample], terms: Terms, title: str) -> Figure:
     """The fraction of salient words, blocks against steps, mean over seeds.
 
     The first condition as it is, the others as changes against it, seed by seed. Where every word
@@ -126,13 +126,13 @@ def blocks_figure(sights: Sequence[Sight], terms: Terms, title: str) -> Figure:
     """
     name, measure = measures.comparable(terms.words)
     by = {
-        condition: np.stack([_by_block(sight, measure, terms.words) for sight in seen])
-        for condition, seen in _by_condition(sights).items()
+        condition: np.stack([_by_block(sample, measure, terms.words) for sample in seen])
+        for condition, seen in _by_condition(samples).items()
     }
     reference = next(iter(by.values()))
     changes = [(fractions - reference).mean(axis=0) for fractions in by.values()][1:]
     limit = max((abs(change).max() for change in changes), default=0.0) or 1e-6
-    blocks = [_short(name) for name in sights[0].attention.blocks]
+    blocks = [_short(name) for name in samples[0].attention.blocks]
     with rc_context(_STYLE):
         size = (3.2 * len(by) + 1.4, 0.22 * len(blocks) + 1.7)
         figure = Figure(figsize=size, layout="constrained")
@@ -148,7 +148,7 @@ def blocks_figure(sights: Sequence[Sight], terms: Terms, title: str) -> Figure:
         for axes in panels:
             axes.set_xlabel("step")
         panels[0].set_yticks(range(len(blocks)), blocks)
-        figure.suptitle(_title(title, sights, f"{name} of salient words by block"))
+        figure.suptitle(_title(title, samples, f"{name} of salient words by block"))
     return figure
 
 
@@ -164,26 +164,26 @@ def chosen_steps(total: int, at_most: int = 5) -> tuple[int, ...]:
     return tuple(sorted({round(step) for step in np.linspace(0, total - 1, at_most)}))
 
 
-def _by_condition(sights: Sequence[Sight]) -> dict[Condition, list[Sight]]:
-    by: dict[Condition, list[Sight]] = {}
-    for sight in sights:
-        by.setdefault(sight.condition, []).append(sight)
+def _by_condition(samples: Sequence[AttentionSample]) -> dict[Condition, list[AttentionSample]]:
+    by: dict[Condition, list[AttentionSample]] = {}
+    for sample in samples:
+        by.setdefault(sample.condition, []).append(sample)
     return by
 
 
 def _curves(
-    sights: Sequence[Sight], measure: measures.Measure, words: measures.Words
+    samples: Sequence[AttentionSample], measure: measures.Measure, words: measures.Words
 ) -> NDArray[np.float64]:
     """A measure of each seed at each step, ``(seeds, S)``."""
-    series = [measure(measures.over_blocks(s.attention.text_SBT), words) for s in sights]
+    series = [measure(measures.over_blocks(s.attention.text_SBT), words) for s in samples]
     return np.stack([series_S.double().numpy() for series_S in series])
 
 
 def _by_block(
-    sight: Sight, measure: measures.Measure, words: measures.Words
+    sample: AttentionSample, measure: measures.Measure, words: measures.Words
 ) -> NDArray[np.float64]:
     """A measure by block and step, ``(B, S)``."""
-    return measure(sight.attention.text_SBT, words).double().numpy().T
+    return measure(sample.attention.text_SBT, words).double().numpy().T
 
 
 def _band(axes: Axes, curves: NDArray[np.float64], place: int, label: str) -> None:
@@ -196,9 +196,9 @@ def _band(axes: Axes, curves: NDArray[np.float64], place: int, label: str) -> No
         axes.fill_between(steps, mean - half, mean + half, color=color, alpha=0.15, linewidth=0)
 
 
-def _title(title: str, sights: Sequence[Sight], what: str) -> str:
-    seeds = len({sight.generation.seed for sight in sights})
-    drawn = sights[-1].generation
+def _title(title: str, samples: Sequence[AttentionSample], what: str) -> str:
+    seeds = len({sample.generation.seed for sample in samples})
+    drawn = samples[-1].generation
     number = "1 seed" if seeds == 1 else f"{seeds} seeds"
     return f"“{title}”\n{what}; {number}, rule {drawn.rule}, window {drawn.window_steps} steps"
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.diffusion.text import fast
+from npcorrect.english import ARTICLES, forms, in_words
 from npcorrect.errors import SettingsError
-from npcorrect.types import Checklist
-from npcorrect.words import ARTICLES, forms, in_words
+from npcorrect.records import Checklist
 
 _MINOR = ARTICLES | {"of", "to", "on", "in", "at", "and"}
 

@@ -12,38 +12,38 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from npcorrect.analysis import measures
-from npcorrect.analysis.compare import Sight, Terms
+from npcorrect.analysis.compare import AttentionSample, Terms
 
 ALL_BLOCKS = "all"
 """The block's name in rows that are means over all blocks."""
 
 
-def scores(sights: Sequence[Sight], terms: Terms) -> pa.Table:
+def scores(samples: Sequence[AttentionSample], terms: Terms) -> pa.Table:
     """The measures at each step, of each block and over all.
 
     ``rest`` is the attention to all keys but the prompt's words.
     """
-    return _table(_scores(sights, terms.words))
+    return _table(_scores(samples, terms.words))
 
 
-def term_masses(sights: Sequence[Sight], terms: Terms) -> pa.Table:
+def term_masses(samples: Sequence[AttentionSample], terms: Terms) -> pa.Table:
     """Each term's attention probability at each step, over all blocks."""
     rows = (
-        {**_whose(sight), "step": step, "term": term, "probability": float(value)}
-        for sight in sights
+        {**_whose(sample), "step": step, "term": term, "probability": float(value)}
+        for sample in samples
         for term, places in terms.places.items()
         for step, value in zip(
-            sight.attention.steps,
-            measures.mass(measures.over_blocks(sight.attention.text_SBT), places),
+            sample.attention.steps,
+            measures.mass(measures.over_blocks(sample.attention.text_SBT), places),
             strict=True,
         )
     )
     return _table(rows)
 
 
-def maps(sights: Sequence[Sight], terms: Terms, steps: Sequence[int]) -> pa.Table:
+def maps(samples: Sequence[AttentionSample], terms: Terms, steps: Sequence[int]) -> pa.Table:
     """Each term's attention probability for each image token at some steps."""
-    return _table(_maps(sights, terms, steps))
+    return _table(_maps(samples, terms, steps))
 
 
 def write(table: pa.Table, stem: Path) -> None:
@@ -52,9 +52,9 @@ def write(table: pa.Table, stem: Path) -> None:
     pyarrow.parquet.write_table(table, stem.with_suffix(".parquet"))
 
 
-def _scores(sights: Iterable[Sight], words: measures.Words) -> Iterator[dict[str, Any]]:
-    for sight in sights:
-        attention = sight.attention
+def _scores(samples: Iterable[AttentionSample], words: measures.Words) -> Iterator[dict[str, Any]]:
+    for sample in samples:
+        attention = sample.attention
         blocks = {ALL_BLOCKS: measures.over_blocks(attention.text_SBT)}
         blocks |= dict(zip(attention.blocks, attention.text_SBT.unbind(1), strict=True))
         for block, text_ST in blocks.items():
@@ -68,27 +68,29 @@ def _scores(sights: Iterable[Sight], words: measures.Words) -> Iterator[dict[str
             }
             for row, step in enumerate(attention.steps):
                 values = {name: float(series_S[row]) for name, series_S in columns.items()}
-                yield {**_whose(sight), "block": block, "step": step, **values}
+                yield {**_whose(sample), "block": block, "step": step, **values}
 
 
-def _maps(sights: Iterable[Sight], terms: Terms, steps: Sequence[int]) -> Iterator[dict[str, Any]]:
-    for sight in sights:
-        width, height = sight.generation.image.size
-        maps_SWYX = sight.attention.maps(height, width)
+def _maps(
+    samples: Iterable[AttentionSample], terms: Terms, steps: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    for sample in samples:
+        width, height = sample.generation.image.size
+        maps_SWYX = sample.attention.maps(height, width)
         for step in steps:
             for term, map_YX in zip(terms.places, maps_SWYX[step], strict=True):
                 for row, line in enumerate(map_YX.tolist()):
                     for column, value in enumerate(line):
                         place = {"term": term, "row": row, "column": column}
-                        yield {**_whose(sight), "step": step, **place, "probability": value}
+                        yield {**_whose(sample), "step": step, **place, "probability": value}
 
 
-def _whose(sight: Sight) -> dict[str, Any]:
-    condition = sight.condition
+def _whose(sample: AttentionSample) -> dict[str, Any]:
+    condition = sample.condition
     return {
         "role": condition.role,
         "negative": condition.negative,
-        "seed": sight.generation.seed,
+        "seed": sample.generation.seed,
     }
 
 

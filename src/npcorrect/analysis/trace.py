@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.overrides import TorchFunctionMode
 
 from npcorrect.analysis.layouts import Layout, Sides, layout_of
-from npcorrect.diffusion.announcing import Branch, Evaluation, announced
+from npcorrect.diffusion.current_call import Branch, Evaluation, announced
 from npcorrect.errors import ModelError
 
 CHUNK = 1 << 22
@@ -330,7 +330,7 @@ def trace(denoiser: nn.Module, terms: Sequence[Terms] = ()) -> Iterator[Trace]:
     The denoiser's answers stay what they were, and nothing of this is left on it afterwards. A
     picture that is drawn again (because memory ran out, or in a second draw) starts anew.
     ``terms`` has, for each picture of a batch, the terms of its prompt that want maps. Branches
-    and steps are those that :func:`npcorrect.diffusion.announcing.announce` tells.
+    and steps are those that :func:`npcorrect.diffusion.current_call.announce` tells.
 
     Raises:
         ModelError: the denoiser's attention cannot be captured.

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import sys
 
-from npcorrect.cli import attend, bench, correct, doctor, image_models, rank
+from npcorrect.cli import attend, bench, correct, doctor, models, rank
 from npcorrect.cli.app import EXIT_INTERRUPTED, app
 
-__all__ = ["app", "attend", "bench", "correct", "doctor", "image_models", "main", "rank"]
+__all__ = ["app", "attend", "bench", "correct", "doctor", "main", "models", "rank"]
 
 
 def main() -> None:

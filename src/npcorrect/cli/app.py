@@ -55,7 +55,7 @@ def settings(
         Path | None,
         typer.Option(
             envvar="NPC_CONFIG",
-            help="TOML file with a table per command, and [vlm] for keys, prices and patience; "
+            help="TOML file with a table per command, and [vlm] for keys, prices and retry_policy; "
             "flags and environment go before it.",
         ),
     ] = None,

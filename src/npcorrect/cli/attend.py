@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from npcorrect.cli import image_models
+from npcorrect.cli import models
 from npcorrect.cli.app import Prompt, app, reporting_errors
 from npcorrect.cli.correct import window_value
 
 if TYPE_CHECKING:
-    from npcorrect.analysis.compare import Condition, Sight, Terms
+    from npcorrect.analysis.compare import AttentionSample, Condition, Terms
     from npcorrect.diffusion.base import OnStep
-    from npcorrect.types import Checklist
+    from npcorrect.records import Checklist
 
 
 @app.command()
@@ -62,19 +62,19 @@ def attend(
     batch: Annotated[
         int, typer.Option(envvar="NPC_BATCH", min=1, help="Seeds drawn together.")
     ] = 4,
-    model: image_models.ModelName = "mini",
-    device: image_models.Device = None,
-    dtype: image_models.Dtype = None,
-    offload: image_models.Offload = "none",
-    vae_tiling: image_models.VaeTiling = False,
-    quantize: image_models.Quantize = None,
-    loras: image_models.Loras = None,
-    family: image_models.Family = None,
-    base: image_models.Base = None,
-    revision: image_models.Revision = None,
-    variant: image_models.Variant = None,
-    offline: image_models.Offline = False,
-    trust_remote_code: image_models.TrustRemoteCode = False,
+    model: models.ModelName = "mini",
+    device: models.Device = None,
+    dtype: models.Dtype = None,
+    offload: models.Offload = "none",
+    vae_tiling: models.VaeTiling = False,
+    quantize: models.Quantize = None,
+    loras: models.Loras = None,
+    family: models.Family = None,
+    base: models.Base = None,
+    revision: models.Revision = None,
+    variant: models.Variant = None,
+    offline: models.Offline = False,
+    trust_remote_code: models.TrustRemoteCode = False,
 ) -> None:
     """Show which words of PROMPT the picture attends to, without a negative and with each.
 
@@ -89,7 +89,7 @@ def attend(
     from npcorrect.diffusion.loading import load
     from npcorrect.errors import SettingsError
     from npcorrect.output import prepare, save_picture
-    from npcorrect.types import Request, Rule
+    from npcorrect.records import Request, Rule
 
     if rule not in (None, *get_args(Rule)):
         raise SettingsError(f"--rule {rule!r} is unknown; use {', '.join(get_args(Rule))}.")
@@ -107,21 +107,21 @@ def attend(
     )
     words = [word.strip() for word in (terms or "").split(",") if word.strip()]
     checklist = _checklist(prompt, words, model)
-    drawer = load(model, image_models.load_options(context))
+    drawer = load(model, models.load_options(context))
     chosen = terms_of(drawer, checklist, words)
     under = conditions(checklist, negative or [])
     progress = _Progress(len(under) * -(-seeds // batch))
     numbers = range(seed, seed + seeds)
     drawn = compare(drawer, request, numbers, chosen, under, progress.on_step)
     prepare(out)
-    sights = []
+    samples = []
     with progress:
-        for sight in drawn:
-            number, its = under.index(sight.condition), sight.generation
+        for sample in drawn:
+            number, its = under.index(sample.condition), sample.generation
             save_picture(out / f"picture-{number}-seed-{its.seed}.png", its)
-            sights.append(sight)
-    _write(out, prompt, sights, chosen)
-    _print(prompt, sights, chosen, out)
+            samples.append(sample)
+    _write(out, prompt, samples, chosen)
+    _print(prompt, samples, chosen, out)
 
 
 def _checklist(prompt: str, words: list[str], model: str) -> Checklist:
@@ -133,7 +133,7 @@ def _checklist(prompt: str, words: list[str], model: str) -> Checklist:
     """
     from npcorrect.errors import PromptError, SettingsError
     from npcorrect.mini.vlm import MiniChecklister
-    from npcorrect.types import Checklist, Requirement
+    from npcorrect.records import Checklist, Requirement
     from npcorrect.vlm.grammar import GrammarChecklister
 
     if model == "mini":
@@ -196,22 +196,22 @@ class _Progress:
         return step
 
 
-def _write(out: Path, prompt: str, sights: list[Sight], terms: Terms) -> None:
+def _write(out: Path, prompt: str, samples: list[AttentionSample], terms: Terms) -> None:
     """All files; only the first seed's maps are drawn, but the table has every seed's."""
     from npcorrect.analysis import plots, tables
 
-    steps = plots.chosen_steps(len(sights[0].attention.steps))
-    plots.save(plots.series_figure(sights, terms, prompt), out / "series")
-    plots.save(plots.blocks_figure(sights, terms, prompt), out / "blocks")
-    of_one_seed = [s for s in sights if s.generation.seed == sights[0].generation.seed]
-    for number, sight in enumerate(of_one_seed):
-        plots.save(plots.maps_figure(sight, terms, steps), out / f"maps-{number}")
-    tables.write(tables.scores(sights, terms), out / "scores")
-    tables.write(tables.term_masses(sights, terms), out / "terms")
-    tables.write(tables.maps(sights, terms, steps), out / "maps")
+    steps = plots.chosen_steps(len(samples[0].attention.steps))
+    plots.save(plots.series_figure(samples, terms, prompt), out / "series")
+    plots.save(plots.blocks_figure(samples, terms, prompt), out / "blocks")
+    of_one_seed = [s for s in samples if s.generation.seed == samples[0].generation.seed]
+    for number, sample in enumerate(of_one_seed):
+        plots.save(plots.maps_figure(sample, terms, steps), out / f"maps-{number}")
+    tables.write(tables.scores(samples, terms), out / "scores")
+    tables.write(tables.term_masses(samples, terms), out / "terms")
+    tables.write(tables.maps(samples, terms, steps), out / "maps")
 
 
-def _print(prompt: str, sights: list[Sight], terms: Terms, out: Path) -> None:
+def _print(prompt: str, samples: list[AttentionSample], terms: Terms, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -219,10 +219,10 @@ def _print(prompt: str, sights: list[Sight], terms: Terms, out: Path) -> None:
 
     measured, measure = measures.comparable(terms.words)
     by: dict[Condition, list[float]] = {}
-    for sight in sights:
-        text_ST = measures.over_blocks(sight.attention.text_SBT)
+    for sample in samples:
+        text_ST = measures.over_blocks(sample.attention.text_SBT)
         tail = measures.tail_mean(measure(text_ST, terms.words))
-        by.setdefault(sight.condition, []).append(float(tail))
+        by.setdefault(sample.condition, []).append(float(tail))
     table = Table(title=f"{prompt}: attention to {', '.join(terms.places)}")
     for name in ("negative", "role", f"{measured}, last steps", "change", "seeds that rise"):
         table.add_column(name)

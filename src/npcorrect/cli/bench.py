@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from npcorrect.cli import eyes, image_models
+from npcorrect.cli import models, role_options
 from npcorrect.cli.app import app, reporting_errors
 
 if TYPE_CHECKING:
-    from npcorrect.evaluation.manifest import Settings, Shard
-    from npcorrect.evaluation.runner import Crew
+    from npcorrect.evaluation.run.manifest import Settings, Shard
+    from npcorrect.evaluation.run.runner import Executor
     from npcorrect.vlm.settings import VLMTable
 
 bench = typer.Typer(
@@ -71,26 +71,26 @@ def run(
     ] = "1/1",
     steps: Annotated[int | None, typer.Option(help="Denoising steps of a picture.")] = None,
     size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
-    model: image_models.ModelName = "mini",
-    device: image_models.Device = None,
-    dtype: image_models.Dtype = None,
-    offload: image_models.Offload = "none",
-    vae_tiling: image_models.VaeTiling = False,
-    quantize: image_models.Quantize = None,
-    compiled: image_models.Compiled = False,
-    loras: image_models.Loras = None,
-    family: image_models.Family = None,
-    base: image_models.Base = None,
-    revision: image_models.Revision = None,
-    variant: image_models.Variant = None,
-    offline: image_models.Offline = False,
-    trust_remote_code: image_models.TrustRemoteCode = False,
-    vlm: eyes.Vlm = None,
-    checklister: eyes.Checklister = None,
-    verifier: eyes.Verifier = None,
-    captioner: eyes.Captioner = None,
-    proposer: eyes.Proposer = None,
-    votes: eyes.Votes = 1,
+    model: models.ModelName = "mini",
+    device: models.Device = None,
+    dtype: models.Dtype = None,
+    offload: models.Offload = "none",
+    vae_tiling: models.VaeTiling = False,
+    quantize: models.Quantize = None,
+    compiled: models.Compiled = False,
+    loras: models.Loras = None,
+    family: models.Family = None,
+    base: models.Base = None,
+    revision: models.Revision = None,
+    variant: models.Variant = None,
+    offline: models.Offline = False,
+    trust_remote_code: models.TrustRemoteCode = False,
+    vlm: role_options.Vlm = None,
+    checklister: role_options.Checklister = None,
+    verifier: role_options.Verifier = None,
+    captioner: role_options.Captioner = None,
+    proposer: role_options.Proposer = None,
+    votes: role_options.Votes = 1,
     judge: JudgeName = None,
     data: Data = None,
     budget: Budget = None,
@@ -121,7 +121,7 @@ def run(
     Example: npc bench run mini --methods base,best-of-n,npc --limit 28 --workers 2 --out runs/a
     """
     from npcorrect.errors import SettingsError
-    from npcorrect.evaluation.manifest import Settings
+    from npcorrect.evaluation.run.manifest import Settings
 
     if manifest is not None:
         if benchmark is not None:
@@ -177,7 +177,7 @@ def _loading(context: typer.Context) -> dict[str, Any]:
 def shard_value(text: str) -> Shard:
     """``"2/4"`` is the second of four parts."""
     from npcorrect.errors import SettingsError
-    from npcorrect.evaluation.manifest import Shard
+    from npcorrect.evaluation.run.manifest import Shard
 
     number, _, of = text.partition("/")
     if not (number.isdecimal() and of.isdecimal()):
@@ -196,7 +196,7 @@ def read_settings(path: Path) -> Settings:
     from pydantic import TypeAdapter
 
     from npcorrect.errors import SettingsError
-    from npcorrect.evaluation.manifest import Settings
+    from npcorrect.evaluation.run.manifest import Settings
 
     try:
         return TypeAdapter(Settings).validate_python(json.loads(path.read_bytes())["settings"])
@@ -224,9 +224,9 @@ def _run(
     from functools import partial
 
     from npcorrect.errors import SettingsError
-    from npcorrect.evaluation import manifest, runner, tools
-    from npcorrect.evaluation.progress import following
-    from npcorrect.evaluation.store import Store
+    from npcorrect.evaluation.run import manifest, runner, tools
+    from npcorrect.evaluation.run.progress import following
+    from npcorrect.evaluation.run.store import Store
 
     manifest.validate(settings)
     if "rewrite" in settings.methods and not settings.vlm:
@@ -240,16 +240,16 @@ def _run(
     each = threads or int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // workers))
     load = partial(tools.load, settings, data, table, each)
     with following(settings.methods, len(samples), settings.images) as on_record:
-        crew = _crew(workers, each, settings.device, ray_address)
-        runner.run(Store(out), made, samples, load, crew, on_record)
+        executor = _executor(workers, each, settings.device, ray_address)
+        runner.run(Store(out), made, samples, load, executor, on_record)
 
 
-def _crew(workers: int, threads: int, device: str | None, ray_address: str | None) -> Crew:
-    from npcorrect.evaluation import runner
+def _executor(workers: int, threads: int, device: str | None, ray_address: str | None) -> Executor:
+    from npcorrect.evaluation.run import runner
 
     if workers == 1 and ray_address is None:
         return runner.in_process
-    return runner.RayCrew(workers, threads, _on_gpus(device), ray_address)
+    return runner.RayExecutor(workers, threads, _on_gpus(device), ray_address)
 
 
 def _on_gpus(device: str | None) -> bool:
@@ -293,11 +293,11 @@ def score(
     Example: npc bench score geneval++ --images DIR --judge openai:gpt-4.1-2025-04-14 --out runs/b
     """
     from npcorrect.errors import SettingsError
-    from npcorrect.evaluation import exchange, tools
-    from npcorrect.evaluation.manifest import Settings, manifest
-    from npcorrect.evaluation.progress import following
-    from npcorrect.evaluation.records import METHOD_NAME
-    from npcorrect.evaluation.store import Store
+    from npcorrect.evaluation.run import exchange, tools
+    from npcorrect.evaluation.run.manifest import Settings, manifest
+    from npcorrect.evaluation.run.progress import following
+    from npcorrect.evaluation.run.records import METHOD_NAME
+    from npcorrect.evaluation.run.store import Store
 
     place = images or results
     if place is None:
@@ -346,8 +346,8 @@ def report(
 
 
 def _report(runs: list[Path], out: Path | None, data: Path | None, faults: bool) -> None:
-    from npcorrect.evaluation import files
-    from npcorrect.evaluation.report import summarise
+    from npcorrect.evaluation.report import files
+    from npcorrect.evaluation.report.summary import summarise
 
     made = summarise(runs, data, faults=faults)
     folder = out or runs[0] / "report"
@@ -357,8 +357,8 @@ def _report(runs: list[Path], out: Path | None, data: Path | None, faults: bool)
 
 
 def _export(one: Path, data: Path | None) -> None:
-    from npcorrect.evaluation import exchange, tools
-    from npcorrect.evaluation.store import Store
+    from npcorrect.evaluation.run import exchange, tools
+    from npcorrect.evaluation.run.store import Store
 
     store = Store(one)
     source = tools.benchmark(store.manifest().settings.benchmark, data)
@@ -376,8 +376,8 @@ def merge(
 
     Example: npc bench merge runs/part-1 runs/part-2 --out runs/whole
     """
-    from npcorrect.evaluation import exchange
-    from npcorrect.evaluation.store import Store
+    from npcorrect.evaluation.run import exchange
+    from npcorrect.evaluation.run.store import Store
 
     exchange.merge([Store(one) for one in runs], out)
     typer.echo(f"{len(Store(out).records())} records are in {out}.")
@@ -396,7 +396,7 @@ def fetch(
     Example: npc bench fetch geneval++ imagine
     """
     from npcorrect.errors import SettingsError
-    from npcorrect.evaluation import official
+    from npcorrect.evaluation.benchmarks import official
 
     for name in benchmarks or official.FILES:
         if name not in official.FILES:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from npcorrect.cli import eyes, image_models
+from npcorrect.cli import models, role_options
 from npcorrect.cli.app import (
     EXIT_ACCEPTED,
     EXIT_NOT_ACCEPTED,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from npcorrect.diffusion.base import TextEncoder
     from npcorrect.diffusion.loading import LoadOptions
     from npcorrect.ranking import Ranker
-    from npcorrect.types import Attempt, Checklist, Cost, Result
+    from npcorrect.records import Attempt, Checklist, Cost, Result
     from npcorrect.vlm.roles import Checklister
     from npcorrect.vlm.settings import VLMSettings
 
@@ -129,28 +129,28 @@ def correct(
             envvar="NPC_BATCH", help="Candidates drawn together; fewer where memory runs out."
         ),
     ] = 1,
-    model: image_models.ModelName = "mini",
-    device: image_models.Device = None,
-    dtype: image_models.Dtype = None,
-    offload: image_models.Offload = "none",
-    vae_tiling: image_models.VaeTiling = False,
-    quantize: image_models.Quantize = None,
-    compiled: image_models.Compiled = False,
-    loras: image_models.Loras = None,
-    family: image_models.Family = None,
-    base: image_models.Base = None,
-    revision: image_models.Revision = None,
-    variant: image_models.Variant = None,
-    offline: image_models.Offline = False,
-    trust_remote_code: image_models.TrustRemoteCode = False,
-    vlm: eyes.Vlm = None,
-    checklister: eyes.Checklister = None,
-    verifier: eyes.Verifier = None,
-    captioner: eyes.Captioner = None,
-    proposer: eyes.Proposer = None,
-    votes: eyes.Votes = 1,
-    budget: eyes.BudgetOption = None,
-    cache: eyes.Cache = True,
+    model: models.ModelName = "mini",
+    device: models.Device = None,
+    dtype: models.Dtype = None,
+    offload: models.Offload = "none",
+    vae_tiling: models.VaeTiling = False,
+    quantize: models.Quantize = None,
+    compiled: models.Compiled = False,
+    loras: models.Loras = None,
+    family: models.Family = None,
+    base: models.Base = None,
+    revision: models.Revision = None,
+    variant: models.Variant = None,
+    offline: models.Offline = False,
+    trust_remote_code: models.TrustRemoteCode = False,
+    vlm: role_options.Vlm = None,
+    checklister: role_options.Checklister = None,
+    verifier: role_options.Verifier = None,
+    captioner: role_options.Captioner = None,
+    proposer: role_options.Proposer = None,
+    votes: role_options.Votes = 1,
+    budget: role_options.BudgetOption = None,
+    cache: role_options.Cache = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result alone, as JSON.")
     ] = False,
@@ -167,18 +167,18 @@ def correct(
     from npcorrect.loop import validate
     from npcorrect.output import file_name, prepare, save_picture, save_result, to_record
     from npcorrect.ranking import ranker_maker
-    from npcorrect.types import Request, Rule
+    from npcorrect.records import Request, Rule
 
     if rule not in (None, *get_args(Rule)):
         raise SettingsError(f"--rule {rule!r} is unknown; use {', '.join(get_args(Rule))}.")
-    options = image_models.load_options(context)
+    options = models.load_options(context)
     named = {
         "checklister": checklister,
         "verifier": verifier,
         "captioner": captioner,
         "proposer": proposer,
     }
-    settings = eyes.vlm_settings(
+    settings = role_options.vlm_settings(
         context,
         vlm,
         named,
@@ -231,7 +231,7 @@ def _check_model(model: str, options: LoadOptions, embedded_eyes: bool) -> None:
     """Refuse what cannot be loaded or judged, before anything is written or asked."""
     if model == "mini":
         return
-    from npcorrect.diffusion.resolving import resolve
+    from npcorrect.diffusion.identify import resolve
     from npcorrect.errors import SettingsError
 
     found = resolve(model, options.family, options.base, options.revision, options.offline)
@@ -275,7 +275,7 @@ def _run(
         from npcorrect.loop import correct as correct_loop
         from npcorrect.loop import finish
         from npcorrect.mini.vlm import embedded_roles
-        from npcorrect.types import Checklist
+        from npcorrect.records import Checklist
         from npcorrect.vlm.build import roles as open_roles
 
         def show(event: Any) -> None:

@@ -24,7 +24,7 @@ def rank(
     from npcorrect.mini.embedded import embedded
     from npcorrect.mini.vlm import MiniChecklister
     from npcorrect.ranking import ranker_maker
-    from npcorrect.types import Candidate
+    from npcorrect.records import Candidate
 
     checklist = MiniChecklister().checklist(prompt)
     chosen = ranker_maker(ranker)(embedded(device))

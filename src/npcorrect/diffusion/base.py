@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from npcorrect.types import Generation, Request, Rule
+from npcorrect.records import Generation, Request, Rule
 
 OnStep = Callable[[int, int], None]
 """Called after each denoising step with its number, from 1, and the number of steps."""

@@ -12,10 +12,10 @@ from math import ceil
 from typing import Any, Literal
 
 from npcorrect.diffusion import latents
-from npcorrect.diffusion.branches import Calls
+from npcorrect.diffusion.calls import Calls
 from npcorrect.diffusion.nag import NagSite, NagSpec
 from npcorrect.diffusion.text import TextSpec, chat, lowered, prompt_template
-from npcorrect.types import Rule
+from npcorrect.records import Rule
 
 PAPER_WINDOW = 3 / 50
 """The released schedule: the negative acts in the first 3 of 50 steps."""

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import torch
 
+from npcorrect.diffusion.identify import Resolved, hub_errors, resolve
 from npcorrect.diffusion.memory import out_of_memory
 from npcorrect.diffusion.pipeline import PipelineModel
-from npcorrect.diffusion.resolving import Resolved, hub_errors, resolve
 from npcorrect.errors import ModelError, SettingsError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -148,7 +148,7 @@ def _load_pipeline(found: Resolved, options: LoadOptions, dtype: torch.dtype) ->
 def _denoiser_class(found: Resolved, options: LoadOptions) -> Any:
     import diffusers
 
-    from npcorrect.diffusion.resolving import Source
+    from npcorrect.diffusion.identify import Source
 
     source = Source(found.base, options.revision, options.offline)
     _, name = source.read("model_index.json")[found.family.denoiser]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from npcorrect.diffusion.branches import Arguments
+from npcorrect.diffusion.calls import Arguments
 from npcorrect.diffusion.guidance import nag_rule
 
 

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import torch
 
 from npcorrect.diffusion.base import Drawing, Look, OnStep, TokenStates
-from npcorrect.diffusion.drawing import BESIDE, Draw, Steering, Stock
 from npcorrect.diffusion.families import FLUX_DEV, PAPER_WINDOW, Defaults, FamilySpec
 from npcorrect.diffusion.memory import out_of_memory, release
-from npcorrect.diffusion.restarting import Finished
+from npcorrect.diffusion.restart import Finished
+from npcorrect.diffusion.sampling import BESIDE, Draw, Steering, Stock
 from npcorrect.errors import ModelError, PromptError, SettingsError
-from npcorrect.types import Generation, Request, Rule
+from npcorrect.records import Generation, Request, Rule
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 
-from npcorrect.diffusion.announcing import Branch, Evaluation, announce
-from npcorrect.diffusion.branches import Arguments, Calls
+from npcorrect.diffusion.calls import Arguments, Calls
+from npcorrect.diffusion.current_call import Branch, Evaluation, announce
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, rescaled, stand_in
 from npcorrect.diffusion.nag import Nag
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from npcorrect.english import RELATION_WORDS
 from npcorrect.errors import PromptError
 from npcorrect.mini.scene import (
     BACKGROUND_COLORS,
@@ -27,8 +28,7 @@ from npcorrect.mini.scene import (
     Scene,
     Thing,
 )
-from npcorrect.types import Requirement
-from npcorrect.words import RELATION_WORDS
+from npcorrect.records import Requirement
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MAX_COUNT = 9

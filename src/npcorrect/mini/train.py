@@ -39,7 +39,7 @@ from npcorrect.mini.model import (
 )
 from npcorrect.mini.network import ReaderNetwork, cell_labels, reading_loss
 from npcorrect.mini.scene import COLORS, GRID, IMAGE_SIZE, SHAPES, SIZES, Scene, render
-from npcorrect.mini.stage import Stage, adamw, autocast, muon_and_adamw
+from npcorrect.mini.training_run import TrainingRun, adamw, autocast, muon_and_adamw
 
 POOL = 40_000
 """Scenes held in memory; the pool is drawn anew every :data:`POOL_LIFE` steps."""
@@ -110,7 +110,7 @@ def train_codec(plan: Plan, out: Path) -> None:
     """Reconstruct pictures from noisy latents; a linear probe keeps the latents meaningful."""
     codec = MiniCodec().to(plan.device)
     probe = CellHeads(4 * LATENT_CHANNELS).to(plan.device)
-    stage = Stage("codec", out, plan.codec, {"vae": codec, "probe": probe}, adamw(2e-3))
+    stage = TrainingRun("codec", out, plan.codec, {"vae": codec, "probe": probe}, adamw(2e-3))
     rng = random.Random(plan.seed)
     scenes = [sample_pair(rng)[0] for _ in range(POOL // 2)]
     pictures = torch.from_numpy(np.stack([render(scene) for scene in scenes]))
@@ -162,7 +162,7 @@ def train_text(plan: Plan, out: Path) -> None:
     words = nn.Linear(TEXT_WIDTH, sum(sizes)).to(plan.device)
     whole = nn.Linear(POOLED_WIDTH, len(SHAPES) * 11).to(plan.device)
     networks = {"t5": t5, "clip": clip, "words": words, "whole": whole}
-    stage = Stage("text", out, plan.text, networks, adamw(1.5e-3))
+    stage = TrainingRun("text", out, plan.text, networks, adamw(1.5e-3))
     tokenizer = build_tokenizer()
     nouns = torch.tensor([tokenizer.convert_tokens_to_ids(w) for w in (*SHAPES, *PLURALS.values())])
     rng = random.Random(plan.seed + stage.step)
@@ -267,7 +267,9 @@ def train_transformer(plan: Plan, out: Path) -> None:
     )
     trained: dict[str, nn.Module] = {"flux": task.flux, "probe": task.probe}
     networks = trained | {"average": average}
-    stage = Stage("transformer", out, plan.transformer, networks, lambda _: muon_and_adamw(trained))
+    stage = TrainingRun(
+        "transformer", out, plan.transformer, networks, lambda _: muon_and_adamw(trained)
+    )
 
     def after(step: int) -> None:
         average.update_parameters(task.flux)
@@ -309,7 +311,7 @@ def train_reader(plan: Plan, out: Path) -> None:
     load_weights(codec, out / "vae.safetensors")
     codec.to(plan.device).eval().requires_grad_(False)
     reader = ReaderNetwork().to(plan.device)
-    stage = Stage("reader", out, plan.reader, {"reader": reader}, adamw(1.5e-3))
+    stage = TrainingRun("reader", out, plan.reader, {"reader": reader}, adamw(1.5e-3))
     rng = random.Random(plan.seed + 1 + stage.step)
 
     def loss_of(step: int) -> Tensor:
@@ -330,7 +332,7 @@ def train_reader(plan: Plan, out: Path) -> None:
     finish(stage, {"reader": reader})
 
 
-def finish(stage: Stage, networks: dict[str, nn.Module]) -> None:
+def finish(stage: TrainingRun, networks: dict[str, nn.Module]) -> None:
     """Write the stage's weights, in half precision, and its record."""
     for name, network in networks.items():
         save_weights(network, stage.out / f"{name}.safetensors")

@@ -22,7 +22,7 @@ from npcorrect.mini.model import WEIGHTS, load_weights
 from npcorrect.mini.network import ReaderNetwork
 from npcorrect.mini.scene import IMAGE_SIZE, PATTERNS, Scene
 from npcorrect.proposing import RuleProposer
-from npcorrect.types import Caption, Check, Checklist, Requirement, Verdict
+from npcorrect.records import Caption, Check, Checklist, Requirement, Verdict
 from npcorrect.vlm.roles import Roles
 
 FALLBACK = ("a striped background", "a checkered background", "two crosses", "five hearts")

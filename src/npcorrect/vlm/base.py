@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from PIL.Image import Image
 
-from npcorrect.types import add_money
+from npcorrect.records import add_money
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,11 @@ from urllib.parse import urlsplit
 
 from npcorrect.errors import SettingsError
 from npcorrect.proposing import RuleProposer
-from npcorrect.vlm.asking import (
+from npcorrect.vlm.base import VLM
+from npcorrect.vlm.budget import Budget, Price, Till
+from npcorrect.vlm.cache import AnswerFile, CachedVLM
+from npcorrect.vlm.grammar import GrammarChecklister
+from npcorrect.vlm.model_roles import (
     FirstUnderstood,
     VLMCaptioner,
     VLMChecklister,
@@ -20,12 +24,8 @@ from npcorrect.vlm.asking import (
     VLMVerifier,
     check_votes,
 )
-from npcorrect.vlm.base import VLM
-from npcorrect.vlm.cache import AnswerFile, CachedVLM
-from npcorrect.vlm.grammar import GrammarChecklister
 from npcorrect.vlm.roles import Checklister, Proposer, Roles
 from npcorrect.vlm.settings import ROLES, VLMSettings
-from npcorrect.vlm.spending import Budget, Price, Till
 
 OPENAI = "https://api.openai.com/v1"
 NAMES = (
@@ -130,7 +130,7 @@ class _Builder:
             address,
             key,
             name=name,
-            patience=self._settings.table.patience,
+            retry_policy=self._settings.table.retry_policy,
             till=till,
             memory=memory,
         )

@@ -18,12 +18,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from npcorrect.english import NUMBERS, RELATION_WORDS, in_words, plural
 from npcorrect.errors import PromptError
-from npcorrect.types import Checklist, Requirement
-from npcorrect.vlm.accounting import charge
-from npcorrect.vlm.asking import linked
+from npcorrect.records import Checklist, Requirement
 from npcorrect.vlm.base import Usage
-from npcorrect.words import NUMBERS, RELATION_WORDS, in_words, plural
+from npcorrect.vlm.model_roles import linked
+from npcorrect.vlm.usage import charge
 
 NOUNS = """
     airplane, apple, backpack, banana, baseball bat, baseball glove, bear, bed, bench,

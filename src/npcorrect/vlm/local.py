@@ -21,9 +21,9 @@ from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsPro
 
 from npcorrect.errors import BudgetError, ModelError
 from npcorrect.vlm.base import Message, Question, Reply, Usage
+from npcorrect.vlm.budget import Till
 from npcorrect.vlm.processors import load_processor
-from npcorrect.vlm.spending import Till
-from npcorrect.vlm.structured import UnusableError, choice_in, object_in
+from npcorrect.vlm.replies import UnusableError, choice_in, object_in
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SETTLING = 0.02

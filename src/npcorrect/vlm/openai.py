@@ -9,14 +9,14 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from npcorrect.errors import BudgetError, ModelError
-from npcorrect.vlm.abilities import Abilities, probe
-from npcorrect.vlm.background import Background
 from npcorrect.vlm.base import Message, Question, Reply, Usage
+from npcorrect.vlm.budget import Till
+from npcorrect.vlm.capabilities import Capabilities, probe
+from npcorrect.vlm.event_loop import Background
 from npcorrect.vlm.pictures import Encoder
-from npcorrect.vlm.sending import RAW_KEPT, Answer, Sender, SendingError
-from npcorrect.vlm.settings import Patience
-from npcorrect.vlm.spending import Till
-from npcorrect.vlm.structured import UnusableError, choice_in, object_in, probabilities
+from npcorrect.vlm.replies import UnusableError, choice_in, object_in, probabilities
+from npcorrect.vlm.settings import RetryPolicy
+from npcorrect.vlm.transport import RAW_KEPT, Answer, Sender, SendingError
 
 
 class Memory(Protocol):
@@ -34,8 +34,8 @@ class Memory(Protocol):
 class OpenAIVLM:
     """A model on an OpenAI-compatible server.
 
-    All questions of a call are asked at once, up to ``patience.parallel`` at a time. A reply that
-    is not what was asked for is asked for once more, with the reason. Close it after use.
+    All questions of a call are asked at once, up to ``retry_policy.parallel`` at a time. A reply
+    that is not what was asked for is asked for once more, with the reason. Close it after use.
     """
 
     def __init__(
@@ -45,16 +45,16 @@ class OpenAIVLM:
         key: str = "",
         *,
         name: str = "",
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
         till: Till | None = None,
         memory: Memory | None = None,
     ) -> None:
         self.name = name or f"{base_url}#{model}"
         self._memory = memory
         self._background = Background()
-        self._sender = Sender(base_url, key, model, patience or Patience(), till or Till())
+        self._sender = Sender(base_url, key, model, retry_policy or RetryPolicy(), till or Till())
         self._pictures = Encoder()
-        self._able: Abilities | None = None
+        self._able: Capabilities | None = None
         self._probing = asyncio.Lock()
         self._answered = False
         self._probed = Usage()
@@ -98,23 +98,23 @@ class OpenAIVLM:
             self._probed = Usage()
         return replies
 
-    async def _abilities(self) -> Abilities:
+    async def _abilities(self) -> Capabilities:
         """What the server can do; what it takes to find out is charged to the next reply."""
         async with self._probing:
             if self._able:
                 return self._able
-            key = f"abilities of {self.name}"
+            key = f"capabilities of {self.name}"
             known = self._memory.recall(key) if self._memory else None
             if known:
-                self._able = Abilities(**json.loads(known))
+                self._able = Capabilities(**json.loads(known))
                 return self._able
             self._able = await probe(self._try)
             if self._memory:
                 self._memory.keep(key, json.dumps(asdict(self._able)))
             return self._able
 
-    async def _try(self, question: Question, able: Abilities) -> tuple[str, bool] | None:
-        """A request of the probing; see :data:`~npcorrect.vlm.abilities.Try`."""
+    async def _try(self, question: Question, able: Capabilities) -> tuple[str, bool] | None:
+        """A request of the probing; see :data:`~npcorrect.vlm.capabilities.Try`."""
         try:
             answer = await self._sender.send(self._body(question, able, terse=True), question)
         except SendingError as failure:
@@ -127,7 +127,7 @@ class OpenAIVLM:
         said = answer.completion.said.content if answer.completion else None
         return said or "", bool(answer.completion and answer.completion.likely)
 
-    async def _answer(self, question: Question, able: Abilities) -> tuple[Reply, bool]:
+    async def _answer(self, question: Question, able: Capabilities) -> tuple[Reply, bool]:
         """The reply, and whether nothing can ever be answered."""
         usage, body, raw, reason = Usage(), self._body(question, able), "", ""
         for _ in range(2):
@@ -150,7 +150,7 @@ class OpenAIVLM:
         why = f"The model {self.name} gave no usable answer: {reason}."
         return Reply(raw, why, usage=usage, model=self.name), False
 
-    def _body(self, question: Question, able: Abilities, terse: bool = False) -> dict[str, Any]:
+    def _body(self, question: Question, able: Capabilities, terse: bool = False) -> dict[str, Any]:
         """The request for a question. ``terse`` leaves out what words say of the form."""
         messages = [self._message(message) for message in question.messages]
         body: dict[str, Any] = {"messages": messages, able.limit: question.max_tokens}
@@ -221,7 +221,9 @@ def _raw(answer: Answer) -> str:
     return (said or answer.raw)[:RAW_KEPT]
 
 
-def _again(body: Mapping[str, Any], answer: Answer, reason: str, able: Abilities) -> dict[str, Any]:
+def _again(
+    body: Mapping[str, Any], answer: Answer, reason: str, able: Capabilities
+) -> dict[str, Any]:
     """The request once more, with what was wrong, and with more room where there was too little."""
     new = dict(body)
     if answer.completion is None:
@@ -235,7 +237,7 @@ def _again(body: Mapping[str, Any], answer: Answer, reason: str, able: Abilities
     return new
 
 
-def _in_words(schema: Mapping[str, Any], able: Abilities) -> str:
+def _in_words(schema: Mapping[str, Any], able: Capabilities) -> str:
     if able.structure == "schema":
         return "Answer with JSON alone."
     return (

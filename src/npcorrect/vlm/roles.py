@@ -10,7 +10,7 @@ from typing import Protocol
 
 from PIL.Image import Image
 
-from npcorrect.types import Candidate, Caption, Checklist, Verdict
+from npcorrect.records import Candidate, Caption, Checklist, Verdict
 
 
 class Checklister(Protocol):

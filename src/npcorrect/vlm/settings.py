@@ -15,7 +15,7 @@ ROLES = ("checklister", "verifier", "captioner", "proposer")
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for a server, how often to try again, and how much to ask at once.
 
     ``timeout`` bounds each try in seconds, from the first byte sent to the last received. Between
@@ -45,7 +45,7 @@ class VLMTable(_Table):
     """The ``[vlm]`` table.
 
     ``keys`` are secrets under ``openai`` or a server's address, ``prices`` are under a model's name
-    as ``--vlm`` takes it. ``cache`` is the file of answers. The rest is :class:`Patience`.
+    as ``--vlm`` takes it. ``cache`` is the file of answers. The rest is :class:`RetryPolicy`.
     """
 
     keys: dict[str, SecretStr] = {}
@@ -58,9 +58,11 @@ class VLMTable(_Table):
     parallel: int = Field(default=8, ge=1, le=256)
 
     @property
-    def patience(self) -> Patience:
+    def retry_policy(self) -> RetryPolicy:
         """How long to wait for servers."""
-        return Patience(self.tries, self.timeout, self.first_wait, self.longest_wait, self.parallel)
+        return RetryPolicy(
+            self.tries, self.timeout, self.first_wait, self.longest_wait, self.parallel
+        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class VLMSettings:
     """Which models play the roles, and how they are asked.
 
     ``vlm`` plays every role that ``roles`` does not give to another. ``budget`` is what
-    :meth:`~npcorrect.vlm.spending.Budget.parse` takes. ``device`` and ``dtype`` are those of models
+    :meth:`~npcorrect.vlm.budget.Budget.parse` takes. ``device`` and ``dtype`` are those of models
     that run in this process.
     """
 

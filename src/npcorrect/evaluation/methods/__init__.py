@@ -1,1 +1,57 @@
-"""The methods, a module each; see :mod:`npcorrect.evaluation.method`."""
+"""The methods: a file and a row each; what one is says :mod:`npcorrect.evaluation.methods.base`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from npcorrect.errors import SettingsError
+from npcorrect.evaluation.methods import (
+    best_of_n,
+    npc,
+    npc_no_negatives,
+    npc_oracle,
+    npc_paper,
+    plain,
+    rewrite,
+    static,
+)
+from npcorrect.evaluation.methods.base import Method
+
+METHODS: Mapping[str, Method] = {
+    "base": Method("The first picture, whatever it shows.", plain.attempts),
+    "best-of-n": Method("New seeds until the verifier accepts a picture.", best_of_n.attempts),
+    "npc": Method("The correction loop with this program's defaults.", npc.attempts),
+    "npc-no-negatives": Method(
+        "The correction loop going back where looks find a fault, but with no negative: a control.",
+        npc_no_negatives.attempts,
+    ),
+    "npc-oracle": Method(
+        "The paper's loop in its benchmark setting: the verifier sees the benchmark's checklist.",
+        npc_oracle.attempts,
+    ),
+    "npc-paper": Method(
+        "The paper's loop as released: one negative in the first 3 of 50 steps at scale 1.8, "
+        "same seed.",
+        npc_paper.attempts,
+    ),
+    "rewrite": Method(
+        "New seeds of the prompt as a language model expands it, in positive words.",
+        rewrite.attempts,
+    ),
+    "static": Method(
+        "New seeds, each with the negative prompt that everyone pastes.", static.attempts
+    ),
+}
+
+
+def find(name: str) -> Method:
+    """The method with this name.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if name not in METHODS:
+        raise SettingsError(
+            f"The method {name!r} is unknown; the methods are {', '.join(METHODS)}."
+        )
+    return METHODS[name]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from npcorrect.evaluation.method import Task, seeds
-from npcorrect.types import Attempt
+from npcorrect.evaluation.methods.base import Task, seeds
+from npcorrect.records import Attempt
 
 
 def attempts(task: Task) -> Generator[Attempt]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from npcorrect.evaluation.method import Task, restarted
+from npcorrect.evaluation.methods.base import Task, restarted
 from npcorrect.loop import correct
 from npcorrect.ranking import DEFAULT_RANKER
-from npcorrect.types import Attempt
+from npcorrect.records import Attempt
 
 
 def attempts(task: Task) -> Generator[Attempt]:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import Drawing, Glance, Look, OnStep
-from npcorrect.evaluation.around import Around
-from npcorrect.evaluation.method import Task, restarted
+from npcorrect.evaluation.methods.base import Task, restarted
+from npcorrect.evaluation.methods.wrapper import Wrapper
 from npcorrect.loop import correct
 from npcorrect.ranking import DEFAULT_RANKER
-from npcorrect.types import Attempt, Generation, Request
+from npcorrect.records import Attempt, Generation, Request
 
 
 def attempts(task: Task) -> Generator[Attempt]:
@@ -22,7 +22,7 @@ def attempts(task: Task) -> Generator[Attempt]:
     yield from restarted(task, lambda request: correct(request, model, tools.roles, ranker))
 
 
-class _Unsteered(Around):
+class _Unsteered(Wrapper):
     """Looks when a redrawing begins, to take its negative away, and where it may go back."""
 
     def resolve(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from npcorrect.evaluation.method import Task
 from npcorrect.evaluation.methods import npc_paper
-from npcorrect.types import Attempt
+from npcorrect.evaluation.methods.base import Task
+from npcorrect.records import Attempt
 
 
 def attempts(task: Task) -> Generator[Attempt]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 
-from npcorrect.evaluation.method import Task, restarted
+from npcorrect.evaluation.methods.base import Task, restarted
 from npcorrect.loop import correct
-from npcorrect.types import Attempt, Checklist
+from npcorrect.records import Attempt, Checklist
 
 SCALE = 1.8
 

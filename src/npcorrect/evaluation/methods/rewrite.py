@@ -6,8 +6,8 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from npcorrect.errors import NpcError
-from npcorrect.evaluation.method import Task, seeds
-from npcorrect.types import Attempt, add_money
+from npcorrect.evaluation.methods.base import Task, seeds
+from npcorrect.records import Attempt, add_money
 from npcorrect.vlm.base import VLM, Message, Question, Reply
 
 _SYSTEM = """You rewrite prompts for a model that draws pictures. Keep everything that the prompt

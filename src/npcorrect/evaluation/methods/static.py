@@ -6,9 +6,9 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from npcorrect.diffusion.base import Drawing
-from npcorrect.evaluation.around import Around
-from npcorrect.evaluation.method import Task, seeds
-from npcorrect.types import Attempt, Request
+from npcorrect.evaluation.methods.base import Task, seeds
+from npcorrect.evaluation.methods.wrapper import Wrapper
+from npcorrect.records import Attempt, Request
 
 NEGATIVE = "lowres, blurry, bad anatomy, deformed, extra limbs, watermark, text, worst quality"
 
@@ -18,7 +18,7 @@ def attempts(task: Task) -> Generator[Attempt]:
     yield from seeds(task, _Pasting(task.tools.model))
 
 
-class _Pasting(Around):
+class _Pasting(Wrapper):
     """Draws everything with one negative prompt, in the empty prompt's place."""
 
     def resolve(

@@ -1,0 +1,334 @@
+"""One draw on a diffusers pipeline: what it is called with, and what its hook is to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import copy, deepcopy
+from dataclasses import dataclass, replace
+from inspect import signature
+from math import inf
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from npcorrect.diffusion.base import Drawing, Look
+from npcorrect.diffusion.calls import Arguments
+from npcorrect.diffusion.families import FamilySpec
+from npcorrect.diffusion.latents import clean
+from npcorrect.diffusion.nag import Nag
+from npcorrect.diffusion.restart import Begin, Finished, Rewind, restartable, starting_at
+from npcorrect.diffusion.window import (
+    Extra,
+    ExtraDirection,
+    NagBranch,
+    Plan,
+    Recorded,
+    Recorder,
+    Turns,
+    attached,
+    window,
+)
+from npcorrect.records import Rule
+
+BESIDE: tuple[Rule, ...] = ("extra", "turns")
+"""Rules by which the negative acts beside the empty branch, and by which looks can renew it."""
+_GUIDED = 2.0
+"""Any scale at which every pipeline makes its second branch; used where only that is wanted."""
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A diffusers pipeline of some family, and how it is called."""
+
+    pipeline: Any
+    family: FamilySpec
+    max_sequence_length: int
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that the pipeline asks in every step."""
+        module: nn.Module = getattr(self.pipeline, self.family.denoiser)
+        return module
+
+    @property
+    def restarts(self) -> bool:
+        """Whether a draw can begin in the middle of the schedule."""
+        return self.family.restarts and restartable(self.pipeline.scheduler)
+
+    def draw(
+        self,
+        drawing: Drawing,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        guided: bool,
+        second: Sequence[str] | None,
+        begin: Begin | None = None,
+    ) -> tuple[list[Image], Tensor | None]:
+        """The stock call; under guidance against ``second`` texts, None for the pipeline's own.
+
+        Returns the pictures and, where the family restarts, their clean latents.
+        """
+        scale = drawing.true_cfg_scale if guided else 1.0 - self.family.scale_offset
+        last: list[Tensor] = []
+        more: Arguments = {}
+        if self.restarts:
+            more["callback_on_step_end"] = _keeping(last)
+        if begin is not None:
+            more["latents"] = begin.latents
+        with starting_at(self.pipeline.scheduler, begin.step if begin else 0):
+            images: list[Image] = self._call(
+                self.pipeline, drawing, prompts, seeds, scale, second, **more
+            )
+        return images, last[0] if last else None
+
+    def condition(
+        self, drawing: Drawing, prompts: Sequence[str], texts: Sequence[str] | None
+    ) -> Arguments:
+        """The denoiser's arguments under ``texts``, one row each, as the pipeline makes them.
+
+        They are recorded from a stock call that ends before the denoiser computes anything. Texts
+        stand in the negative's place, unless the family has none; ``prompts`` fill the other.
+        """
+        second = not self.family.distilled
+        recorder = Recorder(self.family.calls, len(prompts), second)
+        aside = copy(self.pipeline)
+        aside.scheduler = deepcopy(self.pipeline.scheduler)
+        scale = _GUIDED if second else 1.0 - self.family.scale_offset
+        first = prompts if second or texts is None else texts
+        with attached(self.denoiser, recorder), suppress(Recorded):
+            self._call(aside, drawing, first, [0] * len(prompts), scale, texts if second else None)
+        return recorder.arguments
+
+    def expected(self, step: int, noisy: Tensor, prediction: Tensor) -> Tensor:
+        """The clean latents that a prediction at ``step``, from 0, stands for."""
+        return clean(self.pipeline.scheduler, step, noisy, self.family.sign * prediction)
+
+    def decoded(self, latents: Tensor, height: int, width: int) -> list[Image]:
+        """Clean latents, in the denoiser's layout, as pictures."""
+        pixels = self.family.decode(self.pipeline, latents, height, width)
+        images: list[Image] = self.pipeline.image_processor.postprocess(pixels)
+        return images
+
+    def _call(
+        self,
+        pipeline: Any,
+        drawing: Drawing,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        scale: float,
+        second: Sequence[str] | None,
+        **more: Any,
+    ) -> Any:
+        arguments = more | {
+            "prompt": list(prompts),
+            "height": drawing.height,
+            "width": drawing.width,
+            "num_inference_steps": drawing.num_inference_steps,
+            "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
+            "return_dict": False,
+        }
+        arguments |= {**self.family.arguments, self.family.scale_argument: scale}
+        if "max_sequence_length" in signature(type(pipeline).__call__).parameters:
+            arguments["max_sequence_length"] = self.max_sequence_length
+        if second is not None:
+            arguments |= self._negative(list(second))
+        return pipeline(**arguments)[0]
+
+    def _negative(self, texts: list[str]) -> Arguments:
+        if self.family.negative_as == "text":
+            return {"negative_prompt": texts}
+        length = self.max_sequence_length
+        embeddings = self.pipeline.encode_prompt(texts, max_sequence_length=length)[0]
+        return {"negative_prompt_embeds": embeddings}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures, the evaluations that each took, and what another draw can begin with, if any."""
+
+    images: list[Image]
+    evaluations: list[int]
+    finished: Finished | None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Pictures drawn together, with the call and the plan that their rule makes of them.
+
+    ``negatives`` is None where no negative acts, ``origin`` where they begin from noise alone.
+    """
+
+    stock: Stock
+    drawings: Sequence[Drawing]
+    negatives: Sequence[str] | None
+    steering: Steering
+    origin: Finished | None = None
+
+    @property
+    def first(self) -> Drawing:
+        """What the drawings have in common, and more."""
+        return self.drawings[0]
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts, in order."""
+        return [drawing.prompt for drawing in self.drawings]
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the negatives are what the pipeline is guided against."""
+        return self.first.rule == "paper" and self.negatives is not None
+
+    @property
+    def guided(self) -> bool:
+        """Whether the pipeline makes a second branch."""
+        family = self.stock.family
+        wanted = self.replaced or self.first.rule in BESIDE or family.after == "empty"
+        return wanted and family.guides(self.first.true_cfg_scale)
+
+    @property
+    def empties(self) -> list[str] | None:
+        """The family's empty text for each picture; None: the pipeline's own."""
+        empty = self.stock.family.empty
+        return None if empty is None else [empty] * len(self.drawings)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in order."""
+        return [drawing.seed for drawing in self.drawings]
+
+    def run(self, on_step: Callable[[int], None]) -> Drawn:
+        """Draw, and go back as often as the looks demand it."""
+        finished = self.origin
+        begin = finished.noised(self.first.start_step, self.seeds, 0) if finished else None
+        evaluations = torch.zeros(len(self.drawings), dtype=torch.long)
+        while True:
+            self.steering.start = begin.step if begin else 0
+            plan = replace(self.plan(), first=self.steering.first, start=self.steering.start)
+            with window(self.stock.denoiser, self.stock.family.calls, plan, on_step) as hook:
+                images, clean = self._call(begin)
+            evaluations += hook.evaluations
+            if clean is not None:
+                sigmas = finished.sigmas if finished else self.stock.pipeline.scheduler.sigmas
+                finished = Finished(clean, sigmas.clone())
+            if images is not None:
+                return Drawn(images, evaluations.tolist(), finished)
+            assert finished is not None
+            turn = self.steering.rewinds
+            begin = finished.noised(self.first.start_step, self.seeds, turn)
+
+    def _call(self, begin: Begin | None) -> tuple[list[Image] | None, Tensor | None]:
+        """The pictures by the stock call, None where they go back, and their clean latents."""
+        second = self.negatives if self.replaced else self.empties
+        try:
+            return self.stock.draw(
+                self.first,
+                self.prompts,
+                self.seeds,
+                self.guided,
+                second if self.guided else None,
+                begin,
+            )
+        except Rewind as rewind:
+            return None, rewind.clean
+
+    def plan(self) -> Plan:
+        """What the hook is to do in a call that begins with the first step."""
+        batch, first = len(self.drawings), self.first
+        if self.negatives is None:
+            return Plan(batch, self.guided)
+        steps = inf if first.window_steps == first.num_inference_steps else first.window_steps
+        if first.rule in BESIDE:
+            return Plan(batch, True, steps, extra=self._extra())
+        if first.rule == "nag":
+            return Plan(batch, self.guided, steps, nag=self._nag())
+        if self.stock.family.after == "alone":
+            return Plan(batch, True, steps, alone=True, second="negative")
+        empty = None if steps == inf else self._condition(self.empties)
+        return Plan(batch, True, steps, empty=empty, second="negative")
+
+    def _condition(self, texts: Sequence[str] | None) -> Arguments:
+        return self.stock.condition(self.first, self.prompts, texts)
+
+    def _nag(self) -> NagBranch:
+        spec = self.stock.family.nag
+        assert spec is not None
+        nag = Nag(self.stock.denoiser, spec, self.first.negative_scale)
+        return NagBranch(nag, self._condition(self.negatives))
+
+    def _extra(self) -> Extra:
+        return Extra(
+            self.first.true_cfg_scale + self.stock.family.scale_offset,
+            self.first.negative_scale,
+            self.steering.direction(),
+            self.first.look_steps,
+            self.steering.steer if self.steering.look else None,
+            self.stock.family.rescales,
+            Turns() if self.first.rule == "turns" else None,
+        )
+
+
+class Steering:
+    """The negatives of one draw as looks change them, and how often looks sent it back.
+
+    ``first`` is the place of the first of these drawings among all that were asked for, ``start``
+    the step with which the pipeline's present call begins.
+    """
+
+    def __init__(
+        self, stock: Stock, drawings: Sequence[Drawing], look: Look | None, first: int = 0
+    ) -> None:
+        self.look, self.first = look, first
+        self.changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
+        self._stock, self._drawings = stock, drawings
+        self._negatives = [drawing.negative_prompt for drawing in drawings]
+        self.start = self.rewinds = 0
+
+    def direction(self) -> ExtraDirection:
+        """The denoiser's arguments under the negatives that there are, and whose they are."""
+        pairs = zip(self._drawings, self._negatives, strict=True)
+        acting = [(i, d.prompt, text) for i, (d, text) in enumerate(pairs) if text is not None]
+        if not acting:
+            return ExtraDirection([], {})
+        rows, prompts, texts = zip(*acting, strict=True)
+        condition = self._stock.condition(self._drawings[0], prompts, texts)
+        return ExtraDirection(list(rows), condition)
+
+    def steer(self, step: int, noisy: Tensor, guided: Tensor) -> ExtraDirection:
+        """Look at the emerging pictures and renew their negatives.
+
+        Raises:
+            Rewind: this was the last look, and the pictures are wrong and may go back.
+        """
+        assert self.look is not None
+        first = self._drawings[0]
+        clean = self._stock.expected(step - self.start, noisy, guided)
+        images = self._stock.decoded(clean, first.height, first.width)
+        glances = self.look(self.first, images, self._negatives)
+        back = (
+            step == first.look_steps[-1]
+            and self.rewinds < first.rewinds
+            and all(glance.wrong for glance in glances)
+        )
+        renewed = [glance.negative for glance in glances]
+        for changes, old, new in zip(self.changes, self._negatives, renewed, strict=True):
+            if new != old:
+                changes.append((first.start_step if back else step, new))
+        self._negatives = renewed
+        if back:
+            self.rewinds += 1
+            raise Rewind(clean)
+        return self.direction()
+
+
+def _keeping(last: list[Tensor]) -> Callable[..., Any]:
+    """A pipeline's callback that keeps the latents of the step before in ``last``."""
+
+    def keep(_pipeline: Any, _step: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
+        last[:] = [values["latents"]]
+        return values
+
+    return keep

@@ -1,0 +1,1 @@
+"""The benchmarks: their samples, checklists, judges and official files."""

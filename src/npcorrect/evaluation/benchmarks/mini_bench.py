@@ -1,0 +1,95 @@
+"""MiniBench: the miniature world's prompts, judged by classical vision."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from PIL.Image import Image
+
+from npcorrect.evaluation.benchmarks.base import (
+    Figure,
+    Judge,
+    Picture,
+    Sample,
+    Score,
+    mean_of_groups,
+)
+from npcorrect.mini.bench import PROMPTS, load, make
+from npcorrect.mini.grammar import parse, satisfied
+from npcorrect.mini.reader import read
+from npcorrect.records import Checklist
+from npcorrect.vlm.base import VLM
+
+TUNING_SEED = 7
+TUNING_OFFSET = 1_000_000
+"""Added to the seeds of the tuning set, which shares counting prompts with MiniBench."""
+
+
+@dataclass(frozen=True)
+class MiniBench:
+    """280 prompts in seven tags; with ``tuning``, a second set that shares no sample with them."""
+
+    tuning: bool = False
+    scale: float = 1.0
+    upstream_judge: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``mini`` or ``mini-tuning``."""
+        return "mini-tuning" if self.tuning else "mini"
+
+    def samples(self) -> tuple[Sample, ...]:
+        """All prompts, in the order of the tags."""
+        return _tuning() if self.tuning else _committed()
+
+    def checksum(self) -> str:
+        """SHA-256 of the committed file, or of the tuning set as it was made."""
+        if self.tuning:
+            return hashlib.sha256(repr(self.samples()).encode()).hexdigest()
+        return hashlib.sha256(PROMPTS.read_bytes()).hexdigest()
+
+    def checklist(self, sample: Sample) -> Checklist:
+        """What the grammar reads in the prompt."""
+        return Checklist(sample.prompt, parse(sample.prompt).requirements())
+
+    def figures(self, scores: Mapping[int, Sequence[Score]]) -> tuple[Figure, ...]:
+        """The mean of the tags' accuracies."""
+        tags = {sample.id: sample.tag for sample in self.samples()}
+        return (Figure("mean of tags", mean_of_groups(scores, tags)),)
+
+    def judge(self, vlm: VLM | None) -> Judge:
+        """Classical vision, and nothing else."""
+        return ClassicalJudge()
+
+
+class ClassicalJudge:
+    """Reads the picture by classical vision and checks every requirement of the prompt."""
+
+    name = "classical vision"
+
+    def scores(self, pictures: Sequence[Picture]) -> list[Score]:
+        """1 where every requirement holds, else 0 and the requirements that do not."""
+        return [_score(sample, image) for sample, image in pictures]
+
+
+def _score(sample: Sample, image: Image) -> Score:
+    scene = read(image)
+    claims = parse(sample.prompt).requirements()
+    broken = [claim.text for claim in claims if not satisfied(claim, scene)]
+    return Score(float(not broken), "; ".join(broken))
+
+
+@cache
+def _committed() -> tuple[Sample, ...]:
+    lines = enumerate(load(), 1)
+    return tuple(Sample(number, line.tag, line.prompt, line.seed) for number, line in lines)
+
+
+@cache
+def _tuning() -> tuple[Sample, ...]:
+    lines = make(TUNING_SEED, frozenset(line.prompt for line in load()))
+    samples = (Sample(number, s.tag, s.prompt, s.seed) for number, s in enumerate(lines, 1))
+    return tuple(replace(sample, seed=sample.seed + TUNING_OFFSET) for sample in samples)

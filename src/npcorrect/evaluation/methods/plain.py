@@ -1,0 +1,14 @@
+"""The first picture, whatever it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from itertools import islice
+
+from npcorrect.evaluation.methods.base import Task, seeds
+from npcorrect.records import Attempt
+
+
+def attempts(task: Task) -> Generator[Attempt]:
+    """One picture."""
+    yield from islice(seeds(task), 1)

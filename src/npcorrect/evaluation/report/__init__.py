@@ -1,0 +1,1 @@
+"""What runs say: figures with intervals, as text, page and files."""

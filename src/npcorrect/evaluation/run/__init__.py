@@ -1,0 +1,1 @@
+"""A run: its manifest, its worker, its store and its driver."""

@@ -1,0 +1,184 @@
+"""A world of coin tosses, to try runs and reports on: everything in it is instant and repeatable.
+
+A picture is a grey square whose shade says how many claims hold; it follows from prompt, seed and
+negative alone. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from PIL import Image
+
+from npcorrect.diffusion.base import Drawing, Look, OnStep
+from npcorrect.evaluation.benchmarks.base import (
+    SEED_STEP,
+    Figure,
+    Judge,
+    Picture,
+    Sample,
+    Score,
+    mean_of_groups,
+)
+from npcorrect.evaluation.methods.base import Tools
+from npcorrect.evaluation.run.manifest import Manifest, Settings
+from npcorrect.ranking import RANKERS, SourceRanker
+from npcorrect.records import (
+    Candidate,
+    Caption,
+    Check,
+    Checklist,
+    Generation,
+    Request,
+    Requirement,
+    Verdict,
+)
+from npcorrect.vlm.base import VLM
+from npcorrect.vlm.roles import Roles
+
+CLAIMS = 3
+PROMPTS = 12
+TAGS = ("colour", "count", "place")
+
+
+def holds(image: Image.Image) -> int:
+    """How many of the claims a picture meets."""
+    shade = image.convert("L").getpixel((0, 0))
+    assert isinstance(shade, int)
+    return shade // 64
+
+
+class CoinModel:
+    """Draws a shade by tossing coins; a negative adds a little luck."""
+
+    name = "coins"
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.drawn: list[Drawing] = []
+
+    def resolve(
+        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
+    ) -> Drawing:
+        """Four steps of eight by eight pixels; the paper's rule keeps the seed."""
+        paper = request.rule == "paper"
+        seed = request.seed + (0 if paper else attempt)
+        rule = request.rule or "extra"
+        return Drawing(request.prompt, seed, negative_prompt, 4, 2.0, 1.0, rule, 4, (), 8, 8)
+
+    def draw(
+        self,
+        drawings: Sequence[Drawing],
+        on_step: OnStep | None = None,
+        look: Look | None = None,
+        origin: Generation | None = None,
+    ) -> list[Generation]:
+        """A picture for each drawing."""
+        time.sleep(self.seconds)
+        self.drawn += drawings
+        return [self._one(drawing) for drawing in drawings]
+
+    def _one(self, d: Drawing) -> Generation:
+        toss = hashlib.sha256(f"{d.prompt}|{d.seed}|{d.negative_prompt}".encode()).digest()
+        luck = 150 if d.negative_prompt is None else 180
+        met = sum(byte < luck for byte in toss[:CLAIMS])
+        # The noise makes every picture a file of its own.
+        image = Image.frombytes("L", (8, 8), bytes([met * 64]) + bytes(toss + toss)[:63])
+        per_step = (2 if d.rule == "extra" else 1) + (d.negative_prompt is not None)
+        return Generation(
+            image, d.prompt, d.negative_prompt, d.seed, 4, 2.0, 1.0, d.rule, 4, 4 * per_step, 0.0
+        )
+
+
+class CoinRoles:
+    """Sees what is there, except that a picture in eight of those that are wrong passes."""
+
+    def roles(self) -> Roles:
+        """All four roles."""
+        return Roles(self, self, self, self)
+
+    def checklist(self, prompt: str) -> Checklist:
+        """The same claims for every prompt."""
+        claims = (Requirement(f"r{i}", "object", f"{i} holds", f"{i}", "") for i in range(CLAIMS))
+        return Checklist(prompt, tuple(claims))
+
+    def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
+        """A check for each claim."""
+        met = CLAIMS if image.convert("L").tobytes()[1] < 32 else holds(image)
+        return Verdict(tuple(Check(c, i < met) for i, c in enumerate(checklist.requirements)))
+
+    def caption(self, image: Image.Image) -> Caption:
+        """How many claims hold."""
+        return Caption(f"{holds(image)} hold")
+
+    def propose(
+        self, checklist: Checklist, verdict: Verdict, caption: Caption, limit: int
+    ) -> tuple[Candidate, ...]:
+        """The caption, numbered."""
+        return tuple(Candidate(f"{caption.text} {i}", "targeted") for i in range(limit))
+
+
+class CoinJudge:
+    """Right where all claims hold; says nothing of a picture in sixteen."""
+
+    name = "coins"
+
+    def scores(self, pictures: Sequence[Picture]) -> list[Score]:
+        """1 or 0, or unscored."""
+        return [self._score(image) for _, image in pictures]
+
+    def _score(self, image: Image.Image) -> Score:
+        if image.convert("L").tobytes()[2] < 16:
+            return Score(None, "no answer", raw="mumble")
+        return Score(float(holds(image) == CLAIMS), f"{holds(image)} hold")
+
+
+@dataclass(frozen=True)
+class CoinBench:
+    """A few prompts in three tags."""
+
+    prompts: int = PROMPTS
+    name: str = "mini"
+    scale: float = 1.0
+    upstream_judge: str | None = None
+
+    def samples(self) -> tuple[Sample, ...]:
+        """The prompts."""
+        return tuple(
+            Sample(i + 1, TAGS[i % 3], f"prompt {i} <b>&", i * SEED_STEP)
+            for i in range(self.prompts)
+        )
+
+    def checksum(self) -> str:
+        """Says how many prompts there are."""
+        return f"coins {self.prompts}"
+
+    def checklist(self, sample: Sample) -> Checklist:
+        """What the roles ask too."""
+        return CoinRoles().checklist(sample.prompt)
+
+    def figures(self, scores: Mapping[int, Sequence[Score]]) -> tuple[Figure, ...]:
+        """The mean of the tags."""
+        tags = {sample.id: sample.tag for sample in self.samples()}
+        return (Figure("mean of tags", mean_of_groups(scores, tags)),)
+
+    def judge(self, vlm: VLM | None) -> Judge:
+        """Looks at the shade."""
+        return CoinJudge()
+
+
+def coin_tools(seconds: float = 0.0) -> Tools:
+    """Everything that a worker needs; each drawing sleeps for so many seconds."""
+    ranker = SourceRanker()
+    rankers = dict.fromkeys(RANKERS, ranker)
+    return Tools(CoinModel(seconds), CoinRoles().roles(), rankers, CoinJudge(), CoinBench())
+
+
+def coin_manifest(**settings: Any) -> Manifest:
+    """The manifest of a run in this world."""
+    base = Settings("mini", ("base", "best-of-n", "npc-paper", "npc"), images=3)
+    return Manifest(replace(base, **settings), "coins 12", "code", {"python": "3"}, "")

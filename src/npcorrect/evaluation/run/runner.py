@@ -1,0 +1,171 @@
+"""Carries out a run: gives jobs to workers, keeps what they finish. Imports no torch.
+
+Jobs of one sample go to one worker, one after the other, because they share pictures. Only the
+driver writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from npcorrect.errors import NpcError, SettingsError
+from npcorrect.evaluation.benchmarks.base import Sample
+from npcorrect.evaluation.methods.base import Tools
+from npcorrect.evaluation.run.manifest import Manifest
+from npcorrect.evaluation.run.records import Key, Record
+from npcorrect.evaluation.run.store import Store
+from npcorrect.evaluation.run.worker import Done, Job, Worker
+
+Load = Callable[[], Tools]
+Jobs = tuple[Job, ...]
+"""The jobs of one sample."""
+Executor = Callable[[Load, Sequence[Jobs]], Iterator[Done]]
+"""Does all jobs, in any order, and yields each as it is finished."""
+OnRecord = Callable[[Record], None]
+
+DEATHS = 3
+"""Workers that may die on one job before the run gives up."""
+
+
+def run(
+    store: Store,
+    manifest: Manifest,
+    samples: Sequence[Sample],
+    load: Load,
+    executor: Executor,
+    on_record: OnRecord,
+) -> None:
+    """Do what the store does not have yet, and keep each record at once.
+
+    ``on_record`` is told of every record, first of those that are there already.
+
+    Raises:
+        OutputError: the store cannot be written.
+        SettingsError: the store holds another run.
+    """
+    with store.writing(manifest) as writer:
+        for record in store.records():
+            on_record(record)
+        groups = todo(
+            samples, manifest.settings.methods, manifest.settings.images, writer.finished()
+        )
+        if not groups:
+            return
+        for done in executor(load, groups):
+            writer.add(done)
+            on_record(done.record)
+
+
+def todo(
+    samples: Sequence[Sample], methods: Sequence[str], images: int, finished: set[Key]
+) -> list[Jobs]:
+    """The jobs that are left, by sample."""
+    jobs = (Job(method, sample, images) for sample in samples for method in methods)
+    left = (job for job in jobs if job.key not in finished)
+    grouped = groupby(left, key=lambda job: (job.sample.id, job.sample.repeat))
+    return [tuple(jobs) for _, jobs in grouped]
+
+
+def in_process(load: Load, groups: Sequence[Jobs]) -> Iterator[Done]:
+    """One worker, here."""
+    worker = Worker(load)
+    for jobs in groups:
+        for job in jobs:
+            yield worker.perform(job)
+
+
+class RayExecutor:
+    """Workers as Ray actors, each with its own tools; one that dies is replaced.
+
+    ``address`` is that of a running cluster; without one, Ray starts on this machine. Every worker
+    takes ``threads`` processor cores and ``gpus`` accelerators.
+    """
+
+    def __init__(
+        self, workers: int, threads: int = 1, gpus: int = 0, address: str | None = None
+    ) -> None:
+        self._workers, self._threads, self._gpus = workers, threads, gpus
+        self._address = address
+
+    def __call__(self, load: Load, groups: Sequence[Jobs]) -> Iterator[Done]:
+        """Do all jobs.
+
+        Raises:
+            SettingsError: Ray is not installed, or there is no cluster at the address.
+            NpcError: workers die again and again on one job.
+        """
+        ray = _ray()
+        self._start(ray)
+        try:
+            yield from self._work(ray, load, deque(groups))
+        finally:
+            ray.shutdown()
+
+    def _start(self, ray: Any) -> None:
+        options: dict[str, Any] = {"address": self._address}
+        if self._address is None:
+            options = {
+                "address": "local",
+                "num_cpus": self._workers * self._threads,
+                "num_gpus": self._workers * self._gpus,
+                "include_dashboard": False,
+                "_node_ip_address": "127.0.0.1",
+            }
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR", **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise SettingsError(
+                f"Ray cannot be used at {options['address']!r} ({error}); check that it runs, and "
+                "set RAY_AUTH_MODE=token where its cluster asks for a token."
+            ) from None
+
+    def _work(self, ray: Any, load: Load, waiting: deque[Jobs]) -> Iterator[Done]:
+        options = {"num_cpus": self._threads, "num_gpus": self._gpus}
+        actor = ray.remote(Worker).options(**options)
+        running: dict[Any, tuple[Any, Jobs, int]] = {}
+
+        def give(worker: Any, jobs: Jobs, deaths: int = 0) -> None:
+            running[worker.perform.remote(jobs[0])] = worker, jobs, deaths
+
+        for _ in range(min(self._workers, len(waiting))):
+            give(actor.remote(load), waiting.popleft())
+        while running:
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            worker, jobs, deaths = running.pop(ready)
+            try:
+                done = ray.get(ready)
+            except ray.exceptions.RayActorError as error:
+                if deaths + 1 == DEATHS:
+                    raise _given_up(jobs[0], error) from None
+                give(actor.remote(load), jobs, deaths + 1)
+                continue
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            yield done
+            rest = jobs[1:] or (waiting.popleft() if waiting else ())
+            if rest:
+                give(worker, rest)
+
+
+def _given_up(job: Job, error: Exception) -> NpcError:
+    reason = str(error).splitlines()[0]
+    return NpcError(
+        f"{DEATHS} workers died on {job.method} for the prompt {job.sample.prompt!r} ({reason}); "
+        "if memory ran out, use fewer --workers. What was finished is kept."
+    )
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise SettingsError(
+            "More than one worker needs Ray, which is not installed; "
+            "install npcorrect[ray], or use --workers 1."
+        ) from None
+    return ray

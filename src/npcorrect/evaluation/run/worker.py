@@ -1,0 +1,192 @@
+"""What a worker does: one method on one sample, judged. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from io import BytesIO
+
+from PIL.Image import Image
+
+from npcorrect.diffusion.base import Drawing, ImageModel, Look, OnStep
+from npcorrect.evaluation.benchmarks.base import Sample, Score
+from npcorrect.evaluation.methods import find
+from npcorrect.evaluation.methods.base import Task, Tools
+from npcorrect.evaluation.methods.wrapper import Wrapper
+from npcorrect.evaluation.run.records import Key, Record, Step
+from npcorrect.loop import select
+from npcorrect.records import Attempt, Cost, Generation
+
+REMEMBERED = 16
+"""Plain pictures and scores that a worker remembers, to share them among a sample's methods."""
+BUDGET_SHARE = 1.5
+"""Evaluations that a method may spend, for each image compared, in those of a plain picture.
+
+Half as many again, because a guided redrawing takes up to three evaluations where a plain picture
+takes two: so every method can be followed to where the dearest one ends.
+"""
+
+
+def plain_pictures(images: int) -> int:
+    """How many plain pictures could be had for the budget of so many images."""
+    return int(BUDGET_SHARE * images)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method on one sample, for at least ``images`` pictures."""
+
+    method: str
+    sample: Sample
+    images: int
+
+    @property
+    def key(self) -> Key:
+        """Under which the record is kept."""
+        return Key(self.sample.id, self.sample.repeat, self.method)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A record with its pictures, as PNG files by name."""
+
+    record: Record
+    pictures: dict[str, bytes]
+
+
+class Worker:
+    """Loads its tools once and does one job after the other."""
+
+    def __init__(self, load: Callable[[], Tools]) -> None:
+        self._load = load
+        self._scores: dict[tuple[int, int, str], Score] = {}
+        self._plain = 0
+
+    @cached_property
+    def _tools(self) -> Tools:
+        """Loaded by the first job, which then raises what loading raises."""
+        loaded = self._load()
+        return replace(loaded, model=_Sharing(loaded.model))
+
+    @property
+    def _model(self) -> _Sharing:
+        assert isinstance(self._tools.model, _Sharing)
+        return self._tools.model
+
+    def perform(self, job: Job) -> Done:
+        """Draw, choose and judge; the same job gives the same record, but for the seconds."""
+        budget = plain_pictures(job.images) * self._plain_evaluations(job.sample)
+        attempts = self._attempts(job, budget)
+        chosen = [select(attempts[: i + 1]) for i in range(len(attempts))]
+        files = [_png(attempt.generation.image) for attempt in attempts]
+        names = [hashlib.sha256(file).hexdigest()[:32] for file in files]
+        costs = _sums([attempt.cost for attempt in attempts])
+        sample = job.sample
+        shown = {names[place]: attempts[place].generation.image for place in sorted(set(chosen))}
+        scores = self._judge(sample, shown)
+        steps = [
+            _step(*row, score=scores.get(row[1]) if place in chosen else None)
+            for place, row in enumerate(zip(attempts, names, chosen, costs, strict=True))
+        ]
+        record = Record(job.key, sample.tag, sample.prompt, sample.seed, budget, tuple(steps))
+        return Done(record, dict(zip(names, files, strict=True)))
+
+    def _attempts(self, job: Job, budget: int) -> list[Attempt]:
+        """Attempts until the method ends, or its images and its evaluations are both spent."""
+        task = Task(job.sample, job.images, self._tools)
+        attempts: list[Attempt] = []
+        evaluations = 0
+        self._model.take_saved_seconds()
+        with closing(find(job.method).attempts(task)) as stream:
+            for attempt in stream:
+                cost = attempt.cost
+                seconds = cost.seconds + self._model.take_saved_seconds()
+                attempts.append(replace(attempt, cost=replace(cost, seconds=seconds)))
+                evaluations += cost.evaluations
+                if len(attempts) >= job.images and evaluations >= budget:
+                    break
+        return attempts
+
+    def _plain_evaluations(self, sample: Sample) -> int:
+        """Evaluations of a plain picture; drawn once, and shared by the first sample."""
+        if not self._plain:
+            request = replace(self._tools.request, prompt=sample.prompt, seed=sample.seed)
+            self._plain = self._model.draw([self._model.resolve(request)])[0].evaluations
+        return self._plain
+
+    def _judge(self, sample: Sample, images: Mapping[str, Image]) -> dict[str, Score]:
+        """The judge's word on pictures; the same picture of a sample is judged once."""
+        keys = {name: (sample.id, sample.repeat, name) for name in images}
+        new = [name for name, key in keys.items() if key not in self._scores]
+        judged = self._tools.judge.scores([(sample, images[name]) for name in new])
+        self._scores.update(zip((keys[name] for name in new), judged, strict=True))
+        found = {name: self._scores[key] for name, key in keys.items()}
+        while len(self._scores) > REMEMBERED:
+            self._scores.pop(next(iter(self._scores)))
+        return found
+
+
+class _Sharing(Wrapper):
+    """Draws the same plain picture once; its seconds still count each time."""
+
+    def __init__(self, model: ImageModel) -> None:
+        super().__init__(model)
+        self._plain: dict[Drawing, Generation] = {}
+        self._saved_seconds = 0.0
+
+    def draw(
+        self,
+        drawings: Sequence[Drawing],
+        on_step: OnStep | None = None,
+        look: Look | None = None,
+        origin: Generation | None = None,
+    ) -> list[Generation]:
+        if len(drawings) != 1 or drawings[0].negative_prompt is not None:
+            return super().draw(drawings, on_step, look, origin)
+        (drawing,) = drawings
+        if drawing in self._plain:
+            self._saved_seconds += self._plain[drawing].seconds
+            return [self._plain[drawing]]
+        drawn = super().draw(drawings, on_step, look, origin)
+        self._plain[drawing] = drawn[0]
+        if len(self._plain) > REMEMBERED:
+            self._plain.pop(next(iter(self._plain)))
+        return drawn
+
+    def take_saved_seconds(self) -> float:
+        """Seconds that sharing has saved since the last call."""
+        saved, self._saved_seconds = self._saved_seconds, 0.0
+        return saved
+
+
+def _step(attempt: Attempt, image: str, chosen: int, cost: Cost, *, score: Score | None) -> Step:
+    verdict, ranked = attempt.verdict, attempt.ranked
+    failed = tuple(c.requirement.text for c in verdict.checks if c.passed is False)
+    return Step(
+        image,
+        attempt.generation.seed,
+        attempt.generation.negatives,
+        ranked.candidate.source if ranked else "",
+        verdict.accepted,
+        failed,
+        verdict.error,
+        chosen,
+        cost,
+        score,
+    )
+
+
+def _sums(costs: Sequence[Cost]) -> list[Cost]:
+    sums = [Cost()]
+    for cost in costs:
+        sums.append(sums[-1] + cost)
+    return sums[1:]
+
+
+def _png(image: Image) -> bytes:
+    file = BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()

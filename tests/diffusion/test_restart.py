@@ -1,0 +1,53 @@
+"""Going back to a level of noise: the formula, the noise, and a scheduler left as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+
+from npcorrect.diffusion.restart import Finished, restartable, starting_at
+
+FINISHED = Finished(torch.ones(2, 4, 3), torch.tensor([1.0, 0.75, 0.5, 0.0]))
+
+
+def test_noised_latents_lie_between_the_picture_and_the_noise() -> None:
+    noise = FINISHED.noised(0, [7, 8], 0).latents
+    half = FINISHED.noised(2, [7, 8], 0)
+    assert half.step == 2
+    torch.testing.assert_close(half.latents, 0.5 * FINISHED.latents + 0.5 * noise)
+    torch.testing.assert_close(FINISHED.row(1).noised(0, [8], 0).latents, noise[1:])
+
+
+def test_noise_is_fresh_for_each_seed_and_turn_and_for_the_draw_itself() -> None:
+    first = FINISHED.row(0)
+    draws = [first.noised(0, [seed], turn).latents for seed in (0, 1) for turn in (0, 1)]
+    draws.append(torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0)))
+    for i, one in enumerate(draws):
+        assert all(not torch.allclose(one, other) for other in draws[i + 1 :])
+    again = first.noised(0, [2**63 - 1], 3).latents
+    assert torch.equal(again, first.noised(0, [2**63 - 1], 3).latents)
+
+
+def test_a_schedule_that_begins_later_is_the_end_of_the_whole_one() -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(6)
+    timesteps, sigmas = scheduler.timesteps, scheduler.sigmas
+    with starting_at(scheduler, 2):
+        scheduler.set_timesteps(num_inference_steps=6)
+        assert torch.equal(scheduler.timesteps, timesteps[2:])
+        assert torch.equal(scheduler.sigmas, sigmas[2:])
+    scheduler.set_timesteps(6)
+    assert torch.equal(scheduler.timesteps, timesteps)
+
+
+def test_only_flow_matching_steps_depend_on_the_latents_alone() -> None:
+    assert restartable(FlowMatchEulerDiscreteScheduler())
+    assert not restartable(EulerDiscreteScheduler())
+
+
+def test_a_scheduler_is_as_it_was_after_an_error() -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(RuntimeError, match="stop"), starting_at(scheduler, 2):
+        raise RuntimeError("stop")
+    assert "set_timesteps" not in vars(scheduler)

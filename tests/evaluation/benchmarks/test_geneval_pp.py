@@ -1,0 +1,183 @@
+"""GenEval++: loading, checklists, the judge's question, every branch of the scoring."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from npcorrect.errors import BudgetError, SettingsError
+from npcorrect.evaluation.benchmarks.base import Sample, Score
+from npcorrect.evaluation.benchmarks.geneval_pp import GenEvalPP, checklist_text
+from npcorrect.evaluation.run.manifest import Settings
+from npcorrect.evaluation.run.tools import check_judge
+from npcorrect.vlm.base import Reply, Usage
+from npcorrect.vlm.fake import FakeVLM
+from tests.evaluation.official_data import needs
+
+PICTURE = Image.new("RGB", (8, 8))
+BUS: dict[str, Any] = {
+    "tag": "color_attr",
+    "prompt": "A photo of a brown bus and three larger clocks on the left",
+    "include": [
+        {"class": "bus", "count": 1, "color": "brown"},
+        {"class": "clock", "count": 3, "size": "larger", "region": "left"},
+        {"class": "cat"},
+    ],
+    "exclude": [{"class": "clock", "count": 4}, {"class": "dog"}],
+}
+SAMPLE = Sample(1, "color_attr", BUS["prompt"], 0, facts=BUS)
+
+
+@pytest.fixture
+def bench() -> GenEvalPP:
+    return GenEvalPP(needs("geneval_pp.jsonl"))
+
+
+def test_the_official_file(bench: GenEvalPP) -> None:
+    samples = bench.samples()
+    assert [s.id for s in samples] == list(range(1, 281))
+    assert set(Counter(s.tag for s in samples).values()) == {40}
+    assert len({s.seed for s in samples}) == 280
+    assert all(bench.checklist(s).requirements for s in samples)
+
+
+def test_the_checklist_for_the_judge() -> None:
+    assert checklist_text(BUS).splitlines() == [
+        "- exactly 1 brown bus",
+        "- exactly 3 larger clocks, in the left part of the picture",
+        "- exactly 1 cat",
+        "- no more than 3 clocks",
+        "- no more than 0 dogs",
+    ]
+
+
+def test_the_checklist_for_the_oracle() -> None:
+    claims = GenEvalPP().checklist(SAMPLE).requirements
+    assert [(c.kind, c.subject, c.value) for c in claims] == [
+        ("object", "bus", "bus"),
+        ("count", "bus", "1"),
+        ("attribute", "bus", "brown"),
+        ("object", "clock", "clock"),
+        ("count", "clock", "3"),
+        ("size", "clock", "larger"),
+        ("relation", "clock", "in the left part of the picture"),
+        ("object", "cat", "cat"),
+        ("count", "cat", "1"),
+        ("count", "clock", "3"),
+        ("count", "dog", "0"),
+    ]
+    assert claims[1].text == "there is exactly one bus"
+    assert claims[1].depends_on == (claims[0].id,)
+    assert claims[-1].text == "there are no more than zero dogs"
+
+
+def test_the_judge_is_asked_once_with_the_checklist() -> None:
+    vlm = FakeVLM(['{"correct": 1, "reason": "all there"}'])
+    (score,) = GenEvalPP().judge(vlm).scores([(SAMPLE, PICTURE)])
+    assert (score.value, score.reason, score.usage.calls) == (1.0, "all there", 1)
+    (question,) = vlm.asked
+    assert question.temperature == 0
+    assert question.messages[-1].images == (PICTURE,)
+    assert checklist_text(BUS) in question.messages[-1].text
+    assert BUS["prompt"] in question.messages[-1].text
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        ('{"correct": 0, "reason": "two buses"}', 0.0),
+        ('{"correct": 2, "reason": "?"}', None),
+        ('{"reason": "?"}', None),
+        ("[1]", None),
+        ("I think it is fine", None),
+        (Reply("half a", error="the reply was cut off"), None),
+    ],
+)
+def test_what_replies_mean(reply: str | Reply, value: float | None) -> None:
+    (score,) = GenEvalPP().judge(FakeVLM([reply])).scores([(SAMPLE, PICTURE)])
+    assert score.value == value
+    if value is None:
+        assert score.reason
+        assert score.raw == (reply if isinstance(reply, str) else reply.text)
+
+
+def test_a_spent_budget_ends_the_judging_and_is_no_score() -> None:
+    stopped = Reply("", error="the budget is used up", stopped=True)
+    with pytest.raises(BudgetError, match="used up"):
+        GenEvalPP().judge(FakeVLM([stopped])).scores([(SAMPLE, PICTURE)])
+
+
+def test_many_pictures_are_judged_together_and_told_apart() -> None:
+    asked: list[int] = []
+
+    class Noting(FakeVLM):
+        def ask(self, questions: Any) -> list[Reply]:
+            asked.append(len(questions))
+            return super().ask(questions)
+
+    vlm = Noting(['{"correct": 1, "reason": "a"}', "mumble", '{"correct": 0, "reason": "c"}'])
+    scores = GenEvalPP().judge(vlm).scores([(SAMPLE, PICTURE)] * 3)
+    assert [s.value for s in scores] == [1.0, None, 0.0]
+    assert asked == [3]
+
+
+def test_without_a_judge_it_says_which_one_is_upstreams() -> None:
+    with pytest.raises(SettingsError, match=r"openai:gpt-4\.1-2025-04-14"):
+        check_judge(Settings("geneval++", ("base",)), GenEvalPP())
+
+
+def test_the_figure_is_the_mean_of_tags(bench: GenEvalPP) -> None:
+    """Tag one: 1 of 2 with one unscored; tag two: 1 of 1."""
+    first = [s for s in bench.samples() if s.tag == "counting"][:3]
+    second = next(s for s in bench.samples() if s.tag == "color_attr")
+    scores = {
+        first[0].id: [Score(1.0)],
+        first[1].id: [Score(0.0)],
+        first[2].id: [Score(None)],
+        second.id: [Score(1.0)],
+    }
+    right, upstream = bench.figures(scores)
+    assert right.value == 0.75
+    assert not right.fault
+    assert upstream.value == pytest.approx((1 / 3 + 1) / 2)
+    assert upstream.fault
+
+
+def test_results_are_written_as_upstream_does_and_read_back(
+    bench: GenEvalPP, tmp_path: Path
+) -> None:
+    usage = Usage(calls=1)
+    scores = {n: Score(float(n % 2), f"reason {n}", usage=usage) for n in range(1, 280)}
+    scores[7] = Score(None, "cut off")
+    bench.write_results(scores, {}, tmp_path)
+    file = json.loads((tmp_path / "Output.json").read_text())
+    rows = file["overall_results"]
+    assert [row["id"] for row in rows] == list(range(1, 281))
+    assert rows[0]["result"] == {"correct": 1, "reason": "reason 1"}
+    assert rows[6]["result"] == {"correct": -1, "reason": "cut off"}
+    assert rows[279]["result"] == {"correct": 0, "reason": "Image not found"}
+    assert file["overall_accuracy_all_samples"] == round(139 / 280, 4)
+    assert file["overall_score_mean_of_tags"] == pytest.approx(139 / 280, abs=1e-3)
+    assert set(file["tag_accuracy"]) == {s.tag for s in bench.samples()}
+    back = bench.read_results(tmp_path / "Output.json")
+    assert back[1].value == 1.0
+    assert back[7].value is None
+    assert back[7].reason == "cut off"
+    assert back[280].value == 0.0
+    again = tmp_path / "again"
+    again.mkdir()
+    bench.write_results(back, {}, again)
+    assert json.loads((again / "Output.json").read_text()) == file
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '{"overall_results": [{"id": 1}]}', "nonsense"])
+def test_other_files_are_no_results(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "Output.json"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match="no result file"):
+        GenEvalPP().read_results(path)

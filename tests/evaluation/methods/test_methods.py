@@ -1,0 +1,227 @@
+"""Methods: what each draws, what it pays for, and when it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from npcorrect.errors import BudgetError, NpcError, SettingsError
+from npcorrect.evaluation.benchmarks import mini_bench
+from npcorrect.evaluation.benchmarks.base import Sample
+from npcorrect.evaluation.benchmarks.mini_bench import MiniBench
+from npcorrect.evaluation.methods import METHODS, find, static
+from npcorrect.evaluation.methods.base import Task, Tools
+from npcorrect.evaluation.run import spent, tools
+from npcorrect.evaluation.run.fake import CoinBench, CoinModel, CoinRoles, coin_tools
+from npcorrect.evaluation.run.manifest import Settings
+from npcorrect.evaluation.run.records import Record
+from npcorrect.evaluation.run.worker import Job, Worker
+from npcorrect.loop import correct
+from npcorrect.mini.data import TAGS
+from npcorrect.ranking import DEFAULT_RANKER
+from npcorrect.records import Attempt, Check, Checklist, Verdict
+from npcorrect.vlm.base import Reply, Usage
+from npcorrect.vlm.fake import FakeVLM
+from npcorrect.vlm.settings import VLMTable
+from tests.vlm.loopback import loopback
+
+SAMPLE = Sample(4, "colour", "a prompt", 3000)
+
+
+@dataclass
+class Stubborn(CoinRoles):
+    """Accepts nothing, and remembers the claims that it was asked for."""
+
+    checklists: int = 0
+
+    def checklist(self, prompt: str) -> Checklist:
+        self.checklists += 1
+        return super().checklist(prompt)
+
+    def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
+        return Verdict(tuple(Check(claim, False) for claim in checklist.requirements))
+
+
+def stubborn(model: CoinModel | None = None, **changes: Any) -> Tools:
+    roles = Stubborn().roles()
+    return replace(coin_tools(), model=model or CoinModel(), roles=roles, **changes)
+
+
+def first(name: str, some: Tools, number: int) -> list[Attempt]:
+    return list(islice(find(name).attempts(Task(SAMPLE, 3, some)), number))
+
+
+def test_every_method_is_described() -> None:
+    assert set(METHODS) == {
+        "base", "best-of-n", "static", "npc-paper", "npc", "npc-no-negatives", "npc-oracle",
+        "rewrite",
+    }  # fmt: skip
+    assert all(len(method.description) > 20 for method in METHODS.values())
+    with pytest.raises(SettingsError, match="'magic'"):
+        find("magic")
+
+
+def test_base_draws_once_and_best_of_n_new_seeds() -> None:
+    assert len(first("base", stubborn(), 9)) == 1
+    some = stubborn()
+    attempts = first("best-of-n", some, 4)
+    assert [a.generation.seed for a in attempts] == [3000, 3001, 3002, 3003]
+    assert [a.index for a in attempts] == [0, 1, 2, 3]
+    assert [a.generation.negative_prompt for a in attempts] == [None] * 4
+    checklister = some.roles.checklister
+    assert isinstance(checklister, Stubborn)
+    assert checklister.checklists == 1, "the prompt is taken apart once"
+    assert [a.cost.vlm_calls for a in attempts] == [2, 1, 1, 1]
+
+
+def test_without_negatives_redrawings_go_back_alike_but_none_acts() -> None:
+    seen: list[dict[str, Any]] = []
+    settings = Settings("mini", ("npc", "npc-no-negatives"))
+    some = replace(stubborn(), model=tools.load(settings, None, VLMTable(), 1).model)
+    sample = Sample(0, "color_attr", "two red stars", 5)
+    for name in ("npc", "npc-no-negatives"):
+        _, redrawn = islice(find(name).attempts(Task(sample, 2, some)), 2)
+        seen.append({**vars(redrawn.generation)})
+    npc, control = seen
+    assert npc["start_step"] == control["start_step"] == 8
+    assert npc["rewinds"] == control["rewinds"] == 3
+    assert npc["evaluations"] == control["evaluations"] == 3 * 18 + 32
+    assert any(text for _, text in npc["steering"])
+    assert [text for _, text in control["steering"]] == [None]
+    assert npc["image"].tobytes() != control["image"].tobytes()
+
+
+def test_static_pastes_its_negative_everywhere() -> None:
+    model = CoinModel()
+    first("static", stubborn(model), 3)
+    assert {drawing.negative_prompt for drawing in model.drawn} == {static.NEGATIVE}
+    assert [drawing.seed for drawing in model.drawn] == [3000, 3001, 3002]
+
+
+def test_npc_is_what_the_program_draws_and_goes_on_from_new_seeds() -> None:
+    some = stubborn()
+    attempts = first("npc", some, 7)
+    task = Task(SAMPLE, 3, some)
+    program = list(correct(task.request, some.model, some.roles, some.rankers[DEFAULT_RANKER]))
+    assert len(program) == 3
+    drawn = [(a.generation.seed, a.generation.negative_prompt) for a in attempts]
+    assert drawn[:3] == [(a.generation.seed, a.generation.negative_prompt) for a in program]
+    assert [seed for seed, negative in drawn if negative is None] == [3000, 3003, 3006]
+    assert [a.index for a in attempts] == list(range(7))
+
+
+def test_npc_paper_keeps_seed_and_rule() -> None:
+    attempts = first("npc-paper", stubborn(), 3)
+    assert {a.generation.rule for a in attempts} == {"paper"}
+    assert {a.generation.seed for a in attempts} == {3000}
+
+
+def test_the_oracle_is_told_the_benchmarks_checklist() -> None:
+    some = stubborn()
+    first("npc-oracle", some, 2)
+    checklister = some.roles.checklister
+    assert isinstance(checklister, Stubborn)
+    assert checklister.checklists == 0
+
+
+def test_rewrite_draws_the_new_prompt_verifies_the_old_one_and_pays() -> None:
+    model = CoinModel()
+    vlm = FakeVLM([Reply(" a long prompt ", usage=Usage(1, 30, 12, 0.5, 0, 0.25))])
+    attempts = first("rewrite", stubborn(model, writer=vlm), 2)
+    assert {drawing.prompt for drawing in model.drawn} == {"a long prompt"}
+    assert attempts[0].cost.vlm_calls == 3
+    assert (attempts[0].cost.tokens, attempts[0].cost.money) == (42, 0.25)
+    assert attempts[1].cost.tokens == 0
+
+
+def test_rewrite_falls_back_to_the_prompt_and_ends_with_the_budget() -> None:
+    model = CoinModel()
+    first("rewrite", stubborn(model, writer=FakeVLM([Reply("", error="no answer")])), 1)
+    assert {drawing.prompt for drawing in model.drawn} == {SAMPLE.prompt}
+    stopped = Reply("", error="the budget is used up", stopped=True)
+    with pytest.raises(NpcError, match="used up"):
+        first("rewrite", stubborn(writer=FakeVLM([stopped])), 1)
+
+
+def test_a_spent_budget_is_no_missing_verdict() -> None:
+    class Broke(CoinRoles):
+        def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
+            raise BudgetError("the budget is used up")
+
+    some = replace(coin_tools(), roles=spent.ending(Broke().roles()))
+    with pytest.raises(NpcError, match="used up"):
+        first("npc", some, 1)
+
+
+def perform(worker: Worker, name: str) -> Record:
+    return worker.perform(Job(name, SAMPLE, 3)).record
+
+
+def test_a_worker_draws_shared_originals_once_and_counts_them_each_time() -> None:
+    model = CoinModel()
+    some = stubborn(model)
+    alone = {name: perform(Worker(lambda: some), name) for name in ("best-of-n", "npc")}
+    model.drawn.clear()
+    worker = Worker(lambda: some)
+    together = {name: perform(worker, name) for name in ("best-of-n", "npc")}
+    plain = [d for d in model.drawn if d.negative_prompt is None]
+    assert len(plain) == len(set(plain))
+
+    def counts(record: Record) -> list[tuple[Any, ...]]:
+        return [
+            (s.image, s.cost.images, s.cost.evaluations, s.cost.vlm_calls) for s in record.steps
+        ]
+
+    assert {n: counts(r) for n, r in alone.items()} == {n: counts(r) for n, r in together.items()}
+
+
+def test_a_method_ends_when_images_and_evaluations_are_both_spent() -> None:
+    """A plain picture takes 8 evaluations: 3 images, and the evaluations of 4 plain ones."""
+    record = perform(Worker(stubborn), "best-of-n")
+    assert record.budget == 32
+    assert [s.cost.evaluations for s in record.steps] == [8, 16, 24, 32]
+    cheap = perform(Worker(stubborn), "npc-paper")
+    assert len(cheap.steps) > 4
+    assert cheap.steps[-2].cost.evaluations < 32 <= cheap.steps[-1].cost.evaluations
+
+
+def test_what_is_handed_over_is_the_best_by_the_verifier_alone() -> None:
+    worker = Worker(coin_tools)
+    for sample in CoinBench().samples():
+        record = worker.perform(Job("best-of-n", sample, 3)).record
+        for place, step in enumerate(record.steps):
+            assert step.chosen <= place
+            assert record.steps[step.chosen].score is not None
+        assert record.steps[-1].accepted is not True or record.steps[-1].chosen == place
+
+
+def test_the_tuning_set_shares_no_sample_with_minibench() -> None:
+    main, tuning = MiniBench().samples(), MiniBench(tuning=True).samples()
+    assert len(main) == len(tuning) == 280
+    assert {s.tag for s in tuning} == set(TAGS)
+    assert not {(s.prompt, s.seed) for s in main} & {(s.prompt, s.seed) for s in tuning}
+    shared = {s.prompt for s in main} & {s.prompt for s in tuning}
+    assert {s.tag for s in tuning if s.prompt in shared} <= {"counting"}
+    assert MiniBench().checksum() != MiniBench(tuning=True).checksum()
+
+
+def test_seeds_of_prompts_and_repeats_never_meet() -> None:
+    assert max(s.seed for s in MiniBench().samples()) + 1000 < mini_bench.TUNING_OFFSET
+
+
+def test_a_run_with_a_model_as_verifier_counts_what_it_asks() -> None:
+    with loopback() as server:
+        settings = Settings("mini", ("best-of-n",), images=2, steps=2, vlm=server.name)
+        some = tools.load(settings, None, VLMTable(), 1)
+        record = Worker(lambda: some).perform(Job("npc", MiniBench().samples()[0], 2)).record
+        asked = len(server.asked)
+    cost = record.steps[-1].cost
+    assert cost.vlm_calls > 0
+    assert cost.tokens > 0
+    checklists = sum(not step.negatives for step in record.steps)
+    assert cost.vlm_calls == asked + checklists, "prompts are taken apart without the server"
+    assert all(not step.error for step in record.steps)

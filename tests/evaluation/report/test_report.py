@@ -1,0 +1,236 @@
+"""The report in all its forms, and its page in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from npcorrect.errors import SettingsError
+from npcorrect.evaluation.report import files
+from npcorrect.evaluation.report.summary import Report, summarise
+from npcorrect.evaluation.run import manifest, runner
+from npcorrect.evaluation.run.fake import CoinBench, coin_manifest, coin_tools
+from npcorrect.evaluation.run.manifest import Manifest
+from npcorrect.evaluation.run.store import Store
+from npcorrect.evaluation.run.tools import same_model
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+
+
+def carry_out(folder: Path, made: Manifest | None = None) -> None:
+    made = made or coin_manifest(seeds=2)
+    samples = manifest.samples(made.settings, CoinBench())
+    runner.run(Store(folder), made, samples, coin_tools, runner.in_process, lambda record: None)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "coins"
+    carry_out(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(run: Path) -> Report:
+    return summarise([run], source=CoinBench())
+
+
+@pytest.fixture(scope="module")
+def written(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    files.write(report, folder)
+    return folder
+
+
+def test_the_original_is_the_same_for_all_that_draw_it_plainly(report: Report) -> None:
+    base, best, _, npc = report.rows
+    assert base.images[0].score == best.images[0].score == npc.images[0].score
+    assert base.final.cost.images == 1
+    assert all(
+        a.cost.images <= b.cost.images for a, b in zip(npc.images, npc.images[1:], strict=False)
+    )
+
+
+def test_every_method_but_base_is_followed_to_the_end_of_the_budget(report: Report) -> None:
+    assert report.plain == 8
+    assert report.rows[1].evaluations[-1].limit == 8 * 4
+    for column in report.columns[1:]:
+        for record in column.records:
+            last = record.steps[-1]
+            assert last.accepted or last.cost.evaluations >= record.budget
+
+
+def test_figures_agree_in_all_forms(report: Report, written: Path) -> None:
+    figures = json.loads((written / "report.json").read_text())
+    rows = list(csv.DictReader((written / "report.csv").read_text().splitlines()))
+    text = (written / "report.md").read_text()
+    for row, method in zip(report.rows, figures["methods"], strict=True):
+        mine = [r for r in rows if r["method"] == row.label]
+        scored = [float(r["score"]) for r in mine if r["score"]]
+        score = row.final.score
+        assert score is not None
+        assert len(mine) == row.samples == 24
+        assert len(scored) == score.n
+        assert sum(scored) / len(scored) == pytest.approx(score.mean)
+        assert method["images"][-1]["score"]["mean"] == score.mean
+        assert f"{100 * score.mean:.1f} %" in text
+    assert row.unscored == sum(r["score"] == "" for r in mine)
+
+
+def test_the_markdown_has_whole_tables(written: Path) -> None:
+    text = (written / "report.md").read_text()
+    tables = [
+        part.strip().splitlines() for part in text.split("\n\n") if part.strip().startswith("|")
+    ]
+    assert len(tables) == 3 + 3 + 1
+    for table in tables:
+        assert len(table) > 2
+        assert set(table[1]) == {"|", "-"}
+        assert len({line.count("|") for line in table}) == 1
+
+
+def test_the_csv_says_what_was_handed_over(run: Path, written: Path) -> None:
+    rows = list(csv.DictReader((written / "report.csv").read_text().splitlines()))
+    assert all(Store(run).picture(row["picture"]).is_file() for row in rows)
+    assert {row["prompt"] for row in rows} == {s.prompt for s in CoinBench().samples()}
+    assert any(row["negatives"] for row in rows if row["method"] == "npc")
+
+
+def test_the_same_run_gives_the_same_page(report: Report, written: Path, tmp_path: Path) -> None:
+    files.write(report, tmp_path)
+    for name in ("report.html", "report.md", "report.csv", "report.json"):
+        assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
+
+
+class _Loads(HTMLParser):
+    """Everything that a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [v for k, v in attrs if k in ("src", "href", "srcset") and v]
+
+
+def test_the_page_loads_nothing(written: Path) -> None:
+    page = (written / "report.html").read_text()
+    loads = _Loads()
+    loads.feed(page)
+    assert all(one.startswith(("data:", "#")) for one in loads.found)
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+    assert "prompt 0 <b>" not in page, "prompts are data"
+
+
+def test_runs_with_methods_of_the_same_name_are_told_apart(run: Path, tmp_path: Path) -> None:
+    carry_out(tmp_path / "other", coin_manifest(methods=("npc", "static"), images=2))
+    both = summarise([run, tmp_path / "other"], source=CoinBench())
+    assert [row.label for row in both.rows] == [
+        "base", "best-of-n", "npc-paper", "coins/npc", "other/npc", "static",
+    ]  # fmt: skip
+    assert both.images == 2
+    assert {versus.first for versus in both.versus} == {"coins/npc"}
+
+
+def test_runs_in_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    made = coin_manifest(methods=("npc",), limit=2)
+    folders = [tmp_path / name / "run" for name in "ab"]
+    for folder in folders:
+        carry_out(folder, made)
+    both = summarise(folders, source=CoinBench())
+    assert [row.label for row in both.rows] == [f"{folder}/npc" for folder in folders]
+    assert len(both.manifests) == 2
+
+
+def test_runs_of_different_benchmarks_are_not_reported_together(run: Path, tmp_path: Path) -> None:
+    carry_out(tmp_path / "other", replace(coin_manifest(), data="others"))
+    with pytest.raises(SettingsError, match="different prompts"):
+        summarise([run, tmp_path / "other"], source=CoinBench())
+
+
+def test_a_run_with_nothing_finished_is_not_reported(tmp_path: Path) -> None:
+    with Store(tmp_path).writing(coin_manifest()):
+        pass
+    with pytest.raises(SettingsError, match="No sample is finished"):
+        summarise([tmp_path], source=CoinBench())
+
+
+@pytest.mark.parametrize(
+    ("verifier", "judge", "same"),
+    [
+        ("openai:gpt-4.1", "openai:gpt-4.1", True),
+        ("openai:gpt-4.1", "openai:gpt-4.1-2025-04-14", True),
+        ("openai:gpt-4.1-mini", "openai:gpt-4.1", False),
+        (None, None, False),
+        (None, "openai:gpt-4.1", False),
+    ],
+)
+def test_a_judge_that_is_the_verifier_is_found_out(
+    verifier: str | None, judge: str | None, same: bool, tmp_path: Path
+) -> None:
+    assert same_model(verifier, judge) is same
+    carry_out(
+        tmp_path / "run", coin_manifest(vlm=verifier, judge=judge, limit=2, methods=("base",))
+    )
+    report = summarise([tmp_path / "run"], source=CoinBench())
+    files.write(report, tmp_path)
+    assert any("the judge is the verifier" in warning for warning in report.warnings) is same
+    page = (tmp_path / "report.html").read_text()
+    assert ('<p class="warning" role="alert">In run, the judge is the verifier' in page) is same
+
+
+def browse(page: Path, home: Path, width: int, fragment: str, *more: str) -> str:
+    """What Chromium makes of the page, as it opens from disk."""
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        f"--user-data-dir={home}", f"--window-size={width},900", "--virtual-time-budget=4000",
+        *more, f"{page.as_uri()}#{fragment}",
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed; apt-get install chromium.")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_works_in_a_browser(
+    width: int, report: Report, written: Path, tmp_path: Path
+) -> None:
+    probe = tmp_path / "probe.html"
+    script = """<script>addEventListener("load", () => {
+      const say = text => document.title += " | " + text;
+      say("wide " + (document.documentElement.scrollWidth - innerWidth));
+      say("shown " + [...document.images].filter(i => i.complete && i.naturalWidth).length);
+      for (const name of ["fixed", "broken", "wrong", "unscored", "all"]) {
+        document.querySelector(`[data-filter=${name}]`).click();
+        say(name + " " + document.getElementById("count").textContent);
+      }
+      document.getElementById("search").value = "PROMPT 3";
+      document.getElementById("search").dispatchEvent(new Event("input"));
+      say("found " + document.querySelectorAll(".card h3").length);
+    });</script></body>"""
+    page = (written / "report.html").read_text()
+    probe.write_text(page.replace("</body>", script))
+    said = browse(probe, tmp_path / "home", width, "all/3", "--dump-dom")
+    title = re.search(r"<title>(.*?)</title>", said, re.DOTALL)
+    assert title
+    facts = dict(fact.split(" ", 1) for fact in title[1].split(" | ")[1:])
+    assert int(facts["wide"]) <= 0, "the page scrolls sideways"
+    assert int(facts["shown"]) >= 20
+    assert facts["all"] == "24 of 24"
+    versus = next(v for v in report.versus if v.second == "base")
+    assert facts["fixed"] == f"{versus.images[-1][1].first_better} of 24"
+    assert facts["broken"] == f"{versus.images[-1][1].second_better} of 24"
+    wrong = report.rows[3].final.score
+    assert wrong is not None
+    assert facts["wrong"] == f"{round(wrong.n * (1 - wrong.mean))} of 24"
+    assert facts["found"] == "2", "one prompt, two seeds"

@@ -1,0 +1,254 @@
+"""Pictures and results from elsewhere, and back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from npcorrect.errors import SettingsError
+from npcorrect.evaluation.benchmarks import official
+from npcorrect.evaluation.benchmarks.geneval_pp import GenEvalPP
+from npcorrect.evaluation.benchmarks.official import OfficialFile
+from npcorrect.evaluation.methods import plain
+from npcorrect.evaluation.methods.base import Task, Tools
+from npcorrect.evaluation.report.summary import summarise
+from npcorrect.evaluation.run import exchange, manifest, runner
+from npcorrect.evaluation.run.fake import CoinBench, CoinJudge, coin_manifest, coin_tools
+from npcorrect.evaluation.run.manifest import Manifest, Settings, Shard
+from npcorrect.evaluation.run.store import Store
+from npcorrect.vlm.fake import FakeVLM
+from tests.evaluation.official_data import needs
+
+
+def elsewhere(source: object, name: str = "theirs", judge: str | None = None) -> Manifest:
+    settings = Settings(str(getattr(source, "name", "")), (name,), images=0, model="", judge=judge)
+    return Manifest(settings, "data", "code", {}, "")
+
+
+def drawn(folder: Path, skip: frozenset[int] = frozenset()) -> dict[int, Path]:
+    """The pictures of a method as PNG files on disk."""
+    paths = {}
+    folder.mkdir(exist_ok=True)
+    for sample in CoinBench().samples():
+        (attempt,) = plain.attempts(Task(sample, 1, coin_tools()))
+        if sample.id not in skip:
+            paths[sample.id] = folder / f"{sample.id}.png"
+            attempt.generation.image.convert("RGB").save(paths[sample.id])
+    return paths
+
+
+def test_pictures_from_elsewhere_are_judged_like_our_own(tmp_path: Path) -> None:
+    source, samples = CoinBench(), CoinBench().samples()
+    drawn(tmp_path / "pictures", skip=frozenset({5}))
+    found = exchange.find_pictures(source, samples, tmp_path / "pictures")
+    assert found.keys() == {s.id for s in samples} - {5}
+    judge, store = CoinJudge(), Store(tmp_path / "run")
+    made = replace(elsewhere(source), data=source.checksum())
+    score = partial(exchange.score_pictures, store, made, samples, found, judge)
+    score(lambda record: None)
+    records = store.records()
+    assert [r.key.sample for r in records] == [s.id for s in samples]
+    missing = records[4].score()
+    assert (missing.value, missing.reason) == (None, "there is no picture")
+
+    again: list[int] = []
+    score(lambda record: again.append(record.key.sample))
+    assert len(again) == len(samples), "nothing is judged twice"
+    assert store.records() == records
+
+    ours = tmp_path / "ours"
+    runner.run(
+        Store(ours),
+        coin_manifest(methods=("base",)),
+        samples,
+        coin_tools,
+        runner.in_process,
+        lambda record: None,
+    )
+    report = summarise([ours, tmp_path / "run"], source=source)
+    assert [row.label for row in report.rows] == ["base", "theirs"]
+    assert report.images == 3
+    left = {r.key.sample: r.score().value for r in Store(ours).records()}
+    assert all(left[r.key.sample] == r.score().value for r in records if r.key.sample != 5)
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    source, samples = CoinBench(), CoinBench().samples()
+    path = tmp_path / "1.png"
+    path.write_bytes(b"no picture")
+    with pytest.raises(SettingsError, match=r"1\.png"):
+        exchange.score_pictures(
+            Store(tmp_path / "run"),
+            elsewhere(source),
+            samples,
+            {1: path},
+            CoinJudge(),
+            lambda record: None,
+        )
+
+
+def test_a_folder_without_pictures_says_how_they_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"1\.jpg"):
+        exchange.find_pictures(GenEvalPP(), CoinBench().samples(), tmp_path)
+
+
+def test_pictures_may_be_listed_by_prompt(tmp_path: Path) -> None:
+    samples = CoinBench().samples()
+    paths = drawn(tmp_path / "pictures")
+    listed = {s.prompt: str(paths[s.id].relative_to(tmp_path)) for s in samples[:3]}
+    (tmp_path / "paths.json").write_text(json.dumps(listed))
+    found = exchange.find_pictures(CoinBench(), samples, tmp_path / "paths.json")
+    assert found == {s.id: paths[s.id] for s in samples[:3]}
+    (tmp_path / "paths.json").write_text("[]")
+    with pytest.raises(SettingsError):
+        exchange.find_pictures(CoinBench(), samples, tmp_path / "paths.json")
+
+
+def test_our_own_benchmark_has_no_official_files(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="our own"):
+        exchange.official(CoinBench())
+
+
+@pytest.fixture
+def genevalpp() -> GenEvalPP:
+    return GenEvalPP(needs("geneval_pp.jsonl"))
+
+
+def official_tools(source: GenEvalPP) -> Tools:
+    judge = source.judge(FakeVLM(['{"correct": 1, "reason": "<fine>"}'], repeat=True))
+    return replace(coin_tools(), judge=judge, benchmark=source)
+
+
+def test_a_run_is_written_as_upstream_expects_and_read_back(
+    genevalpp: GenEvalPP, tmp_path: Path
+) -> None:
+    settings = Settings("geneval++", ("base", "npc"), images=2, limit=5, seeds=2, judge="fake")
+    made = Manifest(settings, genevalpp.checksum(), "code", {}, "")
+    samples = manifest.samples(settings, genevalpp)
+    store = Store(tmp_path / "run")
+    load = partial(official_tools, genevalpp)
+    runner.run(store, made, samples, load, runner.in_process, lambda record: None)
+    folders = exchange.export(store, genevalpp, tmp_path / "official")
+    assert {str(f.relative_to(tmp_path / "official")) for f in folders} == {
+        "base/seed-0", "base/seed-1", "npc/seed-0", "npc/seed-1"
+    }  # fmt: skip
+    for folder in folders:
+        names = sorted(int(p.stem) for p in (folder / "image").iterdir())
+        assert names == sorted({s.id for s in samples})
+        for path in (folder / "image").iterdir():
+            with Image.open(path) as image:
+                assert (image.format, path.suffix) == ("JPEG", ".jpg")
+    results = json.loads((folders[0] / "Output.json").read_text())["overall_results"]
+    assert sum(row["result"]["correct"] for row in results) == 5
+    assert results[0]["result"]["reason"] == "<fine>"
+
+    scores = genevalpp.read_results(folders[0] / "Output.json")
+    everything = genevalpp.samples()
+    pictures = exchange.find_pictures(genevalpp, everything, folders[0] / "image")
+    back = Store(tmp_path / "back")
+    theirs = replace(elsewhere(genevalpp), data=genevalpp.checksum())
+    exchange.keep_scores(back, theirs, everything, scores, pictures, lambda record: None)
+    report = summarise([tmp_path / "back"], source=genevalpp, faults=True)
+    assert report.rows[0].official[0].value == pytest.approx(5 / 280)
+    assert report.rows[0].official[1].fault
+
+
+def test_shards_are_merged_into_the_whole(tmp_path: Path) -> None:
+    def carry_out(name: str, made: Manifest) -> Store:
+        store = Store(tmp_path / name)
+        samples = manifest.samples(made.settings, CoinBench())
+        runner.run(store, made, samples, coin_tools, runner.in_process, lambda record: None)
+        return store
+
+    parts = [carry_out(f"part-{n}", coin_manifest(shard=Shard(n, 3))) for n in (1, 2, 3)]
+    whole = carry_out("whole", coin_manifest())
+    merged = Store(tmp_path / "merged")
+    exchange.merge(parts[:2], merged.folder)
+    assert len(merged.records()) < len(whole.records())
+    exchange.merge(parts, merged.folder)
+
+    def timeless(store: Store) -> list[object]:
+        return [
+            replace(r, steps=tuple(replace(s, cost=replace(s.cost, seconds=0)) for s in r.steps))
+            for r in store.records()
+        ]
+
+    assert timeless(merged) == timeless(whole)
+    assert all(merged.picture(s.image).is_file() for r in merged.records() for s in r.steps)
+    carry_out("merged", coin_manifest())
+    other = carry_out("other", coin_manifest(images=2, shard=Shard(1, 3)))
+    with pytest.raises(SettingsError, match="images"):
+        exchange.merge([other], merged.folder)
+
+
+class TestFetch:
+    """Official files over loopback."""
+
+    content = b'{"prompt": "two pigs"}\n'
+
+    @pytest.fixture
+    def upstream(self) -> Iterator[str]:
+        content = self.content
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                known = self.path == "/file.jsonl"
+                self.send_response(200 if known else 404)
+                self.end_headers()
+                if known:
+                    self.wfile.write(content)
+
+            def log_message(self, *arguments: object) -> None:
+                """Say nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    def file(self, url: str) -> OfficialFile:
+        return OfficialFile("Data.jsonl", url, sha256(self.content).hexdigest(), "Apache-2.0")
+
+    def test_a_file_is_fetched_verified_and_found(self, upstream: str, tmp_path: Path) -> None:
+        file = self.file(f"{upstream}/file.jsonl")
+        path = official.fetch(file, tmp_path / "cache")
+        assert path.read_bytes() == self.content
+        assert official.locate(file, tmp_path / "cache") == path
+        assert official.fetch(self.file("http://127.0.0.1:9/none"), tmp_path / "cache") == path
+
+    def test_another_file_is_refused_and_not_kept(self, upstream: str, tmp_path: Path) -> None:
+        file = replace(self.file(f"{upstream}/file.jsonl"), sha256="0" * 64)
+        with pytest.raises(SettingsError, match="nothing was written"):
+            official.fetch(file, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_file_that_is_not_there_is_a_sentence(self, upstream: str, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match=r"404.*--data"):
+            official.fetch(self.file(f"{upstream}/none"), tmp_path)
+
+    def test_a_file_that_was_changed_is_not_used(self, tmp_path: Path) -> None:
+        file = self.file("http://127.0.0.1:9/none")
+        with pytest.raises(SettingsError, match="npc bench fetch"):
+            official.locate(file, tmp_path)
+        (tmp_path / "Data.jsonl").write_bytes(self.content + b" ")
+        with pytest.raises(SettingsError, match="not the official"):
+            official.locate(file, tmp_path)
+
+
+def test_every_official_file_is_pinned() -> None:
+    for file in official.FILES.values():
+        assert len(file.sha256) == 64
+        assert file.url.startswith("https://raw.githubusercontent.com/")
+        assert len(file.url.split("/")[5]) == 40
