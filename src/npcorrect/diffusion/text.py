@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from npcorrect.diffusion.base import TokenStates
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PLACE = "\ue000"
 """Stands for the text in a template; a character that no prompt has."""
@@ -69,6 +70,8 @@ class TextSpec:
 
     def encode(self, pipeline: Any, texts: Sequence[str], length: int) -> list[TokenStates]:
         """Token states of each text; ``length`` is the model's."""
+        import torch
+
         before, after = self.template(pipeline, _PLACE).split(_PLACE)
         whole = [self.template(pipeline, text) for text in texts]
         parts = [
@@ -92,6 +95,8 @@ class TextSpec:
     def _states(
         self, tokenizer: Any, encoder: Any, texts: list[str], length: int
     ) -> tuple[Tensor, Any]:
+        import torch
+
         batch = fast(tokenizer)(
             texts,
             padding="max_length" if self.padded else "longest",

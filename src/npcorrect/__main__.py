@@ -1,4 +1,4 @@
-"""``python -m npcorrect.cli``."""
+"""``python -m npcorrect``."""
 
 from npcorrect.cli import main
 
