@@ -113,7 +113,7 @@ class FakeImageModel:
         begin = first.restart_step if first.origin else 0
         step, rewinds, looks, evaluations = begin, 0, 0, 0
         while step < first.num_inference_steps:
-            if watch.look and negatives[0] is not None and step in first.look_steps:
+            if watch.look and first.negative_prompt is not None and step in first.look_steps:
                 glances = watch.look(0, [self._paint(d) for d in drawings], negatives)
                 self.glances.append(glances)
                 looks += 1
