@@ -73,13 +73,14 @@ def check(settings: SessionSettings, request: Request | None = None) -> Plan | N
         InputError: a setting cannot work, alone or with the others.
     """
     declared.check(settings.load)
-    build.check_roles(settings.vlm, settings.embedded)
-    family = family_of(settings.load)
     if settings.roles.embedded_verifier and not settings.embedded:
         raise SettingsError(
-            f"The model {settings.load.model!r} is {family.title}, whose pictures the embedded "
-            "verifier cannot read; name a vision-language model that looks at them with --vlm."
+            f"The model {settings.load.model!r} is {family_of(settings.load).title}, whose "
+            "pictures the embedded verifier cannot read; name a vision-language model that looks "
+            "at them with --vlm."
         )
+    build.check_roles(settings.vlm, settings.embedded)
+    family = family_of(settings.load)
     if request is None:
         return None
     ranker_maker(request.ranker)
