@@ -15,6 +15,7 @@ import npcorrect
 PACKAGE = Path(npcorrect.__file__).parent
 LAYERS = (
     ("errors", "english"),
+    ("extras",),
     ("settings",),
     ("records",),
     ("plan", "files"),

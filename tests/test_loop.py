@@ -370,7 +370,8 @@ def test_the_result_is_there_at_any_time() -> None:
     assert not correction.result.accepted
     assert correction.checklist == Checklist(REQUEST.prompt, ())
     for attempt in correction:
-        assert correction.result.attempts[-1] is attempt
+        *_, last = correction.result.attempts
+        assert last is attempt
         if attempt.index == 1:
             break
     assert correction.result.best_index == 1

@@ -50,7 +50,7 @@ class Verifier:
     def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
         self.wait()
         charge(Usage(calls=2, input_tokens=10, output_tokens=1, retries=1, money=0.5))
-        number: int = image.getpixel((0, 0))[0]  # type: ignore[index, assignment]
+        number: int = image.getpixel((0, 0))[0]  # type: ignore[index]
         verdict = self.verdicts[number]
         self.answered[number].set()
         if isinstance(verdict, Exception):

@@ -17,6 +17,7 @@ from PIL.Image import Image
 from npcorrect import settings as declared
 from npcorrect.diffusion.base import ImageModel, TextEncoder
 from npcorrect.errors import SettingsError
+from npcorrect.extras import requiring
 from npcorrect.loop import Correction, OnEvent, correct
 from npcorrect.plan import Plan, plan
 from npcorrect.ranking import Ranker, ranker_maker
@@ -156,9 +157,7 @@ def open_session(settings: SessionSettings) -> Generator[Session]:
     check(settings)
     embedded = None
     if settings.embedded:
-        from npcorrect.mini.vlm import embedded_roles
-
-        embedded = embedded_roles()
+        embedded = _embedded_roles()
     with build.roles(settings.vlm, embedded) as roles:
         yield Session(load_model(settings.load), roles, settings)
 
@@ -172,12 +171,14 @@ def load_model(settings: LoadSettings) -> PipelineModel:
     """
     declared.check(settings)
     if settings.model != EMBEDDED:
-        from npcorrect.diffusion.loading import load_pipeline
+        with requiring("draw", "Drawing"):
+            from npcorrect.diffusion.loading import load_pipeline
 
         return load_pipeline(settings)
-    from npcorrect.mini.embedded import embedded
-
     family_of(settings)
+    with requiring("draw", "Drawing"):
+        from npcorrect.mini.embedded import embedded
+
     return embedded(settings.device or "cpu", settings.dtype or "float32")
 
 
@@ -233,9 +234,7 @@ def roles(
     build.check_roles(wanted.vlm, wanted.embedded)
     embedded = None
     if wanted.embedded:
-        from npcorrect.mini.vlm import embedded_roles
-
-        embedded = embedded_roles()
+        embedded = _embedded_roles()
     with build.roles(wanted.vlm, embedded) as opened:
         yield opened
 
@@ -271,6 +270,13 @@ def correct_prompt(
         drawer = load_model(opened) if isinstance(model, str) else model
         session = Session(drawer, played, SessionSettings(load=opened, roles=named))
         return _finished(session.correct(request, on_event, original=original))
+
+
+def _embedded_roles() -> Roles:
+    with requiring("draw", "The embedded verifier"):
+        from npcorrect.mini.vlm import embedded_roles
+
+    return embedded_roles()
 
 
 def read_requirements(prompt: str, settings: LoadSettings) -> Checklist:

@@ -162,7 +162,8 @@ class DrawSettings(Settings):
     )
     rule: str | None = option(
         None,
-        "How the negative enters: see docs/method.md.",
+        "How the negative enters: in the unconditional branch's place ('paper'), beside it in "
+        "every step ('extra') or in turn ('turns'), or within attention ('nag').",
         "Correction",
         choices=RULES,
         advanced=True,
@@ -266,7 +267,7 @@ class RoleSettings(Settings):
     vlm: str | None = option(
         None,
         "The model that checks, describes and proposes: openai:gpt-4.1, "
-        "http://localhost:8000/v1#model, or local:ID. See docs/vlm.md.",
+        "http://localhost:8000/v1#model, or local:ID.",
         "Roles",
     )
     checklister: str | None = option(
