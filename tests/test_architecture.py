@@ -24,6 +24,7 @@ LAYERS = (
     ("diffusion",),
     ("proposing", "ranking"),
     ("vlm", "analysis"),
+    ("role_calls",),
     ("loop",),
     ("mini",),
     ("session",),
