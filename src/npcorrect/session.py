@@ -10,16 +10,19 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL.Image import Image
 
+from npcorrect import mini
 from npcorrect import settings as declared
 from npcorrect.diffusion.base import ImageModel, TextEncoder
 from npcorrect.errors import SettingsError
 from npcorrect.loop import Correction, OnEvent, correct
 from npcorrect.plan import Plan, plan
 from npcorrect.ranking import Ranker, ranker_maker
+from npcorrect.provenance import Provenance, provenance
 from npcorrect.records import Checklist, Generation, Request
 from npcorrect.result import Result
 from npcorrect.settings import LoadSettings, RoleSettings
@@ -110,6 +113,14 @@ class Session:
 
         return named
 
+    @cached_property
+    def provenance(self) -> Provenance:
+        """How the pictures of this session are made and judged."""
+        load = self.settings.load
+        weights = Path(mini.__file__).with_name("weights")
+        place = weights if self.settings.embedded else Path(load.model)
+        return provenance(self.model, load, self.settings.roles, place)
+
     def ranker(self, name: str) -> Ranker:
         """The ranker of this name.
 
@@ -126,6 +137,7 @@ class Session:
         *,
         checklist: Checklist | None = None,
         original: Image | Generation | None = None,
+        begun: Result | None = None,
     ) -> Correction:
         """A correction of one prompt; see :func:`npcorrect.loop.correct`.
 
@@ -140,6 +152,8 @@ class Session:
             on_event,
             checklist=checklist,
             original=original,
+            begun=begun,
+            made_with=self.provenance,
         )
 
 

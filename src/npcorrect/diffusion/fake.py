@@ -121,7 +121,7 @@ class FakeImageModel:
                 back = back and all(glance.wrong for glance in glances)
                 at = first.restart_step if back else step
                 for place, glance in enumerate(glances):
-                    if glance.negative != negatives[place]:
+                    if glance.negative != negatives[place] or back:
                         changes[place].append((at, glance.negative))
                     negatives[place] = glance.negative
                 rewinds, step = (rewinds + 1, at) if back else (rewinds, step)
