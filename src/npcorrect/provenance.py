@@ -62,6 +62,14 @@ class Provenance:
         roles = (replace(one.roles, budget=None, cache=True) for one in (self, other))
         return self.load == other.load and next(roles) == next(roles)
 
+    def differences(self, other: Provenance) -> tuple[str, ...]:
+        """What may change pictures and is not the same in another, with both values."""
+        names = ("device", "dtype", "revision", "weights", "loras", "scheduler")
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in names]
+        packages = sorted({*self.versions} | {*other.versions})
+        pairs += [(p, self.versions.get(p, "none"), other.versions.get(p, "none")) for p in packages]
+        return tuple(f"{name}: {old}, now {new}" for name, old, new in pairs if old != new)
+
 
 def provenance(model: Any, load: LoadSettings, roles: RoleSettings, weights: Path) -> Provenance:
     """The provenance of what a loaded image model draws; hashes every file of its ``weights``.

@@ -116,10 +116,7 @@ class Session:
     @cached_property
     def provenance(self) -> Provenance:
         """How the pictures of this session are made and judged."""
-        load = self.settings.load
-        weights = Path(mini.__file__).with_name("weights")
-        place = weights if self.settings.embedded else Path(load.model)
-        return provenance(self.model, load, self.settings.roles, place)
+        return made_with(self.model, self.settings)
 
     def ranker(self, name: str) -> Ranker:
         """The ranker of this name.
@@ -174,6 +171,17 @@ def open_session(settings: SessionSettings) -> Generator[Session]:
         embedded = embedded_roles()
     with build.roles(settings.vlm, embedded) as roles:
         yield Session(load_model(settings.load), roles, settings)
+
+
+def made_with(model: ImageModel, settings: SessionSettings) -> Provenance:
+    """How pictures of a model, loaded by these settings, are made and judged.
+
+    Raises:
+        ModelError: its weights cannot be read.
+    """
+    embedded = Path(mini.__file__).with_name("weights")
+    weights = embedded if settings.embedded else Path(settings.load.model)
+    return provenance(model, settings.load, settings.roles, weights)
 
 
 def load_model(settings: LoadSettings) -> PipelineModel:

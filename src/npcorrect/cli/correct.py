@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,6 +13,7 @@ from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
 if TYPE_CHECKING:
     from npcorrect.output import OutputFolder
+    from npcorrect.prompts import Job
     from npcorrect.result import Result
     from npcorrect.session import SessionSettings
 
@@ -90,6 +91,7 @@ def correct(
     from npcorrect.errors import SettingsError
     from npcorrect.files import open_picture
     from npcorrect.output import OutputFolder
+    from npcorrect.prompts import read_jobs
     from npcorrect.records import Request
     from npcorrect.session import SessionSettings
     from npcorrect.vlm.settings import read_table
@@ -99,8 +101,8 @@ def correct(
     if prompts is not None or images is not None:
         if prompt is not None or original is not None:
             raise SettingsError("--prompts and --images name what to correct; leave PROMPT out.")
-        _correct_many(settings, draw, prompts, images, shard, out, overwrite, as_json)
-        return
+        jobs = read_jobs(prompts, images, draw)
+        _correct_many(settings, jobs, shard, out, overwrite, as_json)
     if prompt is None:
         raise SettingsError("Give a PROMPT, or a file of them with --prompts.")
     picture = open_picture(original.expanduser()) if original else None
@@ -127,3 +129,40 @@ def _correct_one(folder: OutputFolder, overwrite: bool, as_json: bool) -> Result
     else:
         show_result(result, folder.path)
     return result
+
+
+def _correct_many(
+    settings: SessionSettings,
+    jobs: tuple[Job, ...],
+    part: str,
+    out: Path,
+    overwrite: bool,
+    as_json: bool,
+) -> NoReturn:
+    """All prompts of a file with a bar over them, and what to say of them."""
+    from collections import Counter
+
+    from npcorrect.batch import Batch, Row, shard
+    from npcorrect.cli.console import PlainConsole
+    from npcorrect.cli.show import progress
+
+    batch = Batch(jobs, settings, out, overwrite)
+    mine = shard(jobs, part)
+    with progress(as_json, len(mine)) as shown:
+
+        def on_row(_: Row) -> None:
+            done = [job for job in mine if job.number in batch.rows]
+            shown.done(len(done), f"{counted()}, ")
+
+        def counted() -> str:
+            counts = Counter(row.outcome for row in batch.rows.values())
+            return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+
+        batch.run(mine, shown.on_event, on_row)
+    if as_json:
+        typer.echo((out / "results.jsonl").read_text(encoding="utf-8"), nl=False)
+    else:
+        text = f"{len(batch.rows)} of {len(jobs)} prompts: {counted()}; see {out / 'index.html'}"
+        PlainConsole().print(text, soft_wrap=True)
+    outcomes = {batch.rows[job.number].outcome for job in mine}
+    raise typer.Exit(EXIT_ACCEPTED if outcomes <= {"accepted", "corrected"} else EXIT_NOT_ACCEPTED)
