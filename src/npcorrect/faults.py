@@ -45,4 +45,3 @@ def abridged(negatives: Sequence[str]) -> str:
     """The negative that acted first, and how many came after it."""
     more = f" (+{len(negatives) - 1} more)" if len(negatives) > 1 else ""
     return negatives[0] + more if negatives else ""
-

@@ -105,9 +105,7 @@ def correct(
         InputError: the request cannot work; see :func:`npcorrect.plan.plan`.
     """
     tell = on_event or _ignore
-    return Correction(
-        request, model, roles, ranker, tell, checklist, original, begun, made_with
-    )
+    return Correction(request, model, roles, ranker, tell, checklist, original, begun, made_with)
 
 
 def _ignore(event: Event) -> None:

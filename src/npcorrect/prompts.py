@@ -120,9 +120,7 @@ def _pictures(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield str(path), {"image": path.name, "prompt": prompt}
 
 
-def _job(
-    number: int, place: str, row: Mapping[str, Any], draw: DrawSettings, folder: Path
-) -> Job:
+def _job(number: int, place: str, row: Mapping[str, Any], draw: DrawSettings, folder: Path) -> Job:
     values = {_known(name): value for name, value in row.items()}
     prompt, image = values.pop("prompt", None), values.pop("image", None)
     if not isinstance(prompt, str):
@@ -146,7 +144,7 @@ def _object(line: str, place: str) -> Mapping[str, Any]:
     except ValueError as error:
         raise SettingsError(f"{place} is no JSON ({error}).") from None
     if not isinstance(value, dict):
-        raise SettingsError(f"{place} is no JSON object; give one such as {{\"prompt\": \"…\"}}.")
+        raise SettingsError(f'{place} is no JSON object; give one such as {{"prompt": "…"}}.')
     return value
 
 
@@ -160,9 +158,7 @@ def _flags(line: str, place: str) -> Mapping[str, Any]:
     return _typed(values)
 
 
-def _table(
-    text: str, name: str, delimiter: str
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _table(text: str, name: str, delimiter: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     reader = csv.reader(StringIO(text), delimiter=delimiter)
     try:
         heads = [_known(head.strip().lower()) for head in next(reader, [])]

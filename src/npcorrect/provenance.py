@@ -67,7 +67,9 @@ class Provenance:
         names = ("device", "dtype", "revision", "weights", "loras", "scheduler")
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in names]
         packages = sorted({*self.versions} | {*other.versions})
-        pairs += [(p, self.versions.get(p, "none"), other.versions.get(p, "none")) for p in packages]
+        pairs += [
+            (p, self.versions.get(p, "none"), other.versions.get(p, "none")) for p in packages
+        ]
         return tuple(f"{name}: {old}, now {new}" for name, old, new in pairs if old != new)
 
 

@@ -12,7 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from npcorrect.errors import SettingsError
 from npcorrect.faults import fault
-from npcorrect.files import open_picture, prepare, read_json, read_text, save_picture, save_png, write_text
+from npcorrect.files import (
+    open_picture,
+    prepare,
+    read_json,
+    read_text,
+    save_picture,
+    save_png,
+    write_text,
+)
 from npcorrect.provenance import Provenance
 from npcorrect.records import Attempt, Checklist, Cost, Drawing, Generation, Request, Usage
 from npcorrect.sheet import sheet

@@ -28,7 +28,9 @@ def sheet(prompt: str, attempts: Sequence[Attempt]) -> Image.Image:
     width = len(attempts) * (TILE + _MARGIN) + _MARGIN
     heading = wrapped(f"“{prompt}”", 20, width - 2 * _MARGIN, most=4)
     pictures = [
-        ImageOps.contain(attempt.generation.image.convert("RGB"), (TILE, TILE), Image.Resampling.LANCZOS)
+        ImageOps.contain(
+            attempt.generation.image.convert("RGB"), (TILE, TILE), Image.Resampling.LANCZOS
+        )
         for attempt in attempts
     ]
     captions = [_caption(attempt) for attempt in attempts]
