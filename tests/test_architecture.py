@@ -15,10 +15,10 @@ import npcorrect
 PACKAGE = Path(npcorrect.__file__).parent
 LAYERS = (
     ("errors", "english"),
-    ("extras",),
+    ("extras", "text"),
     ("settings",),
-    ("records",),
-    ("plan", "files"),
+    ("records", "provenance"),
+    ("plan", "files", "fonts", "faults"),
     ("sheet",),
     ("result",),
     ("diffusion",),
@@ -28,7 +28,10 @@ LAYERS = (
     ("loop",),
     ("mini",),
     ("session",),
+    ("output", "prompts"),
+    ("batch", "redraw"),
     ("evaluation",),
+    ("mcp",),
     ("cli",),
 )
 """Parts of the package; each imports from its own layer and from those before it."""

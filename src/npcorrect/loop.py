@@ -16,6 +16,7 @@ from PIL.Image import Image
 
 from npcorrect.diffusion.base import Cancelled, Glance, ImageModel, Look, Watch
 from npcorrect.errors import PromptError
+from npcorrect.provenance import Provenance
 from npcorrect.ranking import Ranker
 from npcorrect.records import (
     Attempt,
@@ -49,6 +50,8 @@ def correct(
     *,
     checklist: Checklist | None = None,
     original: Image | Generation | None = None,
+    begun: Result | None = None,
+    made_with: Provenance | None = None,
 ) -> Correction:
     """Draw a prompt, and redraw it until the verifier accepts a picture.
 
@@ -70,14 +73,17 @@ def correct(
     dropped: it is no attempt and in no attempt's cost, so that neither depends on the timing.
 
     ``checklist`` saves asking for it again where the caller has it already. ``original`` is a
-    picture to correct in place of a first drawing. The request is refused at once where it cannot
-    work, all else happens as attempts are asked for. Role failures end up in the attempts; a
-    proposer's failure is announced as an event, and rules propose instead.
+    picture to correct in place of a first drawing. ``begun`` is an interrupted correction of
+    the same request, with attempts up to the end of a batch, all of them scored: they come first,
+    and nothing of them is asked again. ``made_with`` is kept in the result. The request is refused
+    at once where it cannot work, all else happens as attempts are asked for. Role failures end up
+    in the attempts; a proposer's failure is announced as an event, and rules propose instead.
 
     Raises:
         InputError: the request cannot work; see :func:`npcorrect.plan.plan`.
     """
-    return Correction(request, model, roles, ranker, on_event or ignore, checklist, original)
+    tell = on_event or ignore
+    return Correction(request, model, roles, ranker, tell, checklist, original, begun, made_with)
 
 
 @dataclass(frozen=True)
@@ -115,16 +121,20 @@ class Correction(Iterator[Attempt]):
         tell: OnEvent,
         checklist: Checklist | None,
         original: Image | Generation | None,
+        begun: Result | None,
+        made_with: Provenance | None,
     ) -> None:
         self._given = original if isinstance(original, Generation) else None
         if isinstance(original, Image):
-            request = _sized(request, original)
+            request = sized(request, original)
         self.plan = model.plan(request)
         if isinstance(original, Image):
             self._given = Generation(
                 image=original, drawing=self.plan.template, evaluations=0, seconds=0.0
             )
-        self._model, self._ranker, self._checklist = model, ranker, checklist
+        self._model, self._ranker, self._made_with = model, ranker, made_with
+        self._begun = begun.attempts if begun else ()
+        self._checklist = begun.checklist if begun and begun.attempts else checklist
         self._calls = RoleCalls(roles, tell, self.plan.request.candidates)
         self._stopped = Flag()
         self._attempts: list[Attempt] = []
@@ -143,7 +153,8 @@ class Correction(Iterator[Attempt]):
     @property
     def result(self) -> Result:
         """The attempts so far, and which of them to keep."""
-        return Result(self.plan.request, self.checklist, tuple(self._attempts), self._ended)
+        request, attempts = self.plan.request, tuple(self._attempts)
+        return Result(request, self.checklist, attempts, self._ended, self._made_with)
 
     @property
     def ended(self) -> Ended | None:
@@ -190,6 +201,9 @@ class Correction(Iterator[Attempt]):
         return self._stopped.is_set() or self._calls.spent.is_set()
 
     def _all(self) -> Generator[Attempt]:
+        if self._begun:
+            yield from self._continued(self._begun)
+            return
         start, account, error = perf_counter(), Account(), ""
         if self._checklist is None:
             self._checklist, error = self._calls.checklist(self.plan.request.prompt, account)
@@ -206,6 +220,20 @@ class Correction(Iterator[Attempt]):
         if not (hopeless or self._over()):
             yield from self._redraw(generation, verdict, caption or Caption(""))
 
+    def _continued(self, begun: Sequence[Attempt]) -> Generator[Attempt]:
+        """The attempts that were made before, then those that are missing.
+
+        Redrawings may begin with the latents of the original, which no file keeps: it is drawn
+        again for them.
+        """
+        yield from begun
+        first = begun[0]
+        over = self._over() or _accepted(begun) or len(begun) > self.plan.request.candidates
+        if over or first.verdict.accepted is not False:
+            return
+        drawn = self._original() if self.plan.template.restart_step else first.generation
+        yield from self._redraw(drawn, first.verdict, first.caption or Caption(""), len(begun) - 1)
+
     def _original(self) -> Generation:
         """The first picture, drawn or given."""
         if self._given is None:
@@ -220,8 +248,13 @@ class Correction(Iterator[Attempt]):
                 )
         return self._given
 
-    def _redraw(self, origin: Generation, verdict: Verdict, caption: Caption) -> Generator[Attempt]:
-        """The attempts after the original, which has this verdict and caption."""
+    def _redraw(
+        self, origin: Generation, verdict: Verdict, caption: Caption, done: int = 0
+    ) -> Generator[Attempt]:
+        """The attempts after the original, which has this verdict and caption.
+
+        The first ``done`` of them are made already.
+        """
         start, account = perf_counter(), Account()
         limit = POOL * self.plan.request.candidates
         candidates = self._calls.propose(self.checklist, verdict, caption, limit, account)
@@ -232,7 +265,7 @@ class Correction(Iterator[Attempt]):
         ranking = self._in_order(self._ranker.rank(self.checklist, candidates))
         size = self.plan.request.batch
         batches = [
-            (first + 1, ranking[first : first + size]) for first in range(0, len(ranking), size)
+            (first + 1, ranking[first : first + size]) for first in range(done, len(ranking), size)
         ]
         proposing = perf_counter() - start
         for drawn, verified in self._verified_batches(batches, origin.origin):
@@ -408,7 +441,7 @@ class Correction(Iterator[Attempt]):
         return Glance(caption.text if caption and usable else negative, wrong=True)
 
 
-def _sized(request: Request, original: Image) -> Request:
+def sized(request: Request, original: Image) -> Request:
     """The request at the size of a picture that exists, where it asks for none."""
     if any(side is not None for side in (request.size, request.height, request.width)):
         return request
@@ -422,7 +455,7 @@ def _kept(verified: Iterable[_Verified], into: list[_Verified]) -> Iterator[_Ver
         yield one
 
 
-def _accepted(verified: Iterable[_Verified]) -> bool:
+def _accepted(verified: Iterable[_Verified | Attempt]) -> bool:
     return any(one.verdict.accepted for one in verified)
 
 

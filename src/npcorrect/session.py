@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL.Image import Image
@@ -20,6 +21,7 @@ from npcorrect.errors import SettingsError
 from npcorrect.extras import requiring
 from npcorrect.loop import Correction, OnEvent, correct
 from npcorrect.plan import Plan, plan
+from npcorrect.provenance import Provenance, provenance
 from npcorrect.ranking import Ranker, ranker_maker
 from npcorrect.records import Checklist, Generation, Request
 from npcorrect.result import Result
@@ -112,6 +114,11 @@ class Session:
 
         return named
 
+    @cached_property
+    def provenance(self) -> Provenance:
+        """How the pictures of this session are made and judged."""
+        return made_with(self.model, self.settings)
+
     def ranker(self, name: str) -> Ranker:
         """The ranker of this name.
 
@@ -128,6 +135,7 @@ class Session:
         *,
         checklist: Checklist | None = None,
         original: Image | Generation | None = None,
+        begun: Result | None = None,
     ) -> Correction:
         """A correction of one prompt; see :func:`npcorrect.loop.correct`.
 
@@ -142,6 +150,8 @@ class Session:
             on_event,
             checklist=checklist,
             original=original,
+            begun=begun,
+            made_with=self.provenance,
         )
 
 
@@ -160,6 +170,17 @@ def open_session(settings: SessionSettings) -> Generator[Session]:
         embedded = _embedded_roles()
     with build.roles(settings.vlm, embedded) as roles:
         yield Session(load_model(settings.load), roles, settings)
+
+
+def made_with(model: ImageModel, settings: SessionSettings) -> Provenance:
+    """How pictures of a model, loaded by these settings, are made and judged.
+
+    Raises:
+        ModelError: its weights cannot be read.
+    """
+    embedded = Path(__file__).with_name("mini") / "weights"
+    weights = embedded if settings.embedded else Path(settings.load.model)
+    return provenance(model, settings.load, settings.roles, weights)
 
 
 def load_model(settings: LoadSettings) -> PipelineModel:

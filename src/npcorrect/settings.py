@@ -384,6 +384,23 @@ def unknown_name(name: str, known: list[str], place: str) -> str:
     return f"{place}: there is no setting {name[:60]!r}; did you mean {', '.join(near)}?"
 
 
+def lora_weight(lora: str) -> tuple[str, float]:
+    """A LoRA's place and its weight, from ``PLACE`` or ``PLACE=WEIGHT``.
+
+    Raises:
+        SettingsError: the weight is not a number.
+    """
+    place, sign, weight = lora.rpartition("=")
+    if not sign:
+        return lora, 1.0
+    try:
+        return place, float(weight)
+    except ValueError:
+        raise SettingsError(
+            f"--lora {lora!r} has the weight {weight!r}; give a number, such as {place}=0.8."
+        ) from None
+
+
 def _listed(value: object) -> bool:
     return isinstance(value, list)
 

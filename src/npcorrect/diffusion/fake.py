@@ -185,12 +185,13 @@ class _Draw:
         images = [self.paint(drawing) for drawing in self.drawings]
         glances = look(self.place, images, list(self.negatives))
         self.glances.append(glances)
+        rewound = self.rewinds
         last = step == self.first.look_steps[-1] and self.rewinds < self.first.max_rewinds
         if last and all(glance.wrong for glance in glances):
             self.rewinds += 1
             step = self.first.restart_step
         for changes, old, glance in zip(self.changes, self.negatives, glances, strict=True):
-            if glance.negative != old:
+            if glance.negative != old or self.rewinds > rewound:
                 changes.append((step, glance.negative))
         self.negatives = [glance.negative for glance in glances]
         return step

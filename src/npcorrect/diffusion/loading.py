@@ -14,7 +14,7 @@ from npcorrect.diffusion.memory import out_of_memory
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError, SettingsError
 from npcorrect.extras import require
-from npcorrect.settings import LoadSettings
+from npcorrect.settings import LoadSettings, lora_weight
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -153,23 +153,6 @@ def _weigh_loras(pipeline: Any, loras: tuple[str, ...]) -> None:
     if loras:
         names = [f"npc{number}" for number in range(len(loras))]
         pipeline.set_adapters(names, [lora_weight(lora)[1] for lora in loras])
-
-
-def lora_weight(lora: str) -> tuple[str, float]:
-    """A LoRA's place and its weight, from ``PLACE`` or ``PLACE=WEIGHT``.
-
-    Raises:
-        SettingsError: the weight is not a number.
-    """
-    place, sign, weight = lora.rpartition("=")
-    if not sign:
-        return lora, 1.0
-    try:
-        return place, float(weight)
-    except ValueError:
-        raise SettingsError(
-            f"--lora {lora!r} has the weight {weight!r}; give a number, such as {place}=0.8."
-        ) from None
 
 
 def _place(pipeline: Any, found: Identified, settings: LoadSettings, device: str) -> None:

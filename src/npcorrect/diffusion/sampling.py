@@ -323,7 +323,7 @@ class Steering:
         )
         renewed = [glance.negative for glance in glances]
         for changes, old, new in zip(self.changes, self._negatives, renewed, strict=True):
-            if new != old:
+            if new != old or back:
                 changes.append((first.restart_step if back else step, new))
         self._negatives = renewed
         if back:
