@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import sys
 
-from npcorrect.cli import attend, bench, correct, doctor, models, rank
+from npcorrect.cli import attend, bench, correct, doctor, models, rank, serve
 from npcorrect.cli.app import EXIT_INTERRUPTED, app
 
-__all__ = ["app", "attend", "bench", "correct", "doctor", "main", "models", "rank"]
+__all__ = ["app", "attend", "bench", "correct", "doctor", "main", "models", "rank", "serve"]
 
 
 def main() -> None:
