@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from PIL import Image, ImageDraw
 
-from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeFamily, FakeImageModel, looking
+from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeFamily, FakeImageModel
 from npcorrect.errors import PromptError
 from npcorrect.plan import Defaults, plan
 from npcorrect.records import (
@@ -99,15 +99,24 @@ class FakeServer:
     failed: list[bool] = field(default_factory=list, init=False)
 
     def model(self) -> FakeImageModel:
-        """A model that takes ``delay`` seconds for a picture."""
-        defaults = replace(self.defaults, sizes=(SIDE,))
-        return FakeImageModel(defaults, paint=paint, on_draw=lambda drawing: time.sleep(self.delay))
+        """A model that takes ``delay`` seconds for a picture, half of them before its steps."""
+
+        def slowly(drawing: Drawing) -> Image.Image:
+            time.sleep(self.delay / 4)  # it is painted for the origin, too
+            return paint(drawing)
+
+        return FakeImageModel(
+            replace(self.defaults, sizes=(SIDE,)),
+            paint=slowly,
+            on_draw=lambda drawing: time.sleep(self.delay / 2),
+        )
 
     def check(self, request: Request) -> object:
         """The plan of a request; a prompt of lamps is not understood."""
+        made = plan(request, FakeFamily(), self.defaults)
         if "lamp" in request.prompt:
             raise PromptError("The prompt speaks of lamps; draw something else.")
-        return plan(request, FakeFamily(), self.defaults)
+        return made
 
     @contextmanager
     def app(self) -> Iterator[Any]:
@@ -126,3 +135,23 @@ class FakeServer:
                     a1111=self.a1111,
                 )
             )
+
+
+@contextmanager
+def listening(server: FakeServer) -> Iterator[str]:
+    """The server behind a real socket; its address."""
+    with server.app() as app:
+        config = uvicorn.Config(
+            app, port=0, log_level="error", timeout_graceful_shutdown=1, lifespan="on"
+        )
+        running = uvicorn.Server(config)
+        thread = Thread(target=running.run, daemon=True)
+        thread.start()
+        while not running.started:
+            time.sleep(0.01)
+        (socket,) = running.servers[0].sockets
+        try:
+            yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+        finally:
+            running.should_exit = True
+            thread.join()

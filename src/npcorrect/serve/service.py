@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as ClientRequest
@@ -39,24 +40,24 @@ class NoJobError(Exception):
 
 
 class News:
-    """Wakes those who wait on the server's event loop; rung from any thread."""
+    """Wakes those who wait for a job on the server's event loop; rung from any thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._next = loop, asyncio.Event()
+        self._loop = loop
+        self._waiting: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
-    @property
-    def next(self) -> asyncio.Event:
-        """Set with the next news; to be taken before looking at what there is."""
-        return self._next
+    def of(self, job_id: str) -> asyncio.Event:
+        """Set with the next news of a job; to be taken before looking at what there is."""
+        return self._waiting.setdefault(job_id, asyncio.Event())
 
-    def ring(self) -> None:
-        """There are news."""
+    def ring(self, job_id: str) -> None:
+        """There are news of a job."""
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
+            self._loop.call_soon_threadsafe(self._wake, job_id)
 
-    def _wake(self) -> None:
-        self._next.set()
-        self._next = asyncio.Event()
+    def _wake(self, job_id: str) -> None:
+        if waiting := self._waiting.pop(job_id, None):
+            waiting.set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,6 @@ class Service:
         self.check(requests[-1])
         jobs = self.store.add(requests, self.limits.queue)
         self.worker.ring()
-        self.news.ring()
         return jobs
 
     def job(self, job_id: str) -> Job:
@@ -156,7 +156,7 @@ class Service:
         """
         told: Event | None = None
         while True:
-            news = self.news.next
+            news = self.news.of(job.id)
             ended = (await run_in_threadpool(self.job, job.id)).state == "ended"
             for event in await run_in_threadpool(self.store.events, job.id, after):
                 after = event.number

@@ -31,16 +31,16 @@ logger = logging.getLogger(__name__)
 class Worker:
     """Works on the jobs of a store until it is closed, in a thread of its own.
 
-    ``opened`` gives the session. ``on_change`` is called, from that thread, after each change;
-    ``on_failure`` once, where no session is to be had or nothing can be kept any more; the error is
-    then in ``failure``.
+    ``opened`` gives the session. ``on_change`` is called with a job's id after each change of it.
+    ``on_failure`` is called once where no session is to be had or nothing can be kept any more; the
+    error is then in ``failure``.
     """
 
     def __init__(
         self,
         store: Store,
         opened: Callable[[], AbstractContextManager[Session]],
-        on_change: Callable[[], None],
+        on_change: Callable[[str], None],
         on_failure: Callable[[], None],
     ) -> None:
         self.failure: BaseException | None = None
@@ -79,7 +79,7 @@ class Worker:
         current = self._current
         if current and current[0].id == job_id:
             current[1].stop()
-        self._on_change()
+        self._on_change(job_id)
 
     def close(self) -> None:
         """Let go after the present step or question; the job under way is begun anew next time."""
@@ -113,11 +113,11 @@ class Worker:
         self._current = self._step = None
         if not self._closing.is_set():
             self._store.end(job.id, ended, error)
-            self._on_change()
+            self._on_change(job.id)
 
     def _corrected(self, session: Session, job: Job) -> tuple[JobEnd, str]:
         """Why the job ended, and the error where one ended it."""
-        self._on_change()
+        self._on_change(job.id)
         try:
             correction = session.correct(job.request, self._teller(job))
             self._current = job, correction
@@ -141,7 +141,7 @@ class Worker:
             correction.result.save_summary(folder)
             self._step = None
             self._store.attempted(job.id, correction.result.best_index, _told(correction.result))
-            self._on_change()
+            self._on_change(job.id)
         if correction.result.attempts:
             correction.result.save_summary(folder)
 
@@ -153,7 +153,7 @@ class Worker:
                 self._step = None
                 kind = "look" if event.preview else "stage"
                 self._store.tell(job.id, kind, event_record(event))
-            self._on_change()
+            self._on_change(job.id)
 
         return tell
 

@@ -3,6 +3,7 @@
 const by = (id) => document.getElementById(id);
 const WORDS = { true: "accepted", false: "not accepted", null: "unscored" };
 const SIGNS = { true: "✓", false: "✗", null: "?" };
+const SPOKEN = { true: "holds:", false: "fails:", null: "unscored:" };
 const ENDS = {
   accepted: "Done: a picture was accepted.",
   exhausted: "Done: no redrawing was accepted; the best picture is shown.",
@@ -174,14 +175,14 @@ function render() {
   by("downloads").hidden = !current;
   by("attempts").replaceChildren(...thumbnails());
   by("attempts-title").hidden = !view.attempts.length;
-  by("checks").replaceChildren(...(current ? current.verdict.checks.map(check) : []));
+  by("checks").replaceChildren(...(current ? checks(current) : []));
   by("checks-title").hidden = !current;
   const acted = current ? negatives(current) : [];
   by("negatives").replaceChildren(...acted.map((text) => element("li", { textContent: text })));
   by("negatives-part").hidden = !acted.length;
   if (!current) return;
   const word = WORDS[current.verdict.accepted];
-  by("mark").textContent = word;
+  by("mark").textContent = `${name(current.index)} ${word}`;
   by("mark").className = `mark ${word.replace(" ", "-")}`;
   by("picture").href = source(current.index);
   by("picture").download = current.file;
@@ -211,13 +212,23 @@ function describe(attempt) {
   return `${name(attempt.index)}, ${WORDS[attempt.verdict.accepted]}${words && `; ${words}`}`;
 }
 
-function check({ requirement, passed, observed }) {
+// The claims of a picture, those first that fail in it or failed in the original.
+function checks(current) {
+  const before = new Map(view.attempts[0].verdict.checks.map((one) => [one.requirement.id, one]));
+  const rows = current.verdict.checks.map((one) => ({ ...one, original: before.get(one.requirement.id) }));
+  const weight = (row) => (row.passed === false ? 0 : row.original?.passed === false ? 1 : 2);
+  return rows.sort((one, other) => weight(one) - weight(other)).map(check);
+}
+
+function check({ requirement, passed, observed, original }) {
   const word = passed === null ? "unscored" : passed ? "accepted" : "not-accepted";
   const line = element("li", {},
-    element("span", { className: `sign ${word}`, textContent: SIGNS[passed], ariaLabel: word, role: "img" }),
+    element("span", { className: `sign ${word}`, textContent: SIGNS[passed], ariaLabel: SPOKEN[passed], role: "img" }),
     element("span", { textContent: requirement.text }),
   );
-  if (passed === false && observed) line.append(element("span", { className: "seen", textContent: `seen instead: ${observed}` }));
+  const note = (textContent) => line.append(element("span", { className: "seen", textContent }));
+  if (passed === false) note(observed ? `seen instead: ${observed}` : "not so");
+  else if (original?.passed === false) note(`in the original: ${original.observed || "not so"}`);
   return line;
 }
 
