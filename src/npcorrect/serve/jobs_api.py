@@ -35,6 +35,11 @@ _BODY = create_model(
 JobBody = Annotated[dict[str, Any], Body(), WithJsonSchema(_BODY.model_json_schema())]
 
 
+def _answers(kind: str) -> dict[str, Any]:
+    """For an endpoint that answers with this type of content, and with errors as all do."""
+    return {"response_class": Response, "responses": {200: {"content": {kind: {}}}}}
+
+
 class JobView(BaseModel):
     """A job: what was asked for, how far it is, and why it ended.
 
@@ -99,7 +104,7 @@ def stop_job(job: Named, service: Serving) -> JobView:
     return _view(service, service.stop(job.id))
 
 
-@router.get("/jobs/{job_id}/events", response_class=EventStream)
+@router.get("/jobs/{job_id}/events", **_answers("text/event-stream"))
 async def get_events(
     job: Named,
     service: Serving,
@@ -109,7 +114,7 @@ async def get_events(
     return EventStream(job_events(service, job, last_event_id))
 
 
-@router.get("/jobs/{job_id}/attempts/{number}.png", response_class=Response)
+@router.get("/jobs/{job_id}/attempts/{number}.png", **_answers("image/png"))
 def get_attempt(
     job: Named, service: Serving, number: Annotated[int, Path(ge=0, le=MAX_CANDIDATES)]
 ) -> Response:
@@ -117,13 +122,13 @@ def get_attempt(
     return Response(service.picture(job, number), media_type="image/png")
 
 
-@router.get("/jobs/{job_id}/sheet.png", response_class=Response)
+@router.get("/jobs/{job_id}/sheet.png", **_answers("image/png"))
 def get_sheet(job: Named, service: Serving) -> Response:
     """The original beside the best picture."""
     return Response(service.file(job, "sheet.png"), media_type="image/png")
 
 
-@router.get("/jobs/{job_id}/result.json", response_class=Response)
+@router.get("/jobs/{job_id}/result.json", **_answers("application/json"))
 def get_result(job: Named, service: Serving) -> Response:
     """All attempts with their verdicts and costs, as ``npc correct`` writes them."""
     return Response(service.file(job, "result.json"), media_type="application/json")
