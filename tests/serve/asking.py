@@ -24,7 +24,7 @@ class Told:
 
 def submit(client: httpx2.Client, **body: Any) -> str:
     """Queue a job; its id."""
-    answer = client.post("/v1/jobs", json={"prompt": PROMPT, "ranker": "source", **body})
+    answer = client.post("/v1/jobs", json={"prompt": PROMPT, "ranker": "source"} | body)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 

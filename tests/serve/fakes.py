@@ -138,11 +138,11 @@ class FakeServer:
 
 
 @contextmanager
-def listening(server: FakeServer) -> Iterator[str]:
-    """The server behind a real socket; its address."""
+def listening(server: FakeServer, port: int = 0) -> Iterator[str]:
+    """The server behind a real socket; its address. Port 0 is any free one."""
     with server.app() as app:
         config = uvicorn.Config(
-            app, port=0, log_level="error", timeout_graceful_shutdown=1, lifespan="on"
+            app, port=port, log_level="error", timeout_graceful_shutdown=1, lifespan="on"
         )
         running = uvicorn.Server(config)
         thread = Thread(target=running.run, daemon=True)
