@@ -31,7 +31,7 @@ LAYERS = (
     ("output", "prompts"),
     ("batch", "redraw"),
     ("evaluation",),
-    ("mcp",),
+    ("mcp", "serve"),
     ("cli",),
 )
 """Parts of the package; each imports from its own layer and from those before it."""
