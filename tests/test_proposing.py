@@ -71,7 +71,7 @@ def test_clean(phrase: str, negative: str | None) -> None:
 def test_a_required_relation_is_never_a_negative_but_its_reverse_is() -> None:
     checklist = asked("one circle to the left of one square")
     assert clean("circle to the left of square", checklist) is None
-    assert clean("circles left of squares", checklist) is not None
+    assert clean("circles left of squares", checklist) is None
     assert clean("square to the left of circle", checklist) is not None
 
 
@@ -95,7 +95,7 @@ def test_failed_checks_and_captions_give_targeted_candidates() -> None:
     verdict = judged(checklist, count="four circles", only="one star")
     caption = Caption("", ("four red circles", "one blue square", "one pink star"))
     found = targeted(checklist, verdict, caption)
-    assert [c.negative_prompt for c in found] == ["four circles", "one star", "four red circles"]
+    assert [c.negative_prompt for c in found] == ["four circles", "one star"]
     assert {c.source for c in found} == {"targeted"}
     assert found[0].reason == "fails: exactly three circles"
 
@@ -141,7 +141,7 @@ def test_the_rules_propose_some_of_each_with_the_caption_first() -> None:
     found = RuleProposer().propose(checklist, verdict, caption, 10)
     assert [c.source for c in found[:4]] == ["combined", "targeted", "combined", "untargeted"]
     texts = [c.negative_prompt for c in found]
-    assert texts[:3] == [caption.text, "four circles", "four circles and a plain background"]
+    assert texts[:3] == [caption.text, "four circles", "four circles and plain background"]
     assert len(set(texts)) == len(texts)
     assert not {c.source for c in found} & {"fallback"}
     assert RuleProposer().propose(checklist, verdict, caption, 2) == found[:2]

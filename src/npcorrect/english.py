@@ -1,10 +1,15 @@
-"""English just deep enough to compare short phrases: numbers, plurals, negations."""
+"""English just deep enough to compare short phrases: numbers, plurals."""
 
 from __future__ import annotations
 
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text, each once."""
+    return frozenset(text.split())
+
+
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-ARTICLES = frozenset({"a", "an", "the"})
-NEGATIONS = frozenset({"no", "not", "without", "never", "none"})
+ARTICLES = word_set("a an the")
 RELATION_WORDS = {
     "to the left of": "to the left of",
     "left of": "to the left of",

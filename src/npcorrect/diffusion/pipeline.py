@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from npcorrect.diffusion.base import Drawing, Look, OnStep, TokenStates
+from npcorrect.diffusion.base import Drawing, Look, OnStep, Reading, TokenStates
 from npcorrect.diffusion.families import FLUX_DEV, PAPER_WINDOW, Defaults, FamilySpec
 from npcorrect.diffusion.memory import out_of_memory, release
 from npcorrect.diffusion.restart import Finished
@@ -257,7 +257,7 @@ class PipelineModel:
         ]
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """Token states of the family's own text encoders; see :class:`TextEncoder`.
 
         Raises:
@@ -267,7 +267,8 @@ class PipelineModel:
             return []
         for text in texts:
             self._check_length(text)
-        return self.family.text.encode(self.pipeline, texts, self.defaults.max_sequence_length)
+        length = self.defaults.max_sequence_length
+        return self.family.text.read(reading).encode(self.pipeline, texts, length)
 
 
 def _shared(drawings: Sequence[Drawing]) -> tuple[Drawing, list[str] | None]:
