@@ -42,6 +42,7 @@ _SYNONYMS = (
     ("sports ball", "ball"),
     ("computer keyboard", "keyboard"),
     ("potted plant", "houseplant"),
+    ("beach", "seashore", "seaside", "shore"),
 )
 _KINDS_OF = {
     "bunny": "rabbit",
@@ -57,6 +58,8 @@ _KINDS_OF = {
     "couple": "person",
     "crowd": "person",
     "bear cub": "bear",
+    "bus": "vehicle",
+    "train": "vehicle",
 }
 _COLORS = {
     "blonde": "blond",
@@ -64,8 +67,13 @@ _COLORS = {
     "chocolate": "brown",
     "cream": "white",
     "golden": "gold",
+    "khaki": "tan",
+    "lilac": "purple",
+    "lime": "green",
     "mint": "green",
+    "navy": "blue",
     "olive": "green",
+    "turquoise": "blue",
 }
 _MATERIALS = {
     "wooden": "wood",
@@ -194,9 +202,11 @@ def color(word: str) -> int | None:
     stem = word.removesuffix("ish")
     ish = (stem, f"{stem}e", stem[:-1]) if stem != word else ()
     for form in (_COLORS.get(word, word), *ish):
-        for sense in _lexicon().nouns.get(form, ()):
-            if sense in _color_families():
-                return _color_families()[sense]
+        senses = _lexicon().nouns.get(form, ())
+        said = senses if is_adjective(form) or form in _COLORS.values() else senses[:1]
+        family = next((f for sense in said if (f := _color_families().get(sense))), None)
+        if family is not None:
+            return family
     return None
 
 
@@ -226,9 +236,20 @@ def similar(word: str, other: str) -> bool:
     )
 
 
+def are_alike(noun: str, other: str) -> bool:
+    """Whether two singular nouns name things of one sort: both animals, or both artifacts."""
+    senses, others = _senses(noun), _senses(other)
+    lexfile = _lexicon().lexfile
+    return bool(senses and others) and lexfile[senses[0]] == lexfile[others[0]]
+
+
 def _senses(noun: str) -> tuple[int, ...]:
-    nouns = _lexicon().nouns
-    return nouns.get(noun) or nouns.get(noun.replace(" ", "")) or ()
+    """The senses of a noun, which WordNet may write as one word, such as "wineglass"."""
+    nouns, first = _lexicon().nouns, noun.partition(" ")[0]
+    senses = nouns.get(noun)
+    if senses is None and first not in _lexicon().adjectives:
+        senses = nouns.get(noun.replace(" ", ""))
+    return senses or ()
 
 
 def _base(adjective: str) -> str:

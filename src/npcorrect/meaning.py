@@ -212,6 +212,8 @@ class _Reading:
         elif claim.kind == "relation" and not claim.object:
             self._places[subject] |= {side(words(claim.value))}
         elif claim.kind == "relation":
+            if not side(words(claim.value)):
+                self._surroundings |= set(words(claim.object))
             other = lexicon.singular(claim.object)
             self._words[other] |= set(other.split())
             self._relations.add((subject, side(words(claim.value)), other))
@@ -231,18 +233,28 @@ class _Reading:
             noun = next((n for n in known if _ends_with(mention.words, n)), mention.noun)
             if mention.likeness or noun in self._absent:
                 continue
-            self._words[noun] |= {*mention.words}
             self._places[noun] |= {mention.place} - {""}
             if before and not _MAKING.isdisjoint((*mention.joint, *mention.modifiers)):
                 self._materials[before] |= {noun}
             elif before:
                 self._relations.add((before, side(mention.joint), noun))
-            if not mention.definite:
-                numbers[noun].append(mention.number or (None if mention.plural else 1))
+            if mention.joint and mention.joint[-1].endswith("ing"):
+                self._surroundings |= set(noun.split())
+            for each in (noun, *_in_apposition(mention)):
+                self._words[each] |= {*mention.words}
+                if not mention.definite:
+                    numbers[each].append(mention.number or (None if mention.plural else 1))
             before = noun
         for noun, each in numbers.items() if counted else ():
             exact = [n for n in each if isinstance(n, int)]
             self._counts[noun] += [*exact, *([sum(exact)] if len(exact) == len(each) else [])]
+
+
+def _in_apposition(mention: Mention) -> tuple[str, ...]:
+    """What someone is besides: a robot chef is a robot too."""
+    if not lexicon.is_kind_of(mention.noun, "person"):
+        return ()
+    return tuple(w for w in mention.modifiers if lexicon.is_noun(w) and not is_descriptive(w))
 
 
 def _possible(counts: Sequence[Number | None]) -> frozenset[int]:
@@ -274,20 +286,20 @@ def _can_mean(mention: Mention, noun: str) -> bool:
 
 def _is_another(mention: Mention, noun: str) -> bool:
     """Whether a longer noun is no kind of its last word, as a teddy bear is no bear."""
-    return mention.noun != noun and not lexicon.is_kind_of(mention.noun, noun)
+    return mention.noun != noun and not lexicon.are_alike(mention.noun, noun)
 
 
 def _part_is_asked(part: str, wanted: Asked) -> bool:
     named = [mention for mention in mentions(part) if mention.noun not in _PICTURES]
     said = [word for word in words(part) if word not in ARTICLES]
-    if any(word in wanted.surroundings for word in said if not _is_common(word)):
-        return True
-    if not named:
-        return any(thing.words.issuperset(said) for thing in wanted.things)
-    first, *others = named
-    if wanted.named(first):
+    if named and wanted.named(named[0]):
+        first, *others = named
         return not (_is_incompatible(first, wanted) or _stands_elsewhere(first, others, wanted))
-    return any(_names(mention, wanted) for mention in named)
+    if any(word in wanted.surroundings and not _is_common(word) for word in said):
+        return True
+    if any(_names(mention, wanted) for mention in named):
+        return True
+    return not named and any(thing.words.issuperset(said) for thing in wanted.things)
 
 
 def _is_common(word: str) -> bool:

@@ -56,7 +56,8 @@ _SIDES = (
 _NO_THINGS = word_set("longer more matter doubt other way need")
 _LIKENESS = word_set("like resembling than shaped")
 _MEASURES = word_set("size shape height width length")
-_PARTICIPLES = word_set("made built woven held worn hung cut")
+_PARTICIPLES = word_set("made built woven held worn hung cut hanging standing sailing")
+_ALIVE = ("person", "animal")
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,8 @@ class _Piece:
 
 
 def _tokens(text: str) -> list[str]:
-    return _WORD.findall(text.lower().replace("\u2019", "'"))
+    lower = text.lower().replace("\u2019", "'").replace("half a dozen", "six")
+    return _WORD.findall(lower)
 
 
 def _is_word(token: str) -> bool:
@@ -233,7 +235,7 @@ def _pieces(tokens: Sequence[str]) -> Iterator[_Piece]:
             piece.definite |= token in _DEFINITE
             piece.determined = True
             piece.number = _count(token, piece.number)
-        elif piece.words and _is_verb(token, piece.words[-1]):
+        elif piece.words and _is_verb(token, piece.words[-1], after):
             piece.words.insert(0, token)
             yield piece
             piece = _Piece((token,), [])
@@ -262,14 +264,19 @@ def _count(token: str, known: Number | None) -> Number | None:
     return known if number is None else number
 
 
-def _is_verb(token: str, before: str) -> bool:
+def _is_verb(token: str, before: str, after: str) -> bool:
     """Whether a word after a noun says what it does: "men playing", "a fish perched"."""
-    participle = token.endswith(("ing", "ed")) or token in _PARTICIPLES
-    if not participle or not lexicon.is_noun(lexicon.singular(before)):
+    noun = lexicon.singular(before)
+    if not lexicon.is_noun(noun) or lexicon.color(before) is not None:
         return False
-    return lexicon.color(before) is None and not (
-        lexicon.is_noun(token) or lexicon.is_noun(f"{before} {token}")
-    )
+    if token in _PARTICIPLES:
+        return True
+    if not token.endswith(("ing", "ed")) or lexicon.is_noun(f"{before} {token}"):
+        return False
+    if not lexicon.is_noun(token):
+        return True
+    ends = not after or after in _DETERMINERS or after in _JOINTS or not _is_word(after)
+    return ends and any(lexicon.is_kind_of(noun, kind) for kind in _ALIVE)
 
 
 def _final_verb(piece: list[str]) -> tuple[str, ...]:
@@ -281,32 +288,34 @@ def _final_verb(piece: list[str]) -> tuple[str, ...]:
 
 def _read(piece: _Piece) -> Mention | None:
     """The thing that a piece names, or None where its words only describe."""
-    if piece.words and lexicon.color(piece.words[-1]) is not None and not piece.determined:
+    if not piece.words or (lexicon.color(piece.words[-1]) is not None and not piece.determined):
         return None
     for stop in range(len(piece.words), 0, -1):
         for start in range(max(0, stop - 3), stop):
-            phrase = " ".join(piece.words[start:stop])
-            if _is_thing(phrase, piece):
-                return _mention(piece, phrase, piece.words[:start])
-    if not piece.words or all(is_descriptive(word) for word in piece.words):
+            if _is_thing(piece.words[start:stop]):
+                return _mention(piece, start, stop)
+        last = piece.words[stop - 1]
+        if not (is_descriptive(last) or last.endswith("s")):
+            return _mention(piece, stop - 1, stop)
+    if all(is_descriptive(word) for word in piece.words):
         return None
-    return _mention(piece, piece.words[-1], piece.words[:-1])
+    return _mention(piece, len(piece.words) - 1, len(piece.words))
 
 
-def _is_thing(phrase: str, piece: _Piece) -> bool:
-    """Whether it is a noun, not a colour or material, nor a noun with such a word before it."""
-    first, _, rest = phrase.partition(" ")
-    adjective = lexicon.color(first) is not None or lexicon.material(first) is not None
-    if not lexicon.is_noun(lexicon.singular(phrase)) or (rest and adjective):
+def _is_thing(phrase: Sequence[str]) -> bool:
+    """Whether it is a noun, and not one of several words of which the first is a colour."""
+    if len(phrase) > 1 and (lexicon.color(phrase[0]) or lexicon.material(phrase[0])):
         return False
-    return not adjective or piece.determined or phrase != lexicon.singular(phrase)
+    return lexicon.is_noun(lexicon.singular(" ".join(phrase)))
 
 
-def _mention(piece: _Piece, noun: str, before: Sequence[str]) -> Mention:
+def _mention(piece: _Piece, start: int, stop: int) -> Mention:
+    noun = " ".join(piece.words[start:stop])
     single = lexicon.singular(noun)
+    after = (word for word in piece.words[stop:] if is_descriptive(word))
     return Mention(
         single,
-        tuple(before),
+        (*piece.words[:start], *after),
         piece.number,
         single != noun,
         piece.definite,
