@@ -43,6 +43,7 @@ _SYNONYMS = (
     ("computer keyboard", "keyboard"),
     ("potted plant", "houseplant"),
     ("beach", "seashore", "seaside", "shore"),
+    ("sea", "ocean"),
 )
 _KINDS_OF = {
     "bunny": "rabbit",
@@ -187,7 +188,7 @@ def is_kind_of(noun: str, other: str) -> bool:
     Nouns that are too general to say anything have no kinds: what everything is asks for nothing.
     """
     senses = _senses(noun)
-    if _KINDS_OF.get(noun) == other:
+    if same(_KINDS_OF.get(noun, noun), other) or _is_compound(noun, other):
         return True
     if senses and _lexicon().lexfile[senses[0]] == _KINDS.get(other):
         return True
@@ -250,6 +251,12 @@ def _senses(noun: str) -> tuple[int, ...]:
     if senses is None and first not in _lexicon().adjectives:
         senses = nouns.get(noun.replace(" ", ""))
     return senses or ()
+
+
+def _is_compound(noun: str, other: str) -> bool:
+    """Whether a noun ends with the other, of its sort, after a third: "sailboat" is a boat."""
+    first = noun.removesuffix(other)
+    return first != noun and is_noun(first) and are_alike(noun, other)
 
 
 def _base(adjective: str) -> str:

@@ -184,7 +184,10 @@ class _Reading:
         self._text(rest, counted=True)
 
     def asked(self) -> Asked:
-        """What was collected."""
+        """What was collected; who is said to do nothing may do what any of them does."""
+        postures = _POSTURES & {word for said in self._words.values() for word in said}
+        for said in self._words.values():
+            said |= postures if said.isdisjoint(postures) else set()
         things = (
             Thing(
                 noun,
@@ -199,7 +202,8 @@ class _Reading:
 
     def _claim(self, claim: Requirement) -> None:
         if claim.kind in ("style", "scene"):
-            self._surroundings |= {w for w in words(claim.value) if w not in _VAGUE}
+            said = set(words(claim.value)) - _VAGUE
+            self._surroundings |= said if claim.kind == "style" else _nouns(said)
             if claim.subject not in _VAGUE - {"background"}:
                 self._words[claim.subject] |= set(words(claim.value))
             self._text(claim.value)
@@ -250,6 +254,10 @@ class _Reading:
             self._counts[noun] += [*exact, *([sum(exact)] if len(exact) == len(each) else [])]
 
 
+def _nouns(said: Iterable[str]) -> set[str]:
+    return {word for word in said if not is_descriptive(word)}
+
+
 def _in_apposition(mention: Mention) -> tuple[str, ...]:
     """What someone is besides: a robot chef is a robot too."""
     if not lexicon.is_kind_of(mention.noun, "person"):
@@ -295,16 +303,11 @@ def _part_is_asked(part: str, wanted: Asked) -> bool:
     if named and wanted.named(named[0]):
         first, *others = named
         return not (_is_incompatible(first, wanted) or _stands_elsewhere(first, others, wanted))
-    if any(word in wanted.surroundings and not _is_common(word) for word in said):
+    if any(word in wanted.surroundings and lexicon.color(word) is None for word in said):
         return True
     if any(_names(mention, wanted) for mention in named):
         return True
     return not named and any(thing.words.issuperset(said) for thing in wanted.things)
-
-
-def _is_common(word: str) -> bool:
-    """Words of a scene that things have too: a blue sky does not make "blue" a style."""
-    return is_descriptive(word) or len(word) < 3
 
 
 def _names(mention: Mention, wanted: Asked) -> bool:

@@ -31,16 +31,17 @@ _GROUPS |= dict.fromkeys(("lot", "lots", "plenty", "number"), "many")
 _GROUPS |= dict.fromkeys(("group", "bunch", "set", "row", "pile", "stack", "collection"))
 _ORDINALS = {word: n for n, word in enumerate(("second", "third", "fourth", "fifth", "sixth"), 2)}
 
-_DEFINITE = word_set("the this that these those its his her their my our your")
+_DEFINITE = word_set("the this these those its his her their my our your")
 _DETERMINERS = ARTICLES | _DEFINITE | word_set("each every all any some other only")
 _PLACES = word_set("left right top bottom above below middle center")
 _LINKS = word_set("is are was were be being has have having who which")
 _JOINTS = _LINKS | word_set(
-    "about above across against along alongside among amid and around as at atop away before "
-    "behind below beneath beside between beyond but by down during else for from front in inside "
-    "into it like near nor of off on onto opposite or out outside over past per plus she he so "
-    "than there they then through to together toward towards under underneath up upon via we when "
-    "where while with within without you very too also just next i can could will would"
+    "that says saying reads about above across against along alongside among amid and around as "
+    "at atop away before behind below beneath beside between beyond but by down during else for "
+    "from front in inside into it like near nor of off on onto opposite or out outside over "
+    "past per plus she he so than there they then through to together toward towards under "
+    "underneath up upon via we when where while with within without you very too also just next "
+    "i can could will would"
 )
 _SIDES = (
     ("left", ("left",)),
