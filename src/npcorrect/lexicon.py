@@ -211,6 +211,12 @@ def color(word: str) -> int | None:
     return None
 
 
+def is_more_than_color(word: str) -> bool:
+    """Whether the first that a word names is a thing, such as an orange."""
+    senses = _senses(word)
+    return bool(senses) and senses[0] not in _color_families()
+
+
 def material(word: str) -> str | None:
     """The material that a word names as a noun or as an adjective: "wooden" is "wood"."""
     if word in _MATERIALS:

@@ -131,7 +131,7 @@ def states_only_what_is_asked(sentence: str, checklist: Checklist) -> bool:
     return all(
         wanted.named(mention) and not _is_incompatible(mention, wanted)
         for mention in mentions(sentence)
-        if mention.noun not in _PICTURES
+        if not _is_picture(mention)
     )
 
 
@@ -194,7 +194,7 @@ class _Reading:
                 frozenset(said),
                 _possible(self._counts[noun]),
                 frozenset(self._places[noun]),
-                frozenset(self._materials[noun] | _materials(said)),
+                frozenset(self._materials[noun] | _materials(said - {*noun.split()[-1:]})),
             )
             for noun, said in self._words.items()
         )
@@ -231,8 +231,8 @@ class _Reading:
         known = tuple(self._words)
         numbers: dict[str, list[Number | None]] = defaultdict(list)
         for mention in mentions(text):
-            if mention.noun in _PICTURES:
-                self._surroundings |= set(mention.modifiers)
+            if _is_picture(mention):
+                self._surroundings |= set(mention.said)
                 continue
             noun = next((n for n in known if _ends_with(mention.words, n)), mention.noun)
             if mention.likeness or noun in self._absent:
@@ -285,11 +285,18 @@ def _can_mean(mention: Mention, noun: str) -> bool:
         return True
     if noun.endswith(f" {mention.noun}"):
         return True
+    if " " in mention.noun and noun.startswith(f"{mention.noun} "):
+        return True
     return (
         lexicon.same(mention.noun, noun)
         or lexicon.is_kind_of(mention.noun, noun)
         or lexicon.is_kind_of(noun, mention.noun)
     )
+
+
+def _is_picture(mention: Mention) -> bool:
+    """Whether it is the picture itself that is named: a photo, an oil painting."""
+    return mention.noun.split()[-1] in _PICTURES
 
 
 def _is_another(mention: Mention, noun: str) -> bool:
@@ -298,7 +305,7 @@ def _is_another(mention: Mention, noun: str) -> bool:
 
 
 def _part_is_asked(part: str, wanted: Asked) -> bool:
-    named = [mention for mention in mentions(part) if mention.noun not in _PICTURES]
+    named = [mention for mention in mentions(part) if not _is_picture(mention)]
     said = [word for word in words(part) if word not in ARTICLES]
     if named and wanted.named(named[0]):
         first, *others = named
@@ -330,16 +337,16 @@ def _is_incompatible(mention: Mention, wanted: Asked) -> bool:
 def _contradicts(mention: Mention, thing: Thing) -> bool:
     if _miscounts(mention, thing.counts):
         return True
-    said = [word for word in mention.words if word not in thing.words]
+    said, wanted = mention.said, thing.words.difference(thing.noun.split()[-1:])
     groups = (lexicon.color, _member(_PATTERNS), _member(_POSTURES))
-    if any(_differs(group, mention.words, thing.words) for group in groups):
+    if any(_differs(group, said, wanted) for group in groups):
         return True
-    made = _materials(mention.words)
+    made = _materials(said)
     if made and thing.materials and made.isdisjoint(thing.materials):
         return True
     if mention.place and thing.places and mention.place not in thing.places:
         return True
-    return any(lexicon.opposite(word, other) for word in said for other in thing.words)
+    return any(lexicon.opposite(word, other) for word in said for other in wanted)
 
 
 def _miscounts(mention: Mention, counts: frozenset[int]) -> bool:

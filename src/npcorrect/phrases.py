@@ -56,6 +56,7 @@ _SIDES = (
 )
 _NO_THINGS = word_set("longer more matter doubt other way need")
 _LIKENESS = word_set("like resembling than shaped")
+_SHADES = word_set("dark light bright pale deep and")
 _MEASURES = word_set("size shape height width length")
 _PARTICIPLES = word_set("made built woven held worn hung cut hanging standing sailing")
 _ALIVE = ("person", "animal")
@@ -84,6 +85,11 @@ class Mention:
     def words(self) -> tuple[str, ...]:
         """The modifiers and the words of the noun."""
         return (*self.modifiers, *self.noun.split())
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """All but the last word of the noun, which says what the thing is."""
+        return (*self.modifiers, *self.noun.split()[:-1])
 
 
 def words(text: str) -> list[str]:
@@ -289,25 +295,32 @@ def _final_verb(piece: list[str]) -> tuple[str, ...]:
 
 def _read(piece: _Piece) -> Mention | None:
     """The thing that a piece names, or None where its words only describe."""
-    if not piece.words or (lexicon.color(piece.words[-1]) is not None and not piece.determined):
+    if not piece.words or _ends_with_color(piece):
         return None
     for stop in range(len(piece.words), 0, -1):
         for start in range(max(0, stop - 3), stop):
-            if _is_thing(piece.words[start:stop]):
+            if lexicon.is_noun(lexicon.singular(" ".join(piece.words[start:stop]))):
                 return _mention(piece, start, stop)
-        last = piece.words[stop - 1]
-        if not (is_descriptive(last) or last.endswith("s")):
+        if not _may_follow_noun(piece.words, stop - 1):
             return _mention(piece, stop - 1, stop)
-    if all(is_descriptive(word) for word in piece.words):
-        return None
-    return _mention(piece, len(piece.words) - 1, len(piece.words))
+    return None
 
 
-def _is_thing(phrase: Sequence[str]) -> bool:
-    """Whether it is a noun, and not one of several words of which the first is a colour."""
-    if len(phrase) > 1 and (lexicon.color(phrase[0]) or lexicon.material(phrase[0])):
+def _ends_with_color(piece: _Piece) -> bool:
+    """Whether the last word is a colour, and not a thing that has its name: "a large orange"."""
+    if piece.determined or lexicon.color(piece.words[-1]) is None:
         return False
-    return lexicon.is_noun(lexicon.singular(" ".join(phrase)))
+    shade = len(piece.words) == 1 or piece.words[-2] in _SHADES
+    return shade or not lexicon.is_more_than_color(piece.words[-1])
+
+
+def _may_follow_noun(row: Sequence[str], place: int) -> bool:
+    """Whether an unknown word may be a verb or an adjective after the noun: "cat sits"."""
+    if is_descriptive(row[place]):
+        return True
+    before = row[place - 1] if place else ""
+    noun = lexicon.is_noun(lexicon.singular(before)) and not lexicon.is_adjective(before)
+    return noun and row[place].endswith("s")
 
 
 def _mention(piece: _Piece, start: int, stop: int) -> Mention:
