@@ -47,9 +47,9 @@ def nouns(folder: Path) -> Iterator[str]:
     number = {offset: str(n) for n, offset in enumerate(sorted(wanted))}
     for offset in sorted(wanted):
         lexfile, above = synsets[offset]
-        yield " ".join(("s", lexfile, *(number[o] for o in above)))
+        yield "s " + ",".join((lexfile, *(number[o] for o in above)))
     for lemma, senses in sorted(lemmas.items()):
-        yield " ".join(("n", lemma, *(number[o] for o in senses)))
+        yield "n " + ",".join((lemma, *(number[o] for o in senses)))
 
 
 def adjectives(folder: Path) -> Iterator[str]:
@@ -74,9 +74,9 @@ def adjectives(folder: Path) -> Iterator[str]:
     used |= {o for head in used for o in opposites[head]}
     number = {offset: str(n) for n, offset in enumerate(sorted(used))}
     for offset in sorted(used):
-        yield " ".join(("o", *(number[o] for o in sorted(opposites[offset] & used))))
+        yield "o " + ",".join(number[o] for o in sorted(opposites[offset] & used))
     for lemma, clusters in sorted(lemmas.items()):
-        yield " ".join(("a", lemma, *(number[o] for o in clusters)))
+        yield "a " + ",".join((lemma, *(number[o] for o in clusters)))
 
 
 def exceptions(path: Path) -> Iterator[str]:
@@ -84,7 +84,7 @@ def exceptions(path: Path) -> Iterator[str]:
     for line in path.read_text(encoding="ascii").splitlines():
         plural, *singulars = line.split()
         if _usual(plural):
-            yield f"p {plural} {singulars[0]}"
+            yield f"p {plural},{singulars[0]}"
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -12,7 +12,8 @@ A phrase is words joined by single spaces, in small letters.
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
@@ -89,38 +90,38 @@ _MATERIALS = {
 _FABRICS = ("fabric", "building material", "ceramic")
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Lexicon:
-    above: list[tuple[int, ...]] = field(default_factory=list)
-    lexfile: list[int] = field(default_factory=list)
-    nouns: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    opposites: list[tuple[int, ...]] = field(default_factory=list)
-    adjectives: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    singulars: dict[str, str] = field(default_factory=dict)
+    """Synsets and clusters by number, words by what they are."""
 
-    def add(self, kind: str, *fields: str) -> None:
-        """One line of the file; see ``scripts/lexicon.py``."""
-        name, numbers = fields[0] if fields else "", fields[1:]
-        if kind == "s":
-            self.lexfile.append(int(name))
-            self.above.append(tuple(map(int, numbers)))
-        elif kind == "n":
-            self.nouns[name.replace("_", " ")] = tuple(map(int, numbers))
-        elif kind == "o":
-            self.opposites.append(tuple(map(int, fields)))
-        elif kind == "a":
-            self.adjectives[name.replace("_", " ")] = tuple(map(int, numbers))
-        elif kind == "p":
-            self.singulars[name.replace("_", " ")] = numbers[0].replace("_", " ")
+    above: list[tuple[int, ...]]
+    lexfile: list[int]
+    nouns: dict[str, tuple[int, ...]]
+    opposites: list[tuple[int, ...]]
+    adjectives: dict[str, tuple[int, ...]]
+    singulars: dict[str, str]
 
 
 @cache
 def _lexicon() -> _Lexicon:
+    """The file, whose lines are sorted by their kind: the letter that they begin with."""
     packed = (files("npcorrect") / "data" / "lexicon.txt.gz").read_bytes()
-    lexicon = _Lexicon()
-    for line in gzip.decompress(packed).decode("ascii").splitlines():
-        lexicon.add(*line.split())
-    return lexicon
+    lines = gzip.decompress(packed).decode("ascii").replace("_", " ").splitlines()
+    rows: dict[str, list[list[str]]] = {kind: [] for kind in "snoap"}
+    for line in lines:
+        rows[line[0]].append(line[2:].split(","))
+    return _Lexicon(
+        [_numbers(above) for _, *above in rows["s"]],
+        [int(lexfile) for lexfile, *_ in rows["s"]],
+        {noun: _numbers(senses) for noun, *senses in rows["n"]},
+        [_numbers(others) for others in rows["o"]],
+        {word: _numbers(clusters) for word, *clusters in rows["a"]},
+        {plural: noun for plural, noun, *_ in rows["p"]},
+    )
+
+
+def _numbers(texts: Iterable[str]) -> tuple[int, ...]:
+    return tuple(map(int, texts))
 
 
 def is_noun(phrase: str) -> bool:
@@ -277,19 +278,20 @@ def _base(adjective: str) -> str:
 
 
 def _regular_singulars(noun: str) -> tuple[str, ...]:
-    """What a noun may be the regular plural of."""
+    """What a noun may be the regular plural of; the last where none of them is known."""
     if not noun.endswith("s") or noun.endswith(("ss", "us")):
         return ()
     if noun.endswith("ies") and len(noun) > 4:
         return noun[:-1], f"{noun[:-3]}y"
     if noun.endswith("es") and noun[:-2].endswith(("ss", *_HISSES[1:])):
         return (noun[:-2],)
-    return (noun[:-1], noun[:-2]) if noun.endswith("ses") else (noun[:-1],)
+    return (noun[:-1], noun[:-2], noun[:-1]) if noun.endswith("ses") else (noun[:-1],)
 
 
 def _above(sense: int) -> set[int]:
-    """The synset and those above it, up to :data:`_KIND_DISTANCE`."""
-    reached, level = {sense}, {sense}
+    """The synsets above one, up to :data:`_KIND_DISTANCE`."""
+    reached: set[int] = set()
+    level = {sense}
     for _ in range(_KIND_DISTANCE):
         level = {up for each in level for up in _lexicon().above[each]}
         reached |= level

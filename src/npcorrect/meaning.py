@@ -1,11 +1,10 @@
 """Whether a negative prompt names what the prompt asks for.
 
-What is asked for is read from the requirements and from the prompt itself, as things
-(:class:`Thing`) with what is said of each. A phrase asks for the same where its thing is one of
-them, by any word for it or for its kind, and nothing that it says is *incompatible*: another
-number, another colour, another material, the opposite of a property, another place. So for "three
-red knives" the phrases "knife", "sharp knives" and "three crimson blades" must not be negatives,
-and "three silver knives", "four knives" may be.
+What is asked for is read by :mod:`npcorrect.asked`, as things with what is said of each. A phrase
+asks for the same where its thing is one of them, by any word for it or for its kind, and nothing
+that it says is *incompatible*: another number, another colour, another material, the opposite of a
+property, another place. So for "three red knives" the phrases "knife", "sharp knives" and "three
+crimson blades" must not be negatives, and "three silver knives" and "four knives" may be.
 
 Pure functions of texts; see :mod:`npcorrect.lexicon` for where the meanings come from.
 """
@@ -13,31 +12,14 @@ Pure functions of texts; see :mod:`npcorrect.lexicon` for where the meanings com
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from npcorrect import lexicon
+from npcorrect.asked import POSTURES, VAGUE, Asked, Thing, asked, can_mean, is_picture, materials
 from npcorrect.english import ARTICLES, word_set
-from npcorrect.phrases import (
-    Mention,
-    Number,
-    is_descriptive,
-    mentions,
-    side,
-    without_absences,
-    words,
-)
-from npcorrect.records import Checklist, Requirement
+from npcorrect.phrases import Mention, Number, mentions, side, words
+from npcorrect.records import Checklist
 
-ABSENT = "0"
-"""The value of a count claim about a thing that must not be there."""
-_PICTURES = word_set(
-    "photo photograph picture image painting drawing illustration render rendering sketch shot "
-    "view scene close-up depiction style texture"
-)
-_VAGUE = _PICTURES | {"background", "foreground", "object", "thing", "item", "element", "stuff"}
 _ABSENCES = word_set(
     "no not without never none zero nothing nobody nowhere neither nor cannot lack lacks lacking "
     "missing absent absence devoid nil unclear unknown unseen invisible hidden hardly fewer less "
@@ -49,48 +31,6 @@ _PREAMBLE = re.compile(
     re.IGNORECASE,
 )
 _PATTERNS = word_set("plain striped checkered checked spotted dotted plaid floral zigzag")
-_MAKING = word_set("made built woven carved crafted constructed composed formed sculpted knitted")
-_POSTURES = word_set(
-    "sitting seated standing lying sleeping jumping running walking flying swimming kneeling "
-    "crouching"
-)
-
-
-@dataclass(frozen=True)
-class Thing:
-    """A thing that is asked for, and all that is said of it.
-
-    ``counts`` are numbers of it that a right picture may have; none where any may.
-    """
-
-    noun: str
-    words: frozenset[str] = frozenset()
-    counts: frozenset[int] = frozenset()
-    places: frozenset[str] = frozenset()
-    materials: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Asked:
-    """All that a prompt asks for.
-
-    ``relations`` are a thing, the side of the other thing where it stands, and that thing;
-    ``surroundings`` are words of style and scene.
-    """
-
-    things: tuple[Thing, ...]
-    relations: frozenset[tuple[str, str, str]] = frozenset()
-    surroundings: frozenset[str] = frozenset()
-
-    def named(self, mention: Mention) -> list[Thing]:
-        """The things that a mention can mean."""
-        return [thing for thing in self.things if _can_mean(mention, thing.noun)]
-
-
-@lru_cache(maxsize=256)
-def asked(checklist: Checklist) -> Asked:
-    """What a prompt asks for, by its requirements and by its words."""
-    return _Reading(checklist).asked()
 
 
 def is_absence(text: str) -> bool:
@@ -106,7 +46,7 @@ def says_nothing(phrase: str) -> str:
         return "it says that something is absent or unclear; name only what is there"
     if bare(phrase) != phrase.strip():
         return "it is a statement; name the thing alone"
-    if all(word in ARTICLES or lexicon.singular(word) in _VAGUE for word in words(phrase)):
+    if all(word in ARTICLES or lexicon.singular(word) in VAGUE for word in words(phrase)):
         return "it names nothing in particular"
     return ""
 
@@ -122,7 +62,8 @@ def asks_for(phrase: str, checklist: Checklist) -> str:
     The phrase may have several parts, joined by "and", of which none may.
     """
     wanted = asked(checklist)
-    return next((part for part in parts(phrase) if _part_is_asked(part, wanted)), "")
+    naming = [part for part in parts(phrase) if mentions(part)] or [phrase]
+    return next((part for part in naming if _part_is_asked(part, wanted)), "")
 
 
 def states_only_what_is_asked(sentence: str, checklist: Checklist) -> bool:
@@ -131,14 +72,14 @@ def states_only_what_is_asked(sentence: str, checklist: Checklist) -> bool:
     return all(
         wanted.named(mention) and not _is_incompatible(mention, wanted)
         for mention in mentions(sentence)
-        if not _is_picture(mention)
+        if not is_picture(mention)
     )
 
 
 def is_about(phrase: str, nouns: Iterable[str]) -> bool:
     """Whether a phrase names a thing that one of these nouns can mean."""
     known = [lexicon.singular(noun) for noun in nouns if noun]
-    return any(_can_mean(mention, noun) for mention in mentions(phrase) for noun in known)
+    return any(can_mean(mention, noun) for mention in mentions(phrase) for noun in known)
 
 
 def nouns_asked(checklist: Checklist) -> tuple[str, ...]:
@@ -164,148 +105,8 @@ def parts(phrase: str) -> list[str]:
     return [part for part in re.split(r"\band\b|[,;&]", phrase) if part.strip()]
 
 
-class _Reading:
-    """Collects what a checklist says of each thing."""
-
-    def __init__(self, checklist: Checklist) -> None:
-        self._words: dict[str, set[str]] = defaultdict(set)
-        self._counts: dict[str, list[Number | None]] = defaultdict(list)
-        self._places: dict[str, set[str]] = defaultdict(set)
-        self._materials: dict[str, set[str]] = defaultdict(set)
-        self._relations: set[tuple[str, str, str]] = set()
-        self._surroundings: set[str] = set()
-        unwanted, rest = without_absences(checklist.prompt)
-        claims = checklist.requirements
-        self._absent = {c.subject for c in claims if _is_absence(c)}
-        self._absent |= {lexicon.singular(noun) for noun in unwanted}
-        for claim in claims:
-            if claim.subject and claim.subject not in self._absent:
-                self._claim(claim)
-        self._text(rest, counted=True)
-
-    def asked(self) -> Asked:
-        """What was collected; who is said to do nothing may do what any of them does."""
-        postures = _POSTURES & {word for said in self._words.values() for word in said}
-        for said in self._words.values():
-            said |= postures if said.isdisjoint(postures) else set()
-        things = (
-            Thing(
-                noun,
-                frozenset(said),
-                _possible(self._counts[noun]),
-                frozenset(self._places[noun]),
-                frozenset(self._materials[noun] | _materials(said - {*noun.split()[-1:]})),
-            )
-            for noun, said in self._words.items()
-        )
-        return Asked(tuple(things), frozenset(self._relations), frozenset(self._surroundings))
-
-    def _claim(self, claim: Requirement) -> None:
-        if claim.kind in ("style", "scene"):
-            said = set(words(claim.value)) - _VAGUE
-            self._surroundings |= said if claim.kind == "style" else _nouns(said)
-            if claim.subject not in _VAGUE - {"background"}:
-                self._words[claim.subject] |= set(words(claim.value))
-            self._text(claim.value)
-            return
-        subject = lexicon.singular(claim.subject)
-        said = self._words[subject]
-        said |= set(subject.split())
-        if claim.kind == "count":
-            self._counts[subject] += [_numeral(claim.value)]
-        elif claim.kind == "relation" and not claim.object:
-            self._places[subject] |= {side(words(claim.value))}
-        elif claim.kind == "relation":
-            if not side(words(claim.value)):
-                self._surroundings |= set(words(claim.object))
-            other = lexicon.singular(claim.object)
-            self._words[other] |= set(other.split())
-            self._relations.add((subject, side(words(claim.value)), other))
-        elif claim.kind != "text":
-            said |= set(words(claim.value))
-            if len(words(claim.value)) > 1:
-                self._text(claim.value, subject)
-
-    def _text(self, text: str, before: str = "", counted: bool = False) -> None:
-        """Take in the things that a text names, the first of which relates to ``before``."""
-        known = tuple(self._words)
-        numbers: dict[str, list[Number | None]] = defaultdict(list)
-        for mention in mentions(text):
-            if _is_picture(mention):
-                self._surroundings |= set(mention.said)
-                continue
-            noun = next((n for n in known if _ends_with(mention.words, n)), mention.noun)
-            if mention.likeness or noun in self._absent:
-                continue
-            self._places[noun] |= {mention.place} - {""}
-            if before and not _MAKING.isdisjoint((*mention.joint, *mention.modifiers)):
-                self._materials[before] |= {noun}
-            elif before:
-                self._relations.add((before, side(mention.joint), noun))
-            if mention.joint and mention.joint[-1].endswith("ing"):
-                self._surroundings |= set(noun.split())
-            for each in (noun, *_in_apposition(mention)):
-                self._words[each] |= {*mention.words}
-                if not mention.definite:
-                    numbers[each].append(mention.number or (None if mention.plural else 1))
-            before = noun
-        for noun, each in numbers.items() if counted else ():
-            exact = [n for n in each if isinstance(n, int)]
-            self._counts[noun] += [*exact, *([sum(exact)] if len(exact) == len(each) else [])]
-
-
-def _nouns(said: Iterable[str]) -> set[str]:
-    return {word for word in said if not is_descriptive(word)}
-
-
-def _in_apposition(mention: Mention) -> tuple[str, ...]:
-    """What someone is besides: a robot chef is a robot too."""
-    if not lexicon.is_kind_of(mention.noun, "person"):
-        return ()
-    return tuple(w for w in mention.modifiers if lexicon.is_noun(w) and not is_descriptive(w))
-
-
-def _possible(counts: Sequence[Number | None]) -> frozenset[int]:
-    """The numbers that are asked for; none where one of them is open."""
-    return frozenset(n for n in counts if isinstance(n, int))
-
-
-def _numeral(value: str) -> Number | None:
-    return next((m.number for m in mentions(f"{value} things")), None)
-
-
-def _ends_with(said: Sequence[str], noun: str) -> bool:
-    size = len(noun.split())
-    return lexicon.singular(" ".join(said[-size:])) == noun
-
-
-def _can_mean(mention: Mention, noun: str) -> bool:
-    """Whether a mention is of the thing, of a kind of it, or of what it is a kind of."""
-    if _ends_with(mention.words, noun) and not _is_another(mention, noun):
-        return True
-    if noun.endswith(f" {mention.noun}"):
-        return True
-    if " " in mention.noun and noun.startswith(f"{mention.noun} "):
-        return True
-    return (
-        lexicon.same(mention.noun, noun)
-        or lexicon.is_kind_of(mention.noun, noun)
-        or lexicon.is_kind_of(noun, mention.noun)
-    )
-
-
-def _is_picture(mention: Mention) -> bool:
-    """Whether it is the picture itself that is named: a photo, an oil painting."""
-    return mention.noun.split()[-1] in _PICTURES
-
-
-def _is_another(mention: Mention, noun: str) -> bool:
-    """Whether a longer noun is no kind of its last word, as a teddy bear is no bear."""
-    return mention.noun != noun and not lexicon.are_alike(mention.noun, noun)
-
-
 def _part_is_asked(part: str, wanted: Asked) -> bool:
-    named = [mention for mention in mentions(part) if not _is_picture(mention)]
+    named = [mention for mention in mentions(part) if not is_picture(mention)]
     said = [word for word in words(part) if word not in ARTICLES]
     if named and wanted.named(named[0]):
         first, *others = named
@@ -338,10 +139,10 @@ def _contradicts(mention: Mention, thing: Thing) -> bool:
     if _miscounts(mention, thing.counts):
         return True
     said, wanted = mention.said, thing.words.difference(thing.noun.split()[-1:])
-    groups = (lexicon.color, _member(_PATTERNS), _member(_POSTURES))
+    groups = (lexicon.color, _member(_PATTERNS), _member(POSTURES))
     if any(_differs(group, said, wanted) for group in groups):
         return True
-    made = _materials(said)
+    made = materials(said)
     if made and thing.materials and made.isdisjoint(thing.materials):
         return True
     if mention.place and thing.places and mention.place not in thing.places:
@@ -358,10 +159,6 @@ def _miscounts(mention: Mention, counts: frozenset[int]) -> bool:
     if number is None:
         return False
     return number not in counts if counts else number == 1
-
-
-def _materials(said: Iterable[str]) -> set[str]:
-    return {name for word in said if (name := lexicon.material(word))}
 
 
 def _member(group: frozenset[str]) -> Callable[[str], str | None]:
@@ -400,27 +197,3 @@ def _alike(word: str, other: str) -> bool:
     if color is not None:
         return color == lexicon.color(other)
     return lexicon.similar(word, other)
-
-
-def with_absences(checklist: Checklist) -> Checklist:
-    """The checklist with a claim for each thing that its prompt says must not be there."""
-    known = {c.subject for c in checklist.requirements if _is_absence(c)}
-    nouns = (lexicon.singular(phrase) for phrase in without_absences(checklist.prompt)[0])
-    claims = (
-        Requirement(f"absent{number}", "count", f"there is no {noun}", noun, ABSENT)
-        for number, noun in enumerate(nouns, 1)
-        if noun not in known
-    )
-    return replace(checklist, requirements=(*checklist.requirements, *claims))
-
-
-def unwanted(checklist: Checklist) -> tuple[str, ...]:
-    """What must not be there, as negatives that may act from the first picture on."""
-    phrases = without_absences(checklist.prompt)[0]
-    nouns = {lexicon.singular(phrase) for phrase in phrases}
-    claimed = (c.subject for c in checklist.requirements if _is_absence(c))
-    return (*phrases, *(noun for noun in claimed if noun not in nouns))
-
-
-def _is_absence(claim: Requirement) -> bool:
-    return claim.kind == "count" and claim.value == ABSENT

@@ -110,6 +110,8 @@ def without_absences(text: str) -> tuple[tuple[str, ...], str]:
         phrases, stop = _absent_from(tokens, place)
         if tokens[place].endswith("-free"):
             phrases, stop = [tokens[place].removesuffix("-free")], place + 1
+        elif tokens[place] == "nobody":
+            phrases, stop = ["people"], place + 1
         absent += phrases
         rest += [] if phrases else tokens[place:stop]
         place = stop
@@ -133,7 +135,7 @@ def _absent_from(tokens: Sequence[str], place: int) -> tuple[list[str], int]:
         phrase = tokens[start:end]
         if not phrase or _denies_no_thing(phrase):
             break
-        phrases.append("person" if phrase == ["one"] else " ".join(phrase))
+        phrases.append("people" if phrase == ["one"] else " ".join(phrase))
         stop = end
         if not _goes_on(tokens, end):
             break

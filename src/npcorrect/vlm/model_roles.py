@@ -261,13 +261,14 @@ def check_votes(votes: int) -> None:
 def linked(claims: Iterable[Requirement]) -> tuple[Requirement, ...]:
     """The claims, numbered, each dependent on the claims that its subject and object are there.
 
-    Where a claim is about a thing that no claim says is there, such a claim is added.
+    Where a claim is about a thing that no claim says is there, such a claim is added, except where
+    it says that there is none.
     """
     claims = tuple(claims)
     drafts = [c for c in claims if c.kind == "object"]
     others = [c for c in claims if c.kind != "object"]
     present = {c.subject for c in drafts}
-    for claim in others:
+    for claim in (c for c in others if (c.kind, c.value) != ("count", "0")):
         for noun in (claim.subject, claim.object):
             if (
                 noun
