@@ -24,9 +24,11 @@ CASES = [
     json.loads(line)
     for line in (Path(__file__).parent / "data" / "negatives.jsonl").read_text().splitlines()
 ]
-PASSED = {"blue dish", "ice cream"}
+PASSED = {"blue dish", "ice cream", "football player"}
 """What the reader is known to miss: a bowl is no dish in WordNet."""
-LOST = {"rough sea", "parked car", "crowded beach", "beach umbrella"}
+LOST = {
+    *("rough sea", "parked car", "crowded beach", "beach umbrella", "modern car", "red ball gown"),
+}
 """Faults that it is known to refuse."""
 
 

@@ -191,9 +191,11 @@ class _Reading:
         """Take in the things that a text names, the first of which relates to ``before``."""
         known = tuple(self._words)
         numbers: dict[str, list[Number | None]] = defaultdict(list)
+        of_style = False
         for mention in mentions(text):
-            if is_picture(mention):
-                self._surroundings |= set(mention.said)
+            if is_picture(mention) or of_style:
+                self._surroundings |= set(mention.words) - PICTURES
+                of_style = mention.noun == "style"
                 continue
             noun = next((n for n in known if _ends_with(mention.words, n)), mention.noun)
             if mention.likeness or noun in self._absent:
@@ -214,7 +216,7 @@ class _Reading:
         """Take in what a mention is to the thing named before it."""
         self._places[noun] |= {mention.place} - {""}
         if before and not _MAKING.isdisjoint((*mention.joint, *mention.modifiers)):
-            self._materials[before] |= {noun}
+            self._materials[before] |= {noun} | materials(mention.words)
         elif before:
             self._relations.add((before, side(mention.joint), noun))
         if mention.joint and mention.joint[-1].endswith("ing"):
@@ -264,7 +266,9 @@ def is_picture(mention: Mention) -> bool:
 
 def _is_another(mention: Mention, noun: str) -> bool:
     """Whether a longer noun is no kind of its last word, as a teddy bear is no bear."""
-    if not mention.noun.endswith(f" {noun}") or lexicon.are_alike(mention.noun, noun):
+    if not mention.noun.endswith(f" {noun}") or not lexicon.is_phrase(mention.noun):
+        return False
+    if lexicon.are_alike(mention.noun, noun):
         return False
     return not lexicon.is_kind_of(mention.noun, noun)
 

@@ -46,11 +46,3 @@ def singular(noun: str) -> str:
     if noun.endswith("es") and noun[:-2].endswith(("ss", *_HISSES[1:])):
         return noun[:-2]
     return noun[:-1] if noun.endswith("s") and not noun.endswith("ss") else noun
-
-
-def forms(word: str) -> frozenset[str]:
-    """The word and what it may be an inflection of; two words match where their forms meet."""
-    known = {word, singular(word)}
-    if word.endswith("ses"):
-        known.add(word[:-2])
-    return frozenset(known)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from npcorrect import english
+
 _VAGUE_DEPTH = 4
 """Nouns so near the top of all nouns say nothing: "object", "whole", "artifact"."""
 _KIND_DISTANCE = 6
@@ -45,6 +47,7 @@ _SYNONYMS = (
     ("potted plant", "houseplant"),
     ("beach", "seashore", "seaside", "shore"),
     ("sea", "ocean"),
+    ("glass", "eyeglass", "spectacle"),
 )
 _KINDS_OF = {
     "bunny": "rabbit",
@@ -62,6 +65,9 @@ _KINDS_OF = {
     "bear cub": "bear",
     "bus": "vehicle",
     "train": "vehicle",
+    "rose": "flower",
+    "tulip": "flower",
+    "lily": "flower",
 }
 _COLORS = {
     "blonde": "blond",
@@ -129,6 +135,11 @@ def is_noun(phrase: str) -> bool:
     return bool(_senses(phrase))
 
 
+def is_phrase(noun: str) -> bool:
+    """Whether a noun of several words means more than they do: "teddy bear", not "snow field"."""
+    return noun in _lexicon().nouns
+
+
 def is_adjective(word: str) -> bool:
     """Whether it says how a thing is."""
     return _base(word) in _lexicon().adjectives
@@ -161,16 +172,7 @@ def plural(noun: str) -> str:
         return noun
     if noun.endswith("man") and noun not in _NO_COMPOUNDS_OF_MAN:
         return f"{noun[:-3]}men"
-    return _irregular_plurals().get(noun) or regular_plural(noun)
-
-
-def regular_plural(noun: str) -> str:
-    """The noun with the ending that its last letters ask for."""
-    if noun.endswith(_HISSES):
-        return f"{noun}es"
-    if noun.endswith("y") and noun[-2:-1] not in ("", *"aeiou"):
-        return f"{noun[:-1]}ies"
-    return f"{noun}s"
+    return _irregular_plurals().get(noun) or english.plural(noun)
 
 
 def same(noun: str, other: str) -> bool:

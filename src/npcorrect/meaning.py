@@ -139,6 +139,8 @@ def _contradicts(mention: Mention, thing: Thing) -> bool:
     if _miscounts(mention, thing.counts):
         return True
     said, wanted = mention.said, thing.words.difference(thing.noun.split()[-1:])
+    if lexicon.same(mention.noun, thing.noun):
+        said, wanted = mention.modifiers, thing.words.difference(thing.noun.split())
     groups = (lexicon.color, _member(_PATTERNS), _member(POSTURES))
     if any(_differs(group, said, wanted) for group in groups):
         return True

@@ -56,6 +56,7 @@ _SIDES = (
 )
 _NO_THINGS = word_set("longer more matter doubt other way need")
 _LIKENESS = word_set("like resembling than shaped")
+_SIZES_AND_AGES = word_set("small large short tall young old")
 _SHADES = word_set("dark light bright pale deep and")
 _MEASURES = word_set("size shape height width length")
 _PARTICIPLES = word_set("made built woven held worn hung cut hanging standing sailing")
@@ -301,19 +302,28 @@ def _read(piece: _Piece) -> Mention | None:
         return None
     for stop in range(len(piece.words), 0, -1):
         for start in range(max(0, stop - 3), stop):
-            if lexicon.is_noun(lexicon.singular(" ".join(piece.words[start:stop]))):
+            if _is_thing(piece.words[start:stop]):
                 return _mention(piece, start, stop)
         if not _may_follow_noun(piece.words, stop - 1):
             return _mention(piece, stop - 1, stop)
     return None
 
 
+def _is_thing(phrase: Sequence[str]) -> bool:
+    """Whether it is a noun; a young girl is a girl, whatever the dictionary says."""
+    if len(phrase) > 1 and any(lexicon.similar(phrase[0], word) for word in _SIZES_AND_AGES):
+        return False
+    return lexicon.is_noun(lexicon.singular(" ".join(phrase)))
+
+
 def _ends_with_color(piece: _Piece) -> bool:
     """Whether the last word is a colour, and not a thing that has its name: "a large orange"."""
-    if piece.determined or lexicon.color(piece.words[-1]) is None:
+    last = piece.words[-1]
+    if lexicon.color(last) is None:
         return False
-    shade = len(piece.words) == 1 or piece.words[-2] in _SHADES
-    return shade or not lexicon.is_more_than_color(piece.words[-1])
+    alone = len(piece.words) == 1 and not piece.determined
+    shaded = len(piece.words) > 1 and piece.words[-2] in _SHADES
+    return alone or shaded or not lexicon.is_more_than_color(last)
 
 
 def _may_follow_noun(row: Sequence[str], place: int) -> bool:

@@ -110,7 +110,8 @@ def whole_caption(checklist: Checklist, caption: Caption) -> tuple[Candidate, ..
     state only what is asked, or that something is absent, are left out.
     """
     sentences = re.split(r"(?<=[.;!?])\s+", " ".join(caption.text.lower().split()))
-    kept = (s for s in sentences if words(s) and not _adds_nothing(s, checklist))
+    things = map(bare, sentences)
+    kept = (s for s in things if words(s) and not _adds_nothing(s, checklist))
     text = " ".join(kept).rstrip(".;")
     return (Candidate(text, "combined", "everything that the rejected picture shows"),) * bool(text)
 
@@ -180,8 +181,7 @@ def _about(text: str, failed: Iterable[Check]) -> Check | None:
 
 
 def _adds_nothing(sentence: str, checklist: Checklist) -> bool:
-    thing = bare(sentence)
-    return is_absence(thing) or states_only_what_is_asked(thing, checklist)
+    return is_absence(sentence) or states_only_what_is_asked(sentence, checklist)
 
 
 def _joined(fault: Candidate, other: Candidate) -> str:
