@@ -29,6 +29,7 @@ def read(text: str) -> list[str]:
         ("a brick building on a hill", ["brick building", "hill"]),
         ("a dense and colorful forest", ["dense colorful forest"]),
         ("the cat is gray", ["gray cat"]),
+        ("a red circle is small", ["red small circle"]),
         ("dark green", []),
         ("a large orange", ["large orange"]),
         ("orange cat", ["orange cat"]),

@@ -298,7 +298,7 @@ def _final_verb(piece: list[str]) -> tuple[str, ...]:
 
 def _read(piece: _Piece) -> Mention | None:
     """The thing that a piece names, or None where its words only describe."""
-    if not piece.words or _ends_with_color(piece):
+    if not piece.words or _ends_with_color(piece) or _is_predicate(piece):
         return None
     for stop in range(len(piece.words), 0, -1):
         for start in range(max(0, stop - 3), stop):
@@ -307,6 +307,12 @@ def _read(piece: _Piece) -> Mention | None:
         if not _may_follow_noun(piece.words, stop - 1):
             return _mention(piece, stop - 1, stop)
     return None
+
+
+def _is_predicate(piece: _Piece) -> bool:
+    """Whether a lone adjective follows "is", such as "small", which is a noun elsewhere."""
+    linked = bool(piece.joint) and piece.joint[-1] in _LINKS and not piece.determined
+    return linked and len(piece.words) == 1 and lexicon.is_adjective(piece.words[0])
 
 
 def _is_thing(phrase: Sequence[str]) -> bool:
