@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-NPC = (sys.executable, "-m", "npcorrect.cli")
+NPC = (sys.executable, "-m", "npcorrect")
 
 
 def npc(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

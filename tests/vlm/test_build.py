@@ -22,6 +22,7 @@ from npcorrect.mini.scene import Scene, Thing, to_image
 from npcorrect.mini.vlm import embedded_roles
 from npcorrect.proposing import RuleProposer
 from npcorrect.records import Caption, Checklist
+from npcorrect.settings import RoleSettings
 from npcorrect.vlm import build
 from npcorrect.vlm.base import Message, Question
 from npcorrect.vlm.grammar import GrammarChecklister
@@ -52,7 +53,8 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(name: str | None, table: dict[str, Any] | None = None, **more: Any) -> VLMSettings:
     quick = {"first_wait": 0.01, "longest_wait": 0.05, "tries": 2}
-    return VLMSettings(name, cache=False, table=read_table({**quick, **(table or {})}), **more)
+    played = RoleSettings(vlm=name, cache=False, **more)
+    return VLMSettings(played, read_table({**quick, **(table or {})}))
 
 
 def test_without_a_model_the_embedded_roles_play_all_parts() -> None:
@@ -73,8 +75,12 @@ def test_one_model_plays_all_parts_and_the_grammar_reads_first() -> None:
 
 def test_each_role_can_have_another_model() -> None:
     with loopback.loopback() as one, loopback.loopback() as two:
-        named = {"captioner": two.name, "checklister": two.name, "proposer": "rules"}
-        with build.roles(settings(one.name, roles=named)) as roles:
+        named: dict[str, Any] = {
+            "captioner": two.name,
+            "checklister": two.name,
+            "proposer": "rules",
+        }
+        with build.roles(settings(one.name, **named)) as roles:
             assert isinstance(roles.checklister, VLMChecklister)
             assert isinstance(roles.proposer, RuleProposer)
             roles.verifier.verify(to_image(SCENE), CHECKLIST)
@@ -92,7 +98,7 @@ def test_each_role_can_have_another_model() -> None:
 def test_embedded_roles_and_models_can_be_mixed() -> None:
     own = embedded_roles()
     with loopback.loopback() as server:
-        chosen = settings(server.name, roles={"verifier": "embedded", "checklister": "grammar"})
+        chosen = settings(server.name, verifier="embedded", checklister="grammar")
         with build.roles(chosen, own) as roles:
             assert roles.verifier is own.verifier
             assert isinstance(roles.checklister, GrammarChecklister)
@@ -121,8 +127,7 @@ def test_a_local_model_by_its_folder(tmp_path: Path) -> None:
         (settings("embedded"), "--verifier"),
         (settings("http://localhost:1/v1#m", budget="0.5"), "vlm.prices"),
         (settings("http://localhost:1/v1#m", budget="lots"), "'lots'"),
-        (settings(None, roles={"judge": "x"}), "'judge'"),
-        (settings("http://localhost:1/v1#m", votes=99), "99"),
+        (settings("http://localhost:1/v1#m", votes=100), "100"),
         (settings("http://127.0.0.1:1/v1#m"), "cannot be reached"),
         (settings("local:/nowhere/at-all"), "nowhere"),
     ],
@@ -157,8 +162,8 @@ def test_keys_go_to_the_server_that_they_are_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("NPC_VLM_KEY", KEY)
     with loopback.loopback() as one, loopback.loopback() as two, loopback.loopback() as three:
         table = {"keys": {two.url: "sk-two"}}
-        named = {"captioner": two.name, "proposer": three.name}
-        with build.roles(settings(one.name, table, roles=named)):
+        named: dict[str, Any] = {"captioner": two.name, "proposer": three.name}
+        with build.roles(settings(one.name, table, **named)):
             pass
     for server, key in ((one, KEY), (two, "sk-two"), (three, "none")):
         assert {a.headers["authorization"] for a in server.asked} == {f"Bearer {key}"}
@@ -196,7 +201,7 @@ def test_a_planted_key_is_nowhere(
             {"keys": {server.url: KEY}, "cache": tmp_path / "a.sqlite", "first_wait": 0.01,
              "longest_wait": 0.02, "tries": 2}
         )  # fmt: skip
-        chosen = VLMSettings(server.name, table=table)
+        chosen = VLMSettings(RoleSettings(vlm=server.name), table)
         with build.roles(chosen) as roles:
             seen += [repr(chosen), repr(roles), repr(vars(roles.verifier))]
             for fault in [None, *faults]:

@@ -97,7 +97,7 @@ def _whose(sample: AttentionSample) -> dict[str, Any]:
     return {
         "role": condition.role,
         "negative": condition.negative,
-        "seed": sample.generation.seed,
+        "seed": sample.generation.drawing.seed,
     }
 
 

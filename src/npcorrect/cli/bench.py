@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from npcorrect.cli import models, role_options
 from npcorrect.cli.app import app, reporting_errors
+from npcorrect.cli.options import Only, takes_settings
+from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
 if TYPE_CHECKING:
-    from npcorrect.evaluation.run.manifest import Settings, Shard
+    from npcorrect.evaluation.run.manifest import RunSettings, Shard
     from npcorrect.evaluation.run.runner import Executor
     from npcorrect.vlm.settings import VLMTable
 
 bench = typer.Typer(
-    no_args_is_help=True, help="Compare methods on benchmarks; see docs/benchmarks.md."
+    no_args_is_help=True, help="Compare methods on benchmarks, and report what they say."
 )
 app.add_typer(bench, name="bench")
 
+OF_A_RUN = (
+    "steps", "scale", "size", "height", "width", "looks", "reseed", "strength", "rewinds", "rule",
+    "negative_scale", "window", "ranker", "batch",
+)  # fmt: skip
+"""The options of every picture of a run; seeds and candidates are the methods'."""
 METHODS = "base,best-of-n,static,npc-paper,npc"
 NAMES = "mini, mini-tuning, geneval++, imagine or geneval2"
 Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is continued.")]
@@ -55,8 +62,12 @@ Faults = Annotated[
 
 @bench.command()
 @reporting_errors
+@takes_settings
 def run(
     context: typer.Context,
+    draw: Annotated[DrawSettings, Only(OF_A_RUN)],
+    load: LoadSettings,
+    roles: RoleSettings,
     benchmark: Annotated[
         str | None, typer.Argument(help=f"{NAMES}; left out with --manifest.")
     ] = None,
@@ -69,32 +80,8 @@ def run(
     shard: Annotated[
         str, typer.Option(help="Which part of the prompts, such as 2/4; see 'npc bench merge'.")
     ] = "1/1",
-    steps: Annotated[int | None, typer.Option(help="Denoising steps of a picture.")] = None,
-    size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
-    model: models.ModelName = "mini",
-    device: models.Device = None,
-    dtype: models.Dtype = None,
-    offload: models.Offload = "none",
-    vae_tiling: models.VaeTiling = False,
-    quantize: models.Quantize = None,
-    compiled: models.Compiled = False,
-    loras: models.Loras = None,
-    family: models.Family = None,
-    base: models.Base = None,
-    revision: models.Revision = None,
-    variant: models.Variant = None,
-    offline: models.Offline = False,
-    trust_remote_code: models.TrustRemoteCode = False,
-    vlm: role_options.Vlm = None,
-    checklister: role_options.Checklister = None,
-    verifier: role_options.Verifier = None,
-    captioner: role_options.Captioner = None,
-    proposer: role_options.Proposer = None,
-    votes: role_options.Votes = 1,
     judge: JudgeName = None,
     data: Data = None,
-    budget: Budget = None,
-    cache: Cache = False,
     out: Out = Path("runs/bench"),
     manifest: Annotated[
         Path | None,
@@ -118,10 +105,13 @@ def run(
 ) -> None:
     """Run METHODS on BENCHMARK; give the same command again to continue after an interruption.
 
+    Answers are taken from the file of answers only where --cache is given: their cost would not be
+    counted.
+
     Example: npc bench run mini --methods base,best-of-n,npc --limit 28 --workers 2 --out runs/a
     """
     from npcorrect.errors import SettingsError
-    from npcorrect.evaluation.run.manifest import Settings
+    from npcorrect.evaluation.run.manifest import RunSettings
 
     if manifest is not None:
         if benchmark is not None:
@@ -130,48 +120,17 @@ def run(
     elif benchmark is None:
         raise SettingsError(f"Name a benchmark: {NAMES}.")
     else:
-        named = {
-            "checklister": checklister,
-            "verifier": verifier,
-            "captioner": captioner,
-            "proposer": proposer,
-        }
-        settings = Settings(
-            benchmark,
-            tuple(name.strip() for name in methods.split(",")),
-            images,
-            seeds,
-            limit,
-            shard_value(shard),
-            model,
-            _loading(context),
-            steps,
-            size,
-            vlm,
-            {role: name for role, name in named.items() if name},
-            votes,
-            judge,
-            cache,
-            budget,
+        names = tuple(name.strip() for name in methods.split(","))
+        asked = context.get_parameter_source("cache")
+        if asked is not None and asked.name == "DEFAULT":
+            roles = replace(roles, cache=False)
+        settings = RunSettings(
+            benchmark, names, images, seeds, limit, shard_value(shard), draw, load, roles, judge
         )
     _run(settings, out, data, _table(context), workers, threads, ray_address)
     _report([out], None, data, faults=False)
     if official:
         _export(out, data)
-
-
-LOADING = (
-    "device", "dtype", "offload", "vae_tiling", "quantize", "compiled", "loras", "family", "base",
-    "revision", "variant", "offline", "trust_remote_code",
-)  # fmt: skip
-"""The options of ``run`` that say how its image model is loaded."""
-
-
-def _loading(context: typer.Context) -> dict[str, Any]:
-    """Those that were given. The manifest holds no others, so new ones refuse no old run."""
-    defaults = {parameter.name: parameter.default for parameter in context.command.params}
-    given = {name: context.params[name] for name in LOADING}
-    return {name: value for name, value in given.items() if value and value != defaults[name]}
 
 
 def shard_value(text: str) -> Shard:
@@ -185,7 +144,7 @@ def shard_value(text: str) -> Shard:
     return Shard(int(number), int(of))
 
 
-def read_settings(path: Path) -> Settings:
+def read_settings(path: Path) -> RunSettings:
     """The settings in a manifest.
 
     Raises:
@@ -196,10 +155,10 @@ def read_settings(path: Path) -> Settings:
     from pydantic import TypeAdapter
 
     from npcorrect.errors import SettingsError
-    from npcorrect.evaluation.run.manifest import Settings
+    from npcorrect.evaluation.run.manifest import RunSettings
 
     try:
-        return TypeAdapter(Settings).validate_python(json.loads(path.read_bytes())["settings"])
+        return TypeAdapter(RunSettings).validate_python(json.loads(path.read_bytes())["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"{str(path)!r} is no manifest of a run ({reason}).") from None
@@ -212,7 +171,7 @@ def _table(context: typer.Context) -> VLMTable:
 
 
 def _run(
-    settings: Settings,
+    settings: RunSettings,
     out: Path,
     data: Path | None,
     table: VLMTable,
@@ -228,19 +187,16 @@ def _run(
     from npcorrect.evaluation.run.progress import following
     from npcorrect.evaluation.run.store import Store
 
-    manifest.validate(settings)
-    if "rewrite" in settings.methods and not settings.vlm:
-        raise SettingsError("The method 'rewrite' needs a language model; name one with --vlm.")
-    if settings.budget and workers > 1:
+    if settings.roles.budget and workers > 1:
         raise SettingsError("A budget is kept by one worker; leave out --workers or --budget.")
     source = tools.benchmark(settings.benchmark, data)
-    tools.check_judge(settings, source)
+    tools.check(settings, source, table)
     samples = manifest.samples(settings, source)
     made = manifest.manifest(settings, source)
     each = threads or int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // workers))
     load = partial(tools.load, settings, data, table, each)
     with following(settings.methods, len(samples), settings.images) as on_record:
-        executor = _executor(workers, each, settings.device, ray_address)
+        executor = _executor(workers, each, settings.load.device, ray_address)
         runner.run(Store(out), made, samples, load, executor, on_record)
 
 
@@ -294,7 +250,7 @@ def score(
     """
     from npcorrect.errors import SettingsError
     from npcorrect.evaluation.run import exchange, tools
-    from npcorrect.evaluation.run.manifest import Settings, manifest
+    from npcorrect.evaluation.run.manifest import RunSettings, manifest
     from npcorrect.evaluation.run.progress import following
     from npcorrect.evaluation.run.records import METHOD_NAME
     from npcorrect.evaluation.run.store import Store
@@ -307,8 +263,8 @@ def score(
     method = name or place.resolve().stem
     if not re.fullmatch(METHOD_NAME, method):
         raise SettingsError(f"{method!r} cannot name pictures; give letters and digits as --name.")
-    settings = Settings(
-        benchmark, (method,), images=0, model="", judge=judge, cache=cache, budget=budget
+    settings = RunSettings(
+        benchmark, (method,), images=0, roles=RoleSettings(cache=cache, budget=budget), judge=judge
     )
     if results is None:
         tools.check_judge(settings, source)

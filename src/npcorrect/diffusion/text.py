@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from npcorrect.diffusion.base import Reading, TokenStates
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PLACE = "\ue000"
 """Stands for the text in a template; a character that no prompt has."""
@@ -77,6 +78,8 @@ class TextSpec:
 
     def encode(self, pipeline: Any, texts: Sequence[str], length: int) -> list[TokenStates]:
         """Token states of each text; ``length`` is the model's."""
+        import torch
+
         before, after = self.template(pipeline, _PLACE).split(_PLACE)
         whole = [self.template(pipeline, text) for text in texts]
         parts = [
@@ -100,6 +103,8 @@ class TextSpec:
     def _states(
         self, tokenizer: Any, encoder: Any, texts: list[str], length: int
     ) -> tuple[Tensor, Any]:
+        import torch
+
         read = fast(tokenizer)
         if not self.padded:
             ids = read(texts, add_special_tokens=self.framed)["input_ids"]

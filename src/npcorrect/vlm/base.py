@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from PIL.Image import Image
 
-from npcorrect.records import add_money
+from npcorrect.records import Usage as Usage
 
 
 @dataclass(frozen=True)
@@ -37,32 +37,6 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What a reply took.
-
-    ``calls`` counts every request that was sent; ``retries`` those of them that were sent again.
-    ``money`` is in the currency of the user's price table, and None where it has no price.
-    """
-
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    seconds: float = 0.0
-    retries: int = 0
-    money: float | None = None
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.calls + other.calls,
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.seconds + other.seconds,
-            self.retries + other.retries,
-            add_money(self.money, other.money),
-        )
-
-
-@dataclass(frozen=True)
 class Reply:
     """A model's answer: a proposal, never a fact.
 
@@ -75,7 +49,7 @@ class Reply:
     text: str
     error: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     model: str = ""
     cached: bool = False
     stopped: bool = False

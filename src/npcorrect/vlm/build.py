@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from npcorrect.errors import SettingsError
 from npcorrect.proposing import RuleProposer
+from npcorrect.settings import RoleSettings, check
 from npcorrect.vlm.base import VLM
 from npcorrect.vlm.budget import Budget, Price, Till
 from npcorrect.vlm.cache import AnswerFile, CachedVLM
@@ -22,10 +23,9 @@ from npcorrect.vlm.model_roles import (
     VLMChecklister,
     VLMProposer,
     VLMVerifier,
-    check_votes,
 )
 from npcorrect.vlm.roles import Checklister, Proposer, Roles
-from npcorrect.vlm.settings import ROLES, VLMSettings
+from npcorrect.vlm.settings import VLMSettings
 
 OPENAI = "https://api.openai.com/v1"
 NAMES = (
@@ -62,22 +62,50 @@ def model(name: str, settings: VLMSettings) -> Generator[VLM]:
         yield _Builder(settings, None, stack).vlm(name)
 
 
+def check_roles(settings: VLMSettings, has_embedded: bool) -> None:
+    """Refuse settings by which no role could be opened; asks nobody.
+
+    Raises:
+        SettingsError: a name, key or price is missing or not understood, or a package is not
+            installed.
+    """
+    check(settings.roles)
+    budget_of(settings.roles)
+    with ExitStack() as stack:
+        builder = _Builder(settings, None, stack)
+        for role in ("checklister", "verifier", "captioner", "proposer"):
+            builder.check(role, has_embedded)
+
+
+def played_by(vlm: VLM, votes: int = 1) -> Roles:
+    """All four roles played by one model; prompts that the grammar reads are not asked about."""
+    checklister = FirstUnderstood(GrammarChecklister(), VLMChecklister(vlm))
+    verifier = VLMVerifier(vlm, votes)
+    return Roles(checklister, verifier, VLMCaptioner(vlm), VLMProposer(vlm))
+
+
+def budget_of(roles: RoleSettings) -> Budget | None:
+    """The budget that the settings name.
+
+    Raises:
+        SettingsError: it is not understood.
+    """
+    return Budget.parse(roles.budget) if roles.budget is not None else None
+
+
 class _Builder:
     """Builds each model once."""
 
     def __init__(self, settings: VLMSettings, embedded: Roles | None, stack: ExitStack) -> None:
-        unknown = set(settings.roles) - set(ROLES)
-        if unknown:
-            raise SettingsError(f"There is no role {min(unknown)!r}; use {', '.join(ROLES)}.")
-        check_votes(settings.votes)
+        check(settings.roles)
         self._settings, self._embedded, self._stack = settings, embedded, stack
-        self._budget = Budget.parse(settings.budget) if settings.budget else None
+        self._budget = budget_of(settings.roles)
         self._built: dict[str, VLM] = {}
         self._waits = False
 
     def roles(self) -> Roles:
         """All four."""
-        votes = self._settings.votes
+        votes = self._settings.roles.votes
         verifier = self._role("verifier", lambda r: r.verifier, lambda vlm: VLMVerifier(vlm, votes))
         waits = self._waits
         captioner = self._role("captioner", lambda r: r.captioner, VLMCaptioner)
@@ -87,11 +115,28 @@ class _Builder:
         """The model of that name."""
         if name not in self._built:
             vlm = self._open(name)
-            self._built[name] = CachedVLM(vlm, self._file) if self._settings.cache else vlm
+            self._built[name] = CachedVLM(vlm, self._file) if self._settings.roles.cache else vlm
         return self._built[name]
 
+    def check(self, role: str, has_embedded: bool) -> None:
+        """Refuse a role that could not be opened."""
+        roles = self._settings.roles
+        name = getattr(roles, role) or roles.vlm
+        if name == {"checklister": "grammar", "proposer": "rules"}.get(role):
+            return
+        if has_embedded and name in (None, "embedded"):
+            return
+        if name is None or name == "embedded":
+            raise SettingsError(f"The {role} has no model; name one with --vlm or --{role}.")
+        self._price(name)
+        if name.startswith("local:"):
+            _require("llguidance", "local")
+        else:
+            self._server(name)
+            _require("openai", "vlm")
+
     def _checklister(self) -> Checklister:
-        name = self._settings.roles.get("checklister")
+        name = self._settings.roles.checklister
         if name == "grammar":
             return GrammarChecklister()
         if name is None and self._embedded:
@@ -100,12 +145,12 @@ class _Builder:
         return asking if name else FirstUnderstood(GrammarChecklister(), asking)
 
     def _proposer(self) -> Proposer:
-        if self._settings.roles.get("proposer") == "rules":
+        if self._settings.roles.proposer == "rules":
             return RuleProposer()
         return self._role("proposer", lambda r: r.proposer, VLMProposer)
 
     def _role(self, role: str, own: Callable[[Roles], T], asking: Callable[[VLM], T]) -> T:
-        name = self._settings.roles.get(role) or self._settings.vlm
+        name = getattr(self._settings.roles, role) or self._settings.roles.vlm
         if self._embedded and name in (None, "embedded"):
             return own(self._embedded)
         if name is None or name == "embedded":
@@ -124,7 +169,7 @@ class _Builder:
         _require("openai", "vlm")
         from npcorrect.vlm.openai import OpenAIVLM
 
-        memory = self._file if self._settings.cache else None
+        memory = self._file if self._settings.roles.cache else None
         vlm = OpenAIVLM(
             model,
             address,
@@ -159,7 +204,7 @@ class _Builder:
                 f"The address of {parts.hostname!r} holds a key; put it in NPC_VLM_KEY or in "
                 "the settings file's [vlm.keys] table."
             )
-        own = os.environ.get("NPC_VLM_KEY", "") if name == self._settings.vlm else ""
+        own = os.environ.get("NPC_VLM_KEY", "") if name == self._settings.roles.vlm else ""
         return address, model, own or _secret(keys.get(address))
 
     def _price(self, name: str) -> Price | None:

@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from npcorrect.errors import SettingsError
-
-ROLES = ("checklister", "verifier", "captioner", "proposer")
+from npcorrect.settings import RoleSettings
 
 
 @dataclass(frozen=True)
@@ -67,21 +66,15 @@ class VLMTable(_Table):
 
 @dataclass(frozen=True)
 class VLMSettings:
-    """Which models play the roles, and how they are asked.
+    """Which models play the roles, and how they are reached.
 
-    ``vlm`` plays every role that ``roles`` does not give to another. ``budget`` is what
-    :meth:`~npcorrect.vlm.budget.Budget.parse` takes. ``device`` and ``dtype`` are those of models
-    that run in this process.
+    ``device`` and ``dtype`` are those of models that run in this process.
     """
 
-    vlm: str | None = None
-    roles: Mapping[str, str] = field(default_factory=dict)
-    votes: int = 1
-    budget: str | None = None
-    cache: bool = True
+    roles: RoleSettings = field(default_factory=RoleSettings)
+    table: VLMTable = field(default_factory=VLMTable)
     device: str = "cpu"
     dtype: str = "float32"
-    table: VLMTable = field(default_factory=VLMTable)
 
 
 def read_table(values: Mapping[str, Any]) -> VLMTable:

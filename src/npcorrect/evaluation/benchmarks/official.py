@@ -17,7 +17,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from npcorrect.errors import OutputError, SettingsError
-from npcorrect.output import prepare
+from npcorrect.files import prepare
 
 MAX_BYTES = 2**24
 _ECHO = (

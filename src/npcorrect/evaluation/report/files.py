@@ -13,7 +13,7 @@ from npcorrect.evaluation.report import page
 from npcorrect.evaluation.report.summary import Report
 from npcorrect.evaluation.report.text import interval, number
 from npcorrect.evaluation.run.records import Record
-from npcorrect.output import prepare
+from npcorrect.files import prepare
 
 
 def write(report: Report, folder: Path) -> None:

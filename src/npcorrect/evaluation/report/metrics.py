@@ -150,10 +150,10 @@ def mean_cost(places: Iterable[tuple[Record, int | None]]) -> MeanCost:
     return MeanCost(
         total.images / n,
         total.evaluations / n,
-        total.vlm_calls / n,
-        total.tokens / n,
+        total.usage.calls / n,
+        total.usage.tokens / n,
         total.seconds / n,
-        None if total.money is None else total.money / n,
+        None if total.usage.money is None else total.usage.money / n,
     )
 
 

@@ -18,7 +18,7 @@ from npcorrect.evaluation.run.records import Key, Record, Step
 from npcorrect.evaluation.run.runner import OnRecord
 from npcorrect.evaluation.run.store import Store
 from npcorrect.evaluation.run.worker import Done
-from npcorrect.output import prepare
+from npcorrect.files import prepare
 from npcorrect.records import Cost
 
 TOGETHER = 16

@@ -6,7 +6,7 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.base import REPEAT_STEP, Benchmark, Sample
 from npcorrect.evaluation.methods import find
+from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
 SCHEMA_VERSION = 1
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
@@ -33,13 +34,10 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """All that decides what a run finds. ``limit`` prompts are spread evenly; None takes all.
 
-    ``loading`` has what is not left to the machine in
-    :class:`~npcorrect.diffusion.loading.LoadOptions`; ``steps`` and ``size`` are the model's own
-    where None. ``vlm``, ``roles`` and ``votes`` are those of
-    :class:`~npcorrect.vlm.settings.VLMSettings`.
+    ``draw`` holds for every picture, but for its seed and its candidates, which are a method's.
     ``images`` is 0 for pictures that were made elsewhere.
     """
 
@@ -49,34 +47,22 @@ class Settings:
     seeds: int = 1
     limit: int | None = None
     shard: Shard = Shard()
-    model: str = "mini"
-    loading: Mapping[str, Any] = field(default_factory=dict)
-    steps: int | None = None
-    size: int | None = None
-    vlm: str | None = None
-    roles: Mapping[str, str] = field(default_factory=dict)
-    votes: int = 1
+    draw: DrawSettings = field(default_factory=DrawSettings)
+    load: LoadSettings = field(default_factory=LoadSettings)
+    roles: RoleSettings = field(default_factory=lambda: RoleSettings(cache=False))
     judge: str | None = None
-    cache: bool = False
-    budget: str | None = None
-
-    @property
-    def device(self) -> str | None:
-        """Where the image model runs, if it was said."""
-        return self.loading.get("device")
 
     @property
     def verifier(self) -> str | None:
         """The model that verifies; None for the image model's own."""
-        name = self.roles.get("verifier") or self.vlm
-        return None if name == "embedded" else name
+        return None if self.roles.embedded_verifier else self.roles.verifier or self.roles.vlm
 
 
 @dataclass(frozen=True)
 class Manifest:
     """Settings, and what they were carried out with."""
 
-    settings: Settings
+    settings: RunSettings
     data: str
     code: str
     versions: Mapping[str, str]
@@ -84,7 +70,7 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
 
-def validate(settings: Settings) -> None:
+def validate(settings: RunSettings) -> None:
     """Refuse what makes no sense.
 
     Raises:
@@ -106,7 +92,7 @@ def validate(settings: Settings) -> None:
         )
 
 
-def manifest(settings: Settings, benchmark: Benchmark) -> Manifest:
+def manifest(settings: RunSettings, benchmark: Benchmark) -> Manifest:
     """The manifest of a run that begins now."""
     versions = {"python": platform.python_version()}
     versions |= {name: version(name) for name in ("npcorrect", *_LIBRARIES)}
@@ -115,8 +101,7 @@ def manifest(settings: Settings, benchmark: Benchmark) -> Manifest:
 
 def differences(old: Manifest, new: Manifest) -> list[str]:
     """Why two manifests are not of one run; the git state alone is no reason."""
-    was, now = asdict(old.settings), asdict(new.settings)
-    was["shard"], now["shard"] = str(old.settings.shard), str(new.settings.shard)
+    was, now = _flat(old.settings), _flat(new.settings)
     found = [
         f"{name} {_words(was[name])} instead of {_words(now[name])}"
         for name in was
@@ -139,7 +124,7 @@ def unsharded(one: Manifest) -> Manifest:
     return replace(one, settings=replace(one.settings, shard=Shard()))
 
 
-def samples(settings: Settings, benchmark: Benchmark) -> list[Sample]:
+def samples(settings: RunSettings, benchmark: Benchmark) -> list[Sample]:
     """The samples of a run: every prompt with each of its seeds, all prompts once first."""
     prompts = benchmark.samples()
     limit = min(settings.limit or len(prompts), len(prompts))
@@ -152,12 +137,16 @@ def samples(settings: Settings, benchmark: Benchmark) -> list[Sample]:
     ]
 
 
+def _flat(settings: RunSettings) -> dict[str, Any]:
+    """The settings by name, those of its records among them."""
+    records = (settings.draw, settings.load, settings.roles)
+    flat = {name: value for name, value in vars(settings).items() if value not in records}
+    flat["shard"] = str(settings.shard)
+    return flat | {name: value for record in records for name, value in vars(record).items()}
+
+
 def _words(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {one}" for key, one in value.items()) or "none"
-    return str(value)
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 @cache

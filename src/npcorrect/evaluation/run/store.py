@@ -18,7 +18,7 @@ from npcorrect.errors import OutputError, SettingsError
 from npcorrect.evaluation.run.manifest import Manifest, differences
 from npcorrect.evaluation.run.records import Key, Record
 from npcorrect.evaluation.run.worker import Done
-from npcorrect.output import prepare
+from npcorrect.files import prepare, replacing
 
 _RECORD = TypeAdapter(Record)
 _MANIFEST = TypeAdapter(Manifest)
@@ -172,6 +172,5 @@ def picture_path(folder: Path, name: str) -> Path:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file in one move."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with replacing(path) as file:
+        file.write(content)

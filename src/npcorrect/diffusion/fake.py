@@ -1,0 +1,175 @@
+"""An image model for tests of whatever draws: instant, exact, and it remembers what it was asked.
+
+It behaves as real models do: it plans with :func:`npcorrect.plan.plan`, looks before the steps of
+the drawing, goes back where the last look says so, ends where its watch is cancelled, and refuses
+another model's origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from PIL import Image
+
+from npcorrect.diffusion.base import UNWATCHED, Glance, TokenStates, Watch
+from npcorrect.diffusion.rules import RULES, Rule
+from npcorrect.errors import ModelError, PromptError
+from npcorrect.plan import Defaults, Plan, plan
+from npcorrect.records import Drawing, Generation, Origin, Request
+
+FAKE_DEFAULTS = Defaults(
+    num_inference_steps=4,
+    true_cfg_scale=1.8,
+    negative_scale=1.0,
+    rule="paper",
+    window=1.0,
+    looks=0,
+    reseed=False,
+    sizes=(16,),
+    max_sequence_length=64,
+    multiple=8,
+)
+
+
+@dataclass(frozen=True)
+class FakeFamily:
+    """A family whose rows say whatever a test needs."""
+
+    title: str = "the fake model"
+    rules: Mapping[str, type[Rule]] = field(default_factory=lambda: RULES)
+    distilled: str = ""
+    restarts: bool = True
+    least_scale: float = 1.0
+
+    def check_prompt(self, prompt: str) -> None:
+        """Refuses nothing."""
+
+
+Paint = Callable[[Drawing], Image.Image]
+"""The picture of a drawing."""
+
+
+def black(drawing: Drawing) -> Image.Image:
+    """A black picture."""
+    return Image.new("RGB", (drawing.width, drawing.height))
+
+
+class FakeImageModel:
+    """An :class:`~npcorrect.diffusion.base.ImageModel` and a text encoder.
+
+    ``drawings`` has the batches in order, ``glances`` what looks said, by batch. ``on_draw`` is
+    called with each drawing before anything of it is drawn. Texts of more than ``longest``
+    characters are refused.
+    """
+
+    def __init__(
+        self,
+        defaults: Defaults = FAKE_DEFAULTS,
+        *,
+        name: str = "fake",
+        family: FakeFamily = FakeFamily(),
+        paint: Paint = black,
+        on_draw: Callable[[Drawing], object] = lambda drawing: None,
+        longest: int = 1000,
+    ) -> None:
+        self.name, self.defaults, self.family = name, defaults, family
+        self._paint, self._on_draw, self._longest = paint, on_draw, longest
+        self.drawings: list[tuple[Drawing, ...]] = []
+        self.glances: list[Sequence[Glance]] = []
+        self.begun: list[str | None] = []
+
+    @property
+    def drawn(self) -> list[tuple[int, str | None]]:
+        """Seed and negative of every picture that was finished, in order."""
+        return [(d.seed, d.negative_prompt) for batch in self.drawings for d in batch]
+
+    def plan(self, request: Request) -> Plan:
+        """With this model's defaults."""
+        made = plan(request, self.family, self.defaults)
+        self.check_text(request.prompt)
+        return made
+
+    def check_text(self, text: str) -> None:
+        """Refuses long texts.
+
+        Raises:
+            PromptError: it has more than ``longest`` characters.
+        """
+        if len(text) > self._longest:
+            raise PromptError(f"The text has {len(text)} characters; give {self._longest}.")
+
+    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
+        """Draw at once, after as many steps as real models take."""
+        for drawing in drawings:
+            if drawing.origin is not None and drawing.origin.model != self.name:
+                raise ModelError(f"The origin is of {drawing.origin.model!r}, not {self.name!r}.")
+            self.begun.append(drawing.negative_prompt)
+            self._on_draw(drawing)
+        first = drawings[0]
+        negatives: list[str | None] = [drawing.negative_prompt for drawing in drawings]
+        changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
+        begin = first.restart_step if first.origin else 0
+        step, rewinds, looks, evaluations = begin, 0, 0, 0
+        while step < first.num_inference_steps:
+            if watch.look and first.negative_prompt is not None and step in first.look_steps:
+                glances = watch.look(0, [self._paint(d) for d in drawings], negatives)
+                self.glances.append(glances)
+                looks += 1
+                back = step == first.look_steps[-1] and rewinds < first.max_rewinds
+                back = back and all(glance.wrong for glance in glances)
+                at = first.restart_step if back else step
+                for place, glance in enumerate(glances):
+                    if glance.negative != negatives[place]:
+                        changes[place].append((at, glance.negative))
+                    negatives[place] = glance.negative
+                rewinds, step = (rewinds + 1, at) if back else (rewinds, step)
+            inside = first.window[0] <= step < first.window[1] and first.negative_prompt is not None
+            evaluations += 2 if inside else 1
+            step += 1
+            watch.step(step, first.num_inference_steps)
+        self.drawings.append(tuple(drawings))
+        return [
+            Generation(
+                image=self._paint(drawing),
+                drawing=drawing,
+                evaluations=evaluations,
+                seconds=0.0,
+                steering=tuple(changed),
+                start_step=first.restart_step if rewinds else begin,
+                rewinds=rewinds,
+                looks=looks,
+                origin=self.origin(self._paint(drawing), drawing),
+            )
+            for drawing, changed in zip(drawings, changes, strict=True)
+        ]
+
+    def origin(self, image: Image.Image, drawing: Drawing) -> Origin | None:
+        """The picture's pixels; None where the family cannot begin with a picture."""
+        if not self.family.restarts:
+            return None
+        pixels = np.asarray(image.convert("RGB"), dtype=np.float32)[None]
+        sigmas = np.linspace(1, 0, drawing.num_inference_steps + 1, dtype=np.float32)
+        return Origin(self.name, pixels, sigmas)
+
+    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+        """Two numbers for each character."""
+        return [
+            TokenStates(
+                np.array([[ord(c), 1.0] for c in text or " "], dtype=np.float32),
+                np.zeros(max(len(text), 1), dtype=bool),
+            )
+            for text in texts
+        ]
+
+
+def looking(defaults: Defaults = FAKE_DEFAULTS, looks: int = 1, rewinds: int = 0) -> Defaults:
+    """Defaults by which redrawings are looked at, with steps enough for so many looks."""
+    return replace(
+        defaults,
+        rule="extra",
+        num_inference_steps=max(4, 2 * looks),
+        looks=looks,
+        rewinds=rewinds,
+    )
