@@ -15,9 +15,11 @@ import npcorrect
 PACKAGE = Path(npcorrect.__file__).parent
 LAYERS = (
     ("errors", "english"),
-    ("extras",),
-    ("settings",),
+    ("extras", "lexicon", "paper_words", "prompt_marks"),
+    ("settings", "phrases"),
     ("records",),
+    ("asked",),
+    ("meaning",),
     ("plan", "files"),
     ("sheet",),
     ("result",),
