@@ -38,8 +38,8 @@ class Draws:
 
     def __init__(self, model: PipelineModel, batch: int) -> None:
         self._model = model
-        request = Request(PROMPT, looks=0, reseed=False)
-        self._drawings = [model.resolve(request, NEGATIVE) for _ in range(batch)]
+        plan = model.plan(Request(PROMPT, looks=0, strength=1.0))
+        self._drawings = [plan.drawing(0, NEGATIVE)] * batch
         self._terms = [terms_of(model, MiniChecklister().checklist(PROMPT)).places] * batch
 
     def plain(self) -> None:
@@ -120,7 +120,7 @@ def cost_of_ranking(model: PipelineModel, rounds: int) -> None:
         handle = denoiser.register_forward_pre_hook(
             lambda _, args, kwargs: calls.append(kwargs), with_kwargs=True
         )
-        model.draw([model.resolve(Request(PROMPT, num_inference_steps=1, looks=0))])
+        model.draw([model.plan(Request(PROMPT, steps=1, looks=0)).drawing(0, None)])
         handle.remove()
         for number in CANDIDATES:
             candidates = [Candidate(text, "targeted") for text in some_texts(number)]

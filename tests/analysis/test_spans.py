@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from npcorrect.analysis.spans import Token, places_of, prompt_tokens, salient_terms
+from npcorrect.diffusion.families import FLUX_DEV
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
 from npcorrect.mini.grammar import parse
@@ -21,8 +22,8 @@ from npcorrect.records import Checklist, Requirement
 
 def reading(tokenizer: Any) -> PipelineModel:
     """A model that reads with this tokenizer, and is nothing else."""
-    pipeline = SimpleNamespace(tokenizer_2=tokenizer, vae_scale_factor=8)
-    return PipelineModel("reader", pipeline)
+    pipeline = SimpleNamespace(tokenizer_2=tokenizer, vae_scale_factor=8, scheduler=None)
+    return PipelineModel("reader", pipeline, FLUX_DEV)
 
 
 @pytest.fixture(scope="module")
