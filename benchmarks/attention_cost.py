@@ -21,11 +21,12 @@ import torch
 
 from npcorrect.analysis.compare import terms_of
 from npcorrect.analysis.trace import trace
+from npcorrect.diffusion.base import Reading, TokenStates
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.mini.data import TAGS, sample_spec
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.vlm import MiniChecklister
-from npcorrect.ranking import SalientRanker
+from npcorrect.ranking import salient_ranker
 from npcorrect.records import Candidate, Request
 
 PROMPT, NEGATIVE = "three red circles and one blue square", "four circles"
@@ -106,9 +107,9 @@ class Encoder:
     def __init__(self, model: PipelineModel) -> None:
         self._model, self.calls = model, 0
 
-    def encode(self, texts: Sequence[str]) -> object:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         self.calls += 1
-        return self._model.encode(texts)
+        return self._model.encode(texts, reading)
 
 
 def cost_of_ranking(model: PipelineModel, rounds: int) -> None:
@@ -126,7 +127,7 @@ def cost_of_ranking(model: PipelineModel, rounds: int) -> None:
             ratios, times, encoded = [], [], 0
             for _ in range(rounds):
                 encoder = Encoder(model)
-                ranker = SalientRanker(encoder)  # type: ignore[arg-type]
+                ranker = salient_ranker(encoder)
                 evaluation = seconds(lambda: denoiser(**calls[0]))
                 times.append(seconds(lambda: ranker.rank(checklist, candidates)))  # noqa: B023
                 ratios.append(times[-1] / evaluation)

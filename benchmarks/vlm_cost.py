@@ -16,7 +16,7 @@ from npcorrect.loop import correct, finish
 from npcorrect.mini.bench import PER_TAG, load
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.vlm import embedded_roles
-from npcorrect.ranking import RequirementRanker
+from npcorrect.ranking import requirement_ranker
 from npcorrect.records import Attempt, Checklist, Request
 from npcorrect.vlm import build
 from npcorrect.vlm.model_roles import instructions
@@ -61,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     samples = load()[:: max(7 * PER_TAG // options.prompts, 1)][: options.prompts]
     model = embedded()
-    ranker, rows = RequirementRanker(model), defaultdict[str, list[dict[str, float]]](list)
+    ranker, rows = requirement_ranker(model), defaultdict[str, list[dict[str, float]]](list)
     with loopback() as server:
         settings = VLMSettings(server.name, {"checklister": server.name}, cache=False)
         with build.roles(settings, embedded_roles()) as roles:

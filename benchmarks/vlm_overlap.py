@@ -15,7 +15,7 @@ from time import perf_counter
 from npcorrect.loop import correct
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.vlm import embedded_roles
-from npcorrect.ranking import RequirementRanker
+from npcorrect.ranking import requirement_ranker
 from npcorrect.records import Request
 from npcorrect.vlm import build
 from npcorrect.vlm.settings import VLMSettings
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     model = embedded()
-    ranker, ratios = RequirementRanker(model), []
+    ranker, ratios = requirement_ranker(model), []
     request = Request("nine large red circles", max_candidates=5, looks=0)
     with loopback(wait=options.wait) as server:
         settings = VLMSettings(server.name, {"proposer": "rules"}, cache=False)

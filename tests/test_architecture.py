@@ -15,9 +15,11 @@ import npcorrect
 PACKAGE = Path(npcorrect.__file__).parent
 LAYERS = (
     ("errors", "english"),
-    ("extras", "text"),
-    ("settings",),
+    ("extras", "text", "lexicon", "paper_words", "prompt_marks"),
+    ("settings", "phrases"),
     ("records", "provenance"),
+    ("asked",),
+    ("meaning",),
     ("plan", "files", "fonts", "faults"),
     ("sheet",),
     ("result",),

@@ -89,6 +89,11 @@ def test_salient_terms_are_the_words_that_requirements_name() -> None:
     )  # fmt: skip
 
 
+def test_irregular_plurals_are_salient() -> None:
+    claims = (Requirement("r1", "count", "exactly 3 mice", "mouse", "3"),)
+    assert salient_terms(Checklist("three gray mice", claims)) == ("three", "mice")
+
+
 def test_what_must_be_absent_is_not_salient() -> None:
     claims = (
         Requirement("r1", "count", "exactly 3 cats", "cat", "3"),

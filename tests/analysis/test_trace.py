@@ -49,6 +49,15 @@ def test_steps_count_from_0_and_branches_are_told_apart(model: PipelineModel) ->
     assert steps == {"positive": (0, 1, 2, 3), "empty": (0, 1, 2, 3), "negative": (0, 1)}
 
 
+def test_attention_among_the_texts_tokens_adds_up_to_one(model: PipelineModel) -> None:
+    with trace(model.pipeline.transformer) as traced:
+        model.draw(drawings(model, None))
+    attention = traced.of()
+    totals_SB = attention.among_SBT.sum(dim=-1)
+    torch.testing.assert_close(totals_SB, torch.ones(STEPS, len(attention.blocks)))
+    assert not torch.allclose(attention.among_SBT, attention.text_SBT)
+
+
 def test_the_papers_rule_has_the_negative_in_its_window_alone(model: PipelineModel) -> None:
     with trace(model.pipeline.transformer) as found:
         model.draw(drawings(model, NEGATIVE, rule="paper", window=1))
@@ -145,7 +154,7 @@ def test_what_is_kept_does_not_grow_with_image_tokens_or_heads(model: PipelineMo
         9: (STEPS, 1, 9)
     }
     kept = _tensors(list(vars(found._records[0, "positive"]).values()))
-    floats = STEPS * blocks * (MAX_TOKENS + 1) + STEPS * 9
+    floats = STEPS * blocks * (2 * MAX_TOKENS + 1) + STEPS * 9
     assert sum(tensor.untyped_storage().nbytes() for tensor in kept) <= 4 * floats
 
 
@@ -244,6 +253,8 @@ def test_reduction_equals_the_plain_softmax(data: st.DataObject) -> None:
     torch.testing.assert_close(reduced.text_BT, full_BIT.mean(1))
     torch.testing.assert_close(reduced.maps_BWI, torch.einsum("bit,btw->bwi", full_BIT, wanted))
     torch.testing.assert_close(reduced.text_BT.sum(1) + reduced.rest_B, torch.ones(rows))
+    alone = logits[:, :, sides.image, sides.text].softmax(-1).nan_to_num(0.0)
+    torch.testing.assert_close(reduced.among_BT, alone.mean((1, 2)))
 
 
 def test_maps_of_several_resolutions_come_together_at_the_finest() -> None:
@@ -251,7 +262,7 @@ def test_maps_of_several_resolutions_come_together_at_the_finest() -> None:
     fine = torch.arange(8.0).reshape(1, 1, 8)
     attention = Attention(
         (0,), ("a", "b", "c"), ("word",), torch.zeros(1, 3, 1), torch.ones(1, 3),
-        {2: coarse, 8: fine}, {2: 1, 8: 2},
+        torch.ones(1, 3, 1), {2: coarse, 8: fine}, {2: 1, 8: 2},
     )  # fmt: skip
     expected = (0.5 + 2 * torch.arange(8.0).reshape(2, 4)) / 3
     torch.testing.assert_close(attention.maps(32, 64)[0, 0], expected)

@@ -434,6 +434,22 @@ def test_token_states_of_a_phrase_equal_those_by_hand(models: Models, family: st
     assert (~states[1].special).sum() == 6
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_phrases_can_be_read_alone_and_texts_with_their_padding_hidden(
+    models: Models, family: str
+) -> None:
+    model = models(family)
+    short, long = model.encode([NEGATIVE, "a striped background on the left"], "alone")
+    assert (len(short.states), len(long.states)) == (2, 6)
+    assert not short.special.any()
+    (by_itself,) = model.encode([NEGATIVE], "alone")
+    np.testing.assert_allclose(short.states, by_itself.states, atol=1e-5)
+    (empty,) = model.encode([""], "alone")
+    assert len(empty.states) == 0
+    assert (~model.encode([NEGATIVE], "masked")[0].special).sum() == 2
+
+
 @pytest.mark.parametrize("family", GUIDED)
 def test_a_scale_without_guidance_is_refused(models: Models, family: str) -> None:
     model = models(family)

@@ -7,7 +7,7 @@ from npcorrect.mini.embedded import embedded
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.reader import judge
 from npcorrect.mini.vlm import embedded_roles
-from npcorrect.ranking import RequirementRanker
+from npcorrect.ranking import requirement_ranker
 from npcorrect.records import Request
 from npcorrect.result import select
 
@@ -22,7 +22,7 @@ FAILING = {
 
 def test_wrong_pictures_are_corrected() -> None:
     model, roles = embedded(), embedded_roles()
-    ranker = RequirementRanker(model)
+    ranker = requirement_ranker(model)
     wrong = corrected = 0
     for prompt, seed in FAILING.items():
         attempts = list(correct(Request(prompt, seed=seed), model, roles, ranker))

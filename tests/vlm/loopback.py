@@ -364,6 +364,10 @@ def _propose(asked: Asked) -> str:
     return json.dumps({"faults": seen, "extras": []})
 
 
+def _find_none_asked(asked: Asked) -> str:
+    return json.dumps({"asked": []})
+
+
 def _take_apart(asked: Asked) -> str:
     prompt = re.findall(r"<prompt>(.*)</prompt>", asked.text)[0]
     claims = [
@@ -379,6 +383,7 @@ _ROLES: dict[str, Callable[[Asked], str]] = {
     "observer": _observe,
     "captioner": _caption,
     "proposer": _propose,
+    "asked": _find_none_asked,
     "checklister": _take_apart,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -195,9 +195,15 @@ def test_the_captioner_never_learns_the_prompt() -> None:
 VERDICT = Verdict((Check(COUNT, False, "four cups"),))
 
 
+NONE_ASKED = '{"asked": []}'
+
+
+def proposal(faults: Sequence[str], extras: Sequence[str] = ()) -> str:
+    return json.dumps({"faults": faults, "extras": extras})
+
+
 def test_proposals_pass_the_rules_of_all_negatives() -> None:
-    said = {"faults": ["Four cups", "no dog", "red cups"], "extras": ["wooden table", "a dog"]}
-    fake = FakeVLM([json.dumps(said)])
+    fake = FakeVLM([proposal(["Four cups"], ["wooden table"]), NONE_ASKED])
     found = VLMProposer(fake).propose(CHECKLIST, VERDICT, Caption("four cups on a table"), 9)
     assert [(c.negative_prompt, c.source) for c in found] == [
         ("four cups on a table", "combined"),
@@ -209,10 +215,36 @@ def test_proposals_pass_the_rules_of_all_negatives() -> None:
     assert "<failed>exactly three cups; seen instead: four cups</failed>" in text
 
 
+def test_what_is_refused_is_asked_for_again_once_with_the_reason() -> None:
+    first = proposal(["no dog", "crimson mugs", "Four cups"], ["brown puppy"])
+    second = proposal(["green cups", "red cups"], ["a wooden table"])
+    fake = FakeVLM([first, second, NONE_ASKED])
+    found = VLMProposer(fake).propose(CHECKLIST, VERDICT, Caption(""), 9)
+    singles = [c.negative_prompt for c in found if c.source != "combined"]
+    assert singles == ["four cups", "a wooden table", "green cups"]
+    assert "<refused>" not in fake.asked[0].messages[-1].text
+    again = fake.asked[1].messages[-1].text
+    assert "<refused>no dog</refused> it says that something is absent" in again
+    assert "<refused>crimson mugs</refused> the prompt asks for 'crimson mugs'" in again
+    assert "<refused>brown puppy</refused>" in again
+    assert len(fake.asked) == 3
+
+
+def test_one_question_finds_what_the_prompt_asks_for_among_all_candidates() -> None:
+    said = proposal(["four cups", "drinking vessel"], ["wooden table"])
+    fake = FakeVLM([said, '{"asked": ["Drinking vessel."]}'])
+    found = VLMProposer(fake).propose(CHECKLIST, VERDICT, Caption(""), 9)
+    assert not [c for c in found if "vessel" in c.negative_prompt]
+    text = fake.asked[1].messages[-1].text
+    assert text.count("<phrase>") == 3
+    assert "<phrase>four cups</phrase>" in text
+
+
 def test_a_proposer_that_names_nothing_fails() -> None:
-    fake = FakeVLM(['{"faults": ["no cups"], "extras": ["red cups"]}'])
-    with pytest.raises(VLMError, match="named nothing"):
+    fake = FakeVLM([proposal(["no cups"], ["red cups"]), proposal([])])
+    with pytest.raises(VLMError, match="named nothing") as caught:
         VLMProposer(fake).propose(CHECKLIST, VERDICT, Caption(""), 5)
+    assert "no cups" in caught.value.raw
 
 
 def test_what_was_asked_is_charged_even_where_it_failed() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,9 +146,14 @@ class ImageModel(Protocol):
         ...
 
 
+Reading = Literal["drawn", "masked", "alone"]
+"""How an encoder reads a text: as the model does when it draws; padded to the model's length with
+the padding hidden from it; or the text's tokens alone, without special tokens and padding."""
+
+
 class TextEncoder(Protocol):
     """The image model's own token-level text encoder."""
 
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """Token states of each text, in one call of the encoder."""
         ...

@@ -12,7 +12,14 @@ import torch
 from PIL.Image import Image
 
 from npcorrect import plan
-from npcorrect.diffusion.base import UNWATCHED, TokenStates, Watch, drawn_alone, shared
+from npcorrect.diffusion.base import (
+    UNWATCHED,
+    Reading,
+    TokenStates,
+    Watch,
+    drawn_alone,
+    shared,
+)
 from npcorrect.diffusion.families import FamilySpec
 from npcorrect.diffusion.memory import out_of_memory, release
 from npcorrect.diffusion.restart import Clean
@@ -170,7 +177,7 @@ class PipelineModel:
         return Clean(latents, self.stock.sigmas(drawing)).origin(0, self.name)
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """Token states of the family's own text encoders; see :class:`TextEncoder`.
 
         Raises:
@@ -180,4 +187,5 @@ class PipelineModel:
             return []
         for text in texts:
             self.check_text(text)
-        return self.family.text.encode(self.pipeline, texts, self.defaults.max_sequence_length)
+        length = self.defaults.max_sequence_length
+        return self.family.text.read(reading).encode(self.pipeline, texts, length)

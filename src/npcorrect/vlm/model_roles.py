@@ -16,13 +16,15 @@ from PIL.Image import Image
 from pydantic import BaseModel, ValidationError
 
 from npcorrect.errors import BudgetError, PromptError, SettingsError, VLMError
-from npcorrect.proposing import arrange, clean
+from npcorrect.phrases import words
+from npcorrect.proposing import arrange, clean, distinct, refusal
 from npcorrect.records import Candidate, Caption, Check, Checklist, Requirement, Source, Verdict
 from npcorrect.vlm.base import VLM, Message, Question, Reply, Usage
 from npcorrect.vlm.roles import Checklister
 from npcorrect.vlm.schemas import (
     MAX_CLAIMS,
     MAX_PHRASES,
+    AskedReply,
     CaptionReply,
     ChecklistReply,
     ProposalReply,
@@ -174,7 +176,9 @@ class VLMCaptioner:
 class VLMProposer:
     """Asks a model for negatives and keeps those that may be one.
 
-    The model's words pass the same rules as all others, and are joined as those of
+    The model's words pass the same rules as all others. Where the rules refuse some, the model is
+    asked once more, with the reasons. What is left is put to it in one question: which of these
+    does the prompt itself ask for? Those are dropped, and the rest joined as those of
     :class:`~npcorrect.proposing.RuleProposer` are.
     """
 
@@ -190,23 +194,58 @@ class VLMProposer:
             VLMError: no usable answer, or none that may be a negative.
         """
         failed = [check for check in verdict.checks if check.passed is False]
-        text = "\n".join(
-            (
-                _quoted("prompt", checklist.prompt),
-                *(_quoted("failed", _fault(check)) for check in failed),
-                _quoted("description", caption.text),
-                f"Give at most {limit} of each kind.",
-            )
+        lines = (
+            _quoted("prompt", checklist.prompt),
+            *(_quoted("failed", _fault(check)) for check in failed),
+            _quoted("description", caption.text),
+            f"Give at most {limit} of each kind.",
         )
-        reply = _object(self._vlm, _question("proposer", text, schema=ProposalReply), ProposalReply)
-        faults = _candidates(reply.faults, checklist, "targeted")
-        extras = _candidates(reply.extras, checklist, "untargeted")
-        if not (faults or extras):
+        named, refused = self._named(lines, checklist)
+        if refused:
+            more, _ = self._named((*lines, *refused), checklist)
+            named = distinct((*named, *more))
+        kept = self._unasked(named, checklist)
+        if not kept:
             raise VLMError(
                 f"The proposer {self._vlm.name} named nothing that may be a negative prompt.",
-                reply.model_dump_json(),
+                "\n".join((*refused, *(candidate.negative_prompt for candidate in named))),
             )
+        faults = [candidate for candidate in kept if candidate.source == "targeted"]
+        extras = [candidate for candidate in kept if candidate.source == "untargeted"]
         return arrange(checklist, caption, faults, extras)[: max(limit, 0)]
+
+    def _named(
+        self, lines: Sequence[str], checklist: Checklist
+    ) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
+        """The candidates that the model names, and what is refused of them, with the reasons."""
+        question = _question("proposer", "\n".join(lines), schema=ProposalReply)
+        reply = _object(self._vlm, question, ProposalReply)
+        rows: tuple[tuple[Sequence[str], Source], ...] = (
+            (reply.faults, "targeted"),
+            (reply.extras, "untargeted"),
+        )
+        candidates: list[Candidate] = []
+        refused: dict[str, None] = {}
+        for phrases, source in rows:
+            for phrase in phrases[:MAX_PHRASES]:
+                text = clean(phrase, checklist)
+                if text is None:
+                    refused[f"{_quoted('refused', phrase)} {refusal(phrase, checklist)}"] = None
+                else:
+                    candidates.append(Candidate(text, source, "named by the proposer"))
+        return distinct(candidates), tuple(refused)
+
+    def _unasked(
+        self, candidates: Sequence[Candidate], checklist: Checklist
+    ) -> tuple[Candidate, ...]:
+        """The candidates without those that the model, asked once for all, finds in the prompt."""
+        if not candidates:
+            return ()
+        phrases = (_quoted("phrase", candidate.negative_prompt) for candidate in candidates)
+        text = "\n".join((_quoted("prompt", checklist.prompt), *phrases))
+        reply = _object(self._vlm, _question("asked", text, schema=AskedReply), AskedReply)
+        asked = {" ".join(words(phrase)) for phrase in reply.asked}
+        return tuple(c for c in candidates if " ".join(words(c.negative_prompt)) not in asked)
 
 
 def check_votes(votes: int) -> None:
@@ -222,13 +261,14 @@ def check_votes(votes: int) -> None:
 def linked(claims: Iterable[Requirement]) -> tuple[Requirement, ...]:
     """The claims, numbered, each dependent on the claims that its subject and object are there.
 
-    Where a claim is about a thing that no claim says is there, such a claim is added.
+    Where a claim is about a thing that no claim says is there, such a claim is added, except where
+    it says that there is none.
     """
     claims = tuple(claims)
     drafts = [c for c in claims if c.kind == "object"]
     others = [c for c in claims if c.kind != "object"]
     present = {c.subject for c in drafts}
-    for claim in others:
+    for claim in (c for c in others if (c.kind, c.value) != ("count", "0")):
         for noun in (claim.subject, claim.object):
             if (
                 noun
@@ -278,13 +318,6 @@ def _moot(claim: Requirement, checks: dict[str, Check]) -> Check:
 def _fault(check: Check) -> str:
     seen = f"; seen instead: {check.observed}" if check.observed else ""
     return f"{check.requirement.text}{seen}"
-
-
-def _candidates(
-    phrases: Sequence[str], checklist: Checklist, source: Source
-) -> tuple[Candidate, ...]:
-    texts = dict.fromkeys(clean(phrase, checklist) for phrase in phrases[:MAX_PHRASES])
-    return tuple(Candidate(text, source, "named by the proposer") for text in texts if text)
 
 
 @cache

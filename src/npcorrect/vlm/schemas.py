@@ -60,6 +60,12 @@ class ProposalReply(_Strict):
     extras: list[Plain]
 
 
+class AskedReply(_Strict):
+    """Which of some phrases name what the prompt asks for."""
+
+    asked: list[Plain]
+
+
 def observed_schema(ids: tuple[str, ...]) -> dict[str, Any]:
     """The schema of the observer's reply: a phrase under the name of each failed claim."""
     return {
