@@ -19,7 +19,7 @@ from npcorrect.mini.vlm import embedded_roles
 from npcorrect.ranking import RequirementRanker
 from npcorrect.records import Attempt, Checklist, Request
 from npcorrect.vlm import build
-from npcorrect.vlm.model_roles import instructions
+from npcorrect.vlm.questions import instructions
 from npcorrect.vlm.settings import VLMSettings
 from tests.vlm.loopback import Asked, loopback, picture_tokens, text_tokens
 

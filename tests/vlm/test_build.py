@@ -22,7 +22,7 @@ from npcorrect.mini.scene import Scene, Thing, to_image
 from npcorrect.mini.vlm import embedded_roles
 from npcorrect.proposing import RuleProposer
 from npcorrect.records import Caption, Checklist
-from npcorrect.vlm import build
+from npcorrect.vlm import addresses, build
 from npcorrect.vlm.base import Message, Question
 from npcorrect.vlm.grammar import GrammarChecklister
 from npcorrect.vlm.model_roles import (
@@ -30,11 +30,11 @@ from npcorrect.vlm.model_roles import (
     VLMCaptioner,
     VLMChecklister,
     VLMProposer,
-    VLMVerifier,
-    instructions,
 )
 from npcorrect.vlm.openai import OpenAIVLM
+from npcorrect.vlm.questions import instructions
 from npcorrect.vlm.settings import VLMSettings, VLMTable, read_table
+from npcorrect.vlm.verifier import VLMVerifier
 from tests.vlm import loopback, tiny
 from tests.vlm.loopback import Asked
 
@@ -208,10 +208,10 @@ def test_a_planted_key_is_nowhere(
                     seen += ["".join(traceback.format_exception(error)), repr(vars(error))]
         for wrong in (f"{KEY}-wrong", ""):
             with (
-                closing(OpenAIVLM("mini-eyes", server.url, wrong)) as vlm,
+                closing(OpenAIVLM(addresses.server(server.name), wrong)) as vlm,
                 pytest.raises(ModelError) as caught,
             ):
-                vlm.ask([])
+                vlm.connect()
             seen.append("".join(traceback.format_exception(caught.value)))
     assert any("refused the key" in text for text in seen)
     assert "HTTP" in caplog.text
@@ -286,13 +286,16 @@ def test_redirects_are_not_followed(trap: tuple[str, list[str]]) -> None:
     server = HTTPServer(("127.0.0.1", 0), Redirect)
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    url = f"http://127.0.0.1:{server.server_port}/v1"
-    with closing(OpenAIVLM("m", url, KEY, retry_policy=settings(None).table.retry_policy)) as vlm:
-        replies = vlm.ask([_question()])
+    named = addresses.server(f"http://127.0.0.1:{server.server_port}/v1#m")
+    policy = settings(None).table.retry_policy
+    with (
+        closing(OpenAIVLM(named, KEY, retry_policy=policy)) as vlm,
+        pytest.raises(ModelError, match="takes no questions there"),
+    ):
+        vlm.connect()
     server.shutdown()
     server.server_close()
     thread.join()
-    assert replies[0].error
     assert not hits
 
 

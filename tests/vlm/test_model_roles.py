@@ -19,11 +19,11 @@ from npcorrect.vlm.model_roles import (
     VLMCaptioner,
     VLMChecklister,
     VLMProposer,
-    VLMVerifier,
-    instructions,
     linked,
 )
+from npcorrect.vlm.questions import instructions
 from npcorrect.vlm.usage import accounting
+from npcorrect.vlm.verifier import VLMVerifier
 
 PICTURE = Image.new("RGB", (8, 8))
 CHECKLIST = GrammarChecklister().checklist("three red cups and one dog")
