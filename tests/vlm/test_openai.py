@@ -75,14 +75,14 @@ def ask(question: Question, timeout: float = 10.0, **options: Any) -> tuple[Repl
 @pytest.mark.parametrize(
     ("server", "able"),
     [
-        ({}, Capabilities()),
-        ({"likely": 5}, Capabilities(likely=5)),
+        ({}, Capabilities(together=True)),
+        ({"likely": 5}, Capabilities(likely=5, together=True)),
         ({"structure": "json"}, Capabilities(structure="json")),
         (
             {"structure": "none", "likely": 0, "limit": "max_completion_tokens"},
             Capabilities("max_completion_tokens", structure="words", likely=0),
         ),
-        ({"temperature": False}, Capabilities(temperature=False)),
+        ({"temperature": False}, Capabilities(temperature=False, together=True)),
         ({"structure": "ignores"}, Capabilities(structure="json")),
     ],
 )

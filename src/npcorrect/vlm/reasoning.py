@@ -41,7 +41,7 @@ _SPECIAL = re.compile(
     r"|<\|start_header_id\|>\w{0,20}+<\|end_header_id\|>"
     r"|<[|\uff5c][^<>|\uff5c\n]{1,40}+[|\uff5c]>"
     r"|</?(?:s|eos|bos|pad|unk|end_of_turn|end_of_utterance|eot|eom)>"
-    r"|<start_of_turn>(?:model)?|\[/?INST\]|```[\w+-]{0,20}+",
+    r"|<start_of_turn>(?:model)?|\[/?INST\]|```(?:json|text|txt|plaintext|markdown)?+",
     re.IGNORECASE,
 )
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,4}+\{")
