@@ -347,9 +347,9 @@ def _tokens(text: Any, asked: Asked) -> list[dict[str, Any]]:
     """The tokens of a reply, with what else was likely at its answers."""
     if asked.body.get("response_format"):
         pieces = re.findall(r"\w+|[^\w]+", str(text))
-        sure = iter([_sure(check) for check in _checks(asked)])
+        each = iter([_sure(check) for check in _checks(asked)])
         return [
-            token(p, next(sure, 0.9) if p in ("yes", "no") else 1.0, p in ("yes", "no"))
+            token(p, next(each, 0.9) if p in ("yes", "no") else 1.0, p in ("yes", "no"))
             for p in pieces
         ]
     sure = _sure(_checks(asked)[0]) if asked.images else 0.9

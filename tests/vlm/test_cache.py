@@ -113,7 +113,7 @@ def test_a_full_disk_loses_no_answer(
     real = sqlite3.connect
 
     def full(*args: Any, **options: Any) -> sqlite3.Connection:
-        connection = real(*args, **options)
+        connection: sqlite3.Connection = real(*args, **options)
         connection.execute("PRAGMA max_page_count = 1")
         return connection
 

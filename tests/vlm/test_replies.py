@@ -7,7 +7,8 @@ import json
 import pytest
 
 from npcorrect.vlm.base import Question
-from npcorrect.vlm.replies import UnusableError, choice_in, object_in, read
+from npcorrect.vlm.reasoning import UnusableError
+from npcorrect.vlm.replies import choice_in, object_in, read
 
 SCHEMA = {
     "type": "object",
@@ -119,8 +120,7 @@ def test_what_is_shown_is_redacted_after_decoding_and_what_is_read_is_not() -> N
 
 @pytest.mark.parametrize("text", ["yes", ' ```json\n{"a": 1, "b": ""}\n``` '])
 def test_what_a_server_calls_thought_is_an_answer_only_where_it_is_nothing_else(text: str) -> None:
-    form = {"choices": YES} if text == "yes" else {"schema": SCHEMA}
-    question = Question((), **form)  # type: ignore[arg-type]
+    question = Question((), choices=YES) if text == "yes" else Question((), schema=SCHEMA)
     assert read(text, question, whole=True).text
     with pytest.raises(UnusableError):
         read(f"I think {text} fits", question, whole=True)

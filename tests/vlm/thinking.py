@@ -118,11 +118,10 @@ class OpenAI(Thinker):
     """Of the gpt-5 class: it hides its thought and counts it, and refuses what it does not know."""
 
     def refuses(self, body: dict[str, Any]) -> str:
-        bad = [p for p in ("temperature", "max_tokens", "logprobs", "chat_template_kwargs")
-               if p in body]  # fmt: skip
+        unknown = ("temperature", "max_tokens", "logprobs", "chat_template_kwargs")
         if body.get("reasoning_effort", "low") not in ("minimal", "low", "medium", "high"):
-            bad.append("reasoning_effort")
-        return bad[0] if bad else ""
+            return "reasoning_effort"
+        return next((parameter for parameter in unknown if parameter in body), "")
 
     def is_off(self, body: dict[str, Any]) -> bool:
         return bool(body.get("reasoning_effort") == "minimal")

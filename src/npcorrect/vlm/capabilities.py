@@ -95,7 +95,10 @@ PLAIN = Capabilities(temperature=False, seed=False, structure="words", likely=0)
 
 @dataclass(frozen=True)
 class Tried:
-    """A reply to a probe: its text, whether log-probabilities came, and whether it was thought."""
+    """A reply to a probe: its text, whether log-probabilities came, and whether it took thought.
+
+    A few words that do not end within the limit are taken for thought too.
+    """
 
     text: str
     likely: bool

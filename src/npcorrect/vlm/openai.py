@@ -115,7 +115,7 @@ class OpenAIVLM:
             return self.capabilities
 
     def _recalled(self) -> Capabilities | None:
-        text = self._memory.recall(self._remembered) if self._memory else None
+        text = self._memory.recall(self._remembered) if self._memory is not None else None
         try:
             return _CAPABILITIES.validate_json(text) if text else None
         except ValidationError:
@@ -163,7 +163,7 @@ class OpenAIVLM:
             return reply
 
         able = await probe(extra, role, plain, tried)
-        if self._memory:
+        if self._memory is not None:
             self._memory.keep(self._remembered, _CAPABILITIES.dump_json(able).decode())
         return able
 
@@ -188,7 +188,8 @@ class OpenAIVLM:
                 f"{self._sender.likely_address}."
             )
         completion = answer.completion
-        return Tried(completion.text, bool(completion.written), completion.thinks)
+        thought = completion.thinks or completion.cut_off
+        return Tried(completion.text, bool(completion.written), thought)
 
     async def _answer(self, question: Question, able: Capabilities) -> Reply:
         """The reply to a question, asked for twice where the first is not usable."""
