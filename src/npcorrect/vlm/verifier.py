@@ -8,7 +8,7 @@ from typing import Literal
 
 from PIL.Image import Image
 
-from npcorrect.errors import SettingsError, VLMError
+from npcorrect.errors import BudgetError, SettingsError, VLMError
 from npcorrect.records import Check, Checklist, Requirement, Verdict
 from npcorrect.vlm.base import VLM, Reply
 from npcorrect.vlm.questions import about_claim, about_claims, ask, asked, listed
@@ -100,7 +100,11 @@ class VLMVerifier:
             return {}
         schema = observed_schema(tuple(failed))
         question = asked("observer", listed(failed), round_.image, schema=schema, check=observed)
-        (reply,) = ask(self._vlm, [question])
+        try:
+            (reply,) = ask(self._vlm, [question])
+        except BudgetError as error:  # the verdict is paid for, and stands without
+            round_.errors.append(str(error))
+            return {}
         if reply.error:
             round_.errors.append(reply.error)
             return {}
