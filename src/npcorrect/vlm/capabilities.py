@@ -39,16 +39,16 @@ SWITCHES: tuple[Mapping[str, Any], ...] = (
 chat templates use), older models of OpenAI."""
 
 
-def sample() -> Image.Image:
-    """A picture of a red circle and a blue square, for questions whose answers do not matter."""
-    image = Image.new("RGB", (224, 224), "white")
-    draw = ImageDraw.Draw(image)
-    draw.ellipse((20, 70, 100, 150), fill="red")
-    draw.rectangle((130, 75, 200, 145), fill="blue")
+def sample(side: int) -> Image.Image:
+    """A square picture of a red circle beside a blue square on white."""
+    image = Image.new("RGB", (side, side), "white")
+    draw, unit = ImageDraw.Draw(image), side / 8
+    draw.ellipse((unit, 3 * unit, 3.5 * unit, 5.5 * unit), fill="red")
+    draw.rectangle((4.5 * unit, 3 * unit, 7 * unit, 5.5 * unit), fill="blue")
     return image
 
 
-PICTURE = sample()
+PICTURE = sample(224)
 BARE = Question(
     (SYSTEM, Message("user", "What does the picture show? Answer in a few words.", (PICTURE,))),
     max_tokens=_BARE_TOKENS,

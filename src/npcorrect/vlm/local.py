@@ -26,6 +26,7 @@ from npcorrect.vlm.constrained import Grammar, TopTokens
 from npcorrect.vlm.probabilities import Token, of_fields
 from npcorrect.vlm.processors import is_code_refused, load_processor, needs_code
 from npcorrect.vlm.reasoning import UnusableError
+from npcorrect.vlm.redaction import RAW_KEPT
 from npcorrect.vlm.replies import read
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -204,8 +205,10 @@ class LocalVLM:
             }
             for message in messages
         ]
+        template = str(self._processor.chat_template)
+        switch = {"enable_thinking": False} if "enable_thinking" in template else {}
         prompt = self._processor.apply_chat_template(
-            turns, add_generation_prompt=True, tokenize=False, enable_thinking=False
+            turns, add_generation_prompt=True, tokenize=False, **switch
         )
         return _without_open_thought(str(prompt))
 
@@ -217,7 +220,10 @@ class LocalVLM:
         for question, row in zip(questions, likely, strict=True):
             tokens = self._first_tokens(question.choices) or {}
             mass = torch.stack([row[ids].sum() for ids in tokens.values()])
-            share = mass / mass.sum() if mass.sum() > 0 else torch.full_like(mass, 1 / len(mass))
+            if not mass.sum() > 0:  # nor where the logits are no numbers
+                drafts.append((self._unusable("", "none of the words is possible"), 1))
+                continue
+            share = mass / mass.sum()
             place = int(share.argmax())
             if question.temperature > 0:
                 place = int((share ** (1 / question.temperature)).multinomial(1))
@@ -273,7 +279,7 @@ class LocalVLM:
         try:
             answer = read(text, question)
         except UnusableError as error:
-            return Reply(text, f"The model {self.name} gave no usable answer: {error}."), written
+            return self._unusable(text, str(error)), written
         if question.schema is None or not question.choices:
             return Reply(answer.text), written
         listed = [
@@ -283,6 +289,9 @@ class LocalVLM:
         greedy = question.temperature == 0
         fields = of_fields(text, answer, listed, question.choices, greedy=greedy)
         return Reply(answer.text, fields=fields), written
+
+    def _unusable(self, text: str, reason: str) -> Reply:
+        return Reply(text[:RAW_KEPT], f"The model {self.name} gave no usable answer: {reason}.")
 
     def _token(self, token: int) -> str:
         return str(self._tokenizer.convert_ids_to_tokens(token))
