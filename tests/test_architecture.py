@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "diffusers", "transformers", "openai", "npcorrect.mini")
+HEAVY = ("torch", "diffusers", "transformers", "httpx2", "npcorrect.mini")
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_a_key_that_no_header_can_carry_is_refused_when_it_is_read(
         if "\x00" not in key:
             monkeypatch.setenv("OPENAI_API_KEY", key)
         else:
-            monkeypatch.setattr(addresses.os, "environ", {"OPENAI_API_KEY": key})
+            monkeypatch.setattr("os.environ", {"OPENAI_API_KEY": key})
         with pytest.raises(SettingsError, match="cannot be sent") as caught:
             read()
         assert "planted" not in str(caught.value)
