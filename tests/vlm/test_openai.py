@@ -199,7 +199,10 @@ def test_a_server_that_answered_before_fails_one_question_at_a_time(fault: str) 
     with loopback.loopback() as server, client(server) as vlm:
         assert not vlm.ask([CHECK])[0].error
         server.fault = lambda asked: fault
-        assert all(reply.error for reply in vlm.ask([CHECK, OBSERVE]))
+        replies = vlm.ask([CHECK, OBSERVE])
+        assert all(reply.error and reply.fatal for reply in replies)
+        server.fault = lambda asked: None
+        assert not any(reply.error or reply.fatal for reply in vlm.ask([CHECK, OBSERVE]))
 
 
 def test_a_remembered_server_that_is_away_is_an_input_error() -> None:

@@ -62,6 +62,21 @@ def test_anything_else_is_unusable_and_says_why(text: str, why: str) -> None:
     assert why in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "writing",
+    ["<think>", "</think>", "[ANSWER] \\n ```json", "<|im_end|>", "<answer>", "\\\\boxed{a}"],
+)
+def test_writing_in_a_picture_may_look_like_a_mark(writing: str) -> None:
+    text = f'{{"a": 1, "b": "a sign that says {writing}"}}'
+    assert json.loads(object_in(text, SCHEMA)) == json.loads(text)
+    assert json.loads(object_in(f"<think>no</think>{json.dumps(GOOD)}", SCHEMA)) == GOOD
+
+
+def test_writing_in_brackets_is_no_mark() -> None:
+    text = 'Here: {"a": 1, "b": "a sign that says [FINAL] and [reason]"}'
+    assert json.loads(object_in(text, SCHEMA))["b"].endswith("[FINAL] and [reason]")
+
+
 def test_raw_line_breaks_in_strings_are_read() -> None:
     assert json.loads(object_in('{"a": 1, "b": "two\nlines\tlong"}', SCHEMA))["b"] == (
         "two\nlines\tlong"

@@ -20,6 +20,8 @@ THOUGHTS = frozenset({
     "antthinking", "inner_monologue",
 })  # fmt: skip
 """Names of marks around thoughts, as ``<name>``, ``[NAME]``, ``<|begin_of_name|>`` and the like."""
+_IN_BRACKETS = frozenset({"think", "thinking", "thought"})
+"""Names that are marks in square brackets too, where other words are mere writing."""
 ANSWERS = frozenset({"answer", "final", "final_answer", "box", "solution", "response", "output"})
 """Names of marks around the answer."""
 _BEGIN = ("begin_of_", "start_of_", "begin_", "start_")
@@ -120,7 +122,7 @@ def _named(text: str, names: frozenset[str]) -> Iterator[_Mark]:
     """The marks whose name, without its affixes, is one of these."""
     for match in _TAG.finditer(text):
         name, side = _side(match[2].casefold(), "/" in match[1] or match[3].endswith("/"))
-        prose = match[0].startswith("[") and match[3]
+        prose = match[0].startswith("[") and (match[3] or name not in _IN_BRACKETS)
         if name in names and not prose:
             yield _Mark(match.start(), match.end(), side)
 

@@ -13,7 +13,7 @@ from jsonschema.exceptions import best_match
 
 from npcorrect.english import NUMBERS
 from npcorrect.vlm.base import Question
-from npcorrect.vlm.reasoning import UnusableError, bare
+from npcorrect.vlm.reasoning import MAX_TEXT, UnusableError, bare
 
 _MAX_STARTS = 200
 """Braces at which an object is looked for; a reply with more is no reply."""
@@ -48,7 +48,7 @@ def read(
     Raises:
         UnusableError: the text is not what was asked for, or gives two different answers.
     """
-    clean = bare(text)
+    clean = text if question.schema is not None and _is_object(text) else bare(text)
     if not clean.strip():
         raise UnusableError("it is empty")
     if question.schema is not None:
@@ -73,7 +73,7 @@ def object_in(text: str, schema: Mapping[str, Any]) -> str:
     Raises:
         UnusableError: there is none, or there are two different ones.
     """
-    return _object(bare(text), schema, str, whole=False).text
+    return read(text, Question((), schema=schema)).text
 
 
 def choice_in(text: str, choices: Sequence[str]) -> str:
@@ -82,7 +82,7 @@ def choice_in(text: str, choices: Sequence[str]) -> str:
     Raises:
         UnusableError: it is none of the choices.
     """
-    return _choice(bare(text), choices).text
+    return read(text, Question((), choices=tuple(choices))).text
 
 
 def spellings(choices: Sequence[str]) -> dict[str, str]:
@@ -98,6 +98,17 @@ def spellings(choices: Sequence[str]) -> dict[str, str]:
 def encodable(text: str) -> str:
     """The text with a replacement character for each lone surrogate, which no file can hold."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _is_object(text: str) -> bool:
+    """Whether a text is one JSON object and nothing else: then marks in it are quoted writing."""
+    whole = text.strip()
+    if len(whole) > MAX_TEXT or not (whole.startswith("{") and whole.endswith("}")):
+        return False
+    try:
+        return _DECODER.raw_decode(whole)[1] == len(whole)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _choice(clean: str, choices: Sequence[str]) -> Answer:
@@ -138,16 +149,13 @@ def _object(
 
 def _objects(text: str) -> Iterator[tuple[dict[str, Any], int, int]]:
     """The outermost JSON objects of a text, with their places."""
-    decoder = json.JSONDecoder(
-        strict=False, parse_constant=_no_constant, parse_float=_number, parse_int=_integer
-    )
     start, tries = text.find("{"), 0
     while start >= 0:
         tries += 1
         if tries > _MAX_STARTS:
             raise UnusableError("it contains no complete JSON object")
         try:
-            value, end = decoder.raw_decode(text, start)
+            value, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             end = start + 1
         else:
@@ -190,3 +198,8 @@ def _checked(check: Callable[[str], object], text: str) -> None:
         raise
     except ValueError as error:
         raise UnusableError(str(error)) from None
+
+
+_DECODER = json.JSONDecoder(
+    strict=False, parse_constant=_no_constant, parse_float=_number, parse_int=_integer
+)

@@ -56,63 +56,63 @@ class VLMVerifier:
         Raises:
             VLMError: no question got a usable answer.
         """
-        round_ = _Round(image, checklist.requirements, set(first) if brief else set(), brief)
+        state = _Verification(image, checklist.requirements, set(first) if brief else set(), brief)
         if self._may_ask_together(checklist):
-            self._ask_together(round_)
-        while claims := round_.ready():
-            self._ask_singly(round_, claims)
-        if round_.errors and all(c.passed is None for c in round_.checks.values()):
-            raise VLMError(round_.errors[0], next(iter(round_.checks.values())).raw)
-        seen = {} if brief else self._observe(round_)
-        return round_.verdict(seen)
+            self._ask_together(state)
+        while claims := state.ready():
+            self._ask_singly(state, claims)
+        if state.errors and all(c.passed is None for c in state.checks.values()):
+            raise VLMError(state.errors[0], next(iter(state.checks.values())).raw)
+        seen = {} if brief else self._observe(state)
+        return state.verdict(seen)
 
     def _may_ask_together(self, checklist: Checklist) -> bool:
         several = len(checklist.requirements) > 1 and self._votes == 1
         return several and self._questions == "together" and self._vlm.together
 
-    def _ask_together(self, round_: _Round) -> None:
+    def _ask_together(self, state: _Verification) -> None:
         """Enter the answers that are certain."""
-        claims = {claim.id: claim.text for claim in round_.claims}
-        (reply,) = ask(self._vlm, [about_claims(claims, round_.image)])
-        for claim in round_.claims:
+        claims = {claim.id: claim.text for claim in state.claims}
+        (reply,) = ask(self._vlm, [about_claims(claims, state.image)])
+        for claim in state.claims:
             shares = reply.fields.get(claim.id, {})
             likeliest = max(shares, key=shares.__getitem__, default="")
             if shares.get(likeliest, 0.0) >= CERTAIN:
-                round_.known[claim.id] = _counted(claim, [Reply(likeliest, probabilities=shares)])
+                state.known[claim.id] = _counted(claim, [Reply(likeliest, probabilities=shares)])
 
-    def _ask_singly(self, round_: _Round, claims: Sequence[Requirement]) -> None:
+    def _ask_singly(self, state: _Verification, claims: Sequence[Requirement]) -> None:
         temperature = VOTING_TEMPERATURE if self._votes > 1 else 0.0
         questions = [
-            about_claim(claim.text, round_.image, temperature=temperature, seed=vote)
+            about_claim(claim.text, state.image, temperature=temperature, seed=vote)
             for claim in claims
             for vote in range(self._votes)
         ]
         replies = ask(self._vlm, questions)
-        round_.errors += [reply.error for reply in replies if reply.error]
+        state.errors += [reply.error for reply in replies if reply.error]
         for place, claim in enumerate(claims):
             votes = replies[place * self._votes : (place + 1) * self._votes]
-            round_.checks[claim.id] = _counted(claim, votes)
+            state.checks[claim.id] = _counted(claim, votes)
 
-    def _observe(self, round_: _Round) -> dict[str, str]:
+    def _observe(self, state: _Verification) -> dict[str, str]:
         """What is seen in place of the claims that failed and are not moot."""
-        failed = {claim.id: claim.text for claim in round_.failed}
+        failed = {claim.id: claim.text for claim in state.failed}
         if not failed:
             return {}
         schema = observed_schema(tuple(failed))
-        question = asked("observer", listed(failed), round_.image, schema=schema, check=observed)
+        question = asked("observer", listed(failed), state.image, schema=schema, check=observed)
         try:
             (reply,) = ask(self._vlm, [question])
         except BudgetError as error:  # the verdict is paid for, and stands without
-            round_.errors.append(str(error))
+            state.errors.append(str(error))
             return {}
         if reply.error:
-            round_.errors.append(reply.error)
+            state.errors.append(reply.error)
             return {}
         return observed(reply.text)
 
 
 @dataclass
-class _Round:
+class _Verification:
     """The state of one verification: what is known, what is checked, what must be asked next.
 
     ``known`` holds certain answers that were given together; they count once what they depend on
