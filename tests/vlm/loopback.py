@@ -243,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._error((500, 502, 503)[len(asked.key) % 3], "Internal error")
 
     def _unauthorized(self, asked: Asked) -> None:
-        self._error(401, f"Incorrect API key: {asked.headers['authorization']}")
+        self._error(401, f"Incorrect API key: {asked.headers.get('authorization')}")
 
     def _no_model(self, asked: Asked) -> None:
         self._error(404, "The model does not exist")
