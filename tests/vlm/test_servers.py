@@ -153,7 +153,17 @@ def test_what_is_remembered_belongs_to_the_key_and_not_to_the_spelling() -> None
             vlm.connect()
 
 
-@pytest.mark.parametrize("kept", ["", "{}x", "[]", '{"likely": "many"}', '{"structure": "magic"}'])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "",
+        "{}x",
+        "[]",
+        '{"likely": "many"}',
+        '{"structure": "magic"}',
+        '{"switch": {"messages": []}}',
+    ],
+)
 def test_garbage_among_what_is_remembered_is_probed_again(kept: str) -> None:
     notes = Notes()
     with loopback() as server:

@@ -61,6 +61,9 @@ TOGETHER = about_claims(CLAIMS, PICTURE)
 SINGLE = tuple(about_claim(claim, PICTURE) for claim in CLAIMS.values())
 
 
+Limit = Literal["max_tokens", "max_completion_tokens"]
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What requests to a model may contain.
@@ -73,7 +76,7 @@ class Capabilities:
     claims asked together got the answers, with probabilities, that they got singly.
     """
 
-    limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    limit: Limit = "max_tokens"
     system: bool = True
     temperature: bool = True
     seed: bool = True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,7 +15,7 @@ from npcorrect.errors import BudgetError, ModelError
 from npcorrect.vlm.addresses import Server
 from npcorrect.vlm.base import Memory, Question, Reply, Usage
 from npcorrect.vlm.budget import Till
-from npcorrect.vlm.capabilities import BARE, Capabilities, Tried, bare, probe
+from npcorrect.vlm.capabilities import BARE, SWITCHES, Capabilities, Limit, Tried, bare, probe
 from npcorrect.vlm.completion import Completion, error_in
 from npcorrect.vlm.event_loop import Background
 from npcorrect.vlm.payload import PayloadBuilder
@@ -117,9 +119,10 @@ class OpenAIVLM:
     def _recalled(self) -> Capabilities | None:
         text = self._memory.recall(self._remembered) if self._memory is not None else None
         try:
-            return _CAPABILITIES.validate_json(text) if text else None
+            known = _CAPABILITIES.validate_json(text) if text else None
         except ValidationError:
             return None
+        return known if known and known.switch in ({}, *SWITCHES) else None
 
     async def _probe(self) -> Capabilities:
         """The capabilities, remembered only where every probe was answered or refused.
@@ -127,45 +130,54 @@ class OpenAIVLM:
         Raises:
             ModelError: the bare request fails.
         """
-        last: list[SendingError] = []
-
-        async def first(question: Question, able: Capabilities) -> Tried | None:
-            try:
-                return await self._try(question, able)
-            except SendingError as failure:
-                if not failure.refused:
-                    raise
-                last.append(failure)
-                return None
-
-        found = await bare(first)
+        refusals: list[str] = []
+        found = await bare(partial(self._first, refusals))
         if found is None:
-            raise ModelError(f"{last[0]} It must answer questions about pictures.")
+            raise ModelError(f"{refusals[0]} It must answer questions about pictures.")
         plain, tried = found
         self._answered = True
-
-        async def extra(question: Question, able: Capabilities) -> Tried | None:
-            """A failure counts against what is new in a request if without it one is answered."""
-            try:
-                return await self._try(question, able)
-            except (SendingError, ModelError) as failure:
-                if not getattr(failure, "refused", True):
-                    await self._try(BARE, plain)
-                return None
-
-        async def role(question: Question, able: Capabilities) -> Reply:
-            reply = await self._answer(question, able)
-            self.probed += reply.usage
-            if reply.stopped:
-                raise BudgetError(reply.error)
-            if reply.error:
-                await self._try(BARE, plain)
-            return reply
-
-        able = await probe(extra, role, plain, tried)
+        able = await probe(partial(self._extra, plain), partial(self._role, plain), plain, tried)
         if self._memory is not None:
             self._memory.keep(self._remembered, _CAPABILITIES.dump_json(able).decode())
         return able
+
+    async def _first(
+        self, refusals: list[str], question: Question, able: Capabilities
+    ) -> Tried | None:
+        """The reply to a bare request, or None where it is refused, with the reason noted."""
+        try:
+            return await self._try(question, able)
+        except SendingError as failure:
+            if not failure.refused:
+                raise
+            refusals.append(str(failure))
+            return None
+
+    async def _extra(
+        self, plain: Capabilities, question: Question, able: Capabilities
+    ) -> Tried | None:
+        """The reply to a request with an extra.
+
+        None where it fails, if the ``plain`` request without the extra is still answered.
+        """
+        try:
+            return await self._try(question, able)
+        except ModelError:
+            return None
+        except SendingError as failure:
+            if not failure.refused:
+                await self._try(BARE, plain)
+            return None
+
+    async def _role(self, plain: Capabilities, question: Question, able: Capabilities) -> Reply:
+        """The reply to a question as roles ask it; a failure counts as in :meth:`_extra`."""
+        reply = await self._answer(question, able)
+        self.probed += reply.usage
+        if reply.stopped:
+            raise BudgetError(reply.error)
+        if reply.error:
+            await self._try(BARE, plain)
+        return reply
 
     async def _try(self, question: Question, able: Capabilities) -> Tried:
         """The reply to a probe.
@@ -174,30 +186,34 @@ class OpenAIVLM:
             SendingError: there was none.
             ModelError: it is no chat completion.
         """
-        body = self._payloads.body(question, able, terse=True)
         try:
-            answer = await self._sender.send(body, question)
+            answer = await self._send(self._payloads.body(question, able, terse=True), question)
         except SendingError as failure:
             self.probed += failure.usage
             raise
         self.probed += answer.usage
-        if answer.completion is None:
+        completion = answer.completion
+        if completion is None:
             said = self._sender.redact.line(error_in(answer.raw)[0]) or "no chat completion"
             raise ModelError(
                 f"The server of {self.name!r} answers, but not as it should ({said}); "
                 f"{self._sender.likely_address}."
             )
-        completion = answer.completion
         thought = completion.thinks or completion.cut_off
         return Tried(completion.text, bool(completion.written), thought)
+
+    async def _send(self, body: Mapping[str, Any], question: Question) -> Answer:
+        """The answer to a request, for which the budget holds as many tokens as it may write."""
+        limits = (body.get(name) for name in get_args(Limit))
+        limit = next(limit for limit in limits if limit)
+        return await self._sender.send(body, replace(question, max_tokens=limit))
 
     async def _answer(self, question: Question, able: Capabilities) -> Reply:
         """The reply to a question, asked for twice where the first is not usable."""
         usage, body, raw, reason = Usage(), self._payloads.body(question, able), "", ""
         for _ in range(2):
             try:
-                room = replace(question, max_tokens=body[able.limit])
-                answer = await self._sender.send(body, room)
+                answer = await self._send(body, question)
             except SendingError as failure:
                 usage += failure.usage
                 return Reply(raw, str(failure), usage=usage, model=self.name, fatal=failure.fatal)
