@@ -13,7 +13,7 @@ from npcorrect.vlm.questions import ANSWERS, about_claim, ask
 
 SIDE = 1024
 """Width and height of the picture that is asked about."""
-CALLS = {True: (2, 8), False: (7, 24)}
+CALLS = {True: (2, 8), False: (7, 23)}
 """Calls of a correction whose first picture is accepted, and of one that is redrawn, with claims
 asked together and singly: medians of ``benchmarks/vlm_cost.py``."""
 
