@@ -17,6 +17,7 @@ from npcorrect.mini.embedded import embedded
 from npcorrect.mini.vlm import embedded_roles
 from npcorrect.ranking import requirement_ranker
 from npcorrect.records import Request
+from npcorrect.settings import RoleSettings
 from npcorrect.vlm import build
 from npcorrect.vlm.settings import VLMSettings
 from tests.vlm.loopback import loopback
@@ -29,9 +30,9 @@ def main() -> None:
     options = parser.parse_args()
     model = embedded()
     ranker, ratios = requirement_ranker(model), []
-    request = Request("nine large red circles", max_candidates=5, looks=0)
+    request = Request("nine large red circles", candidates=5, looks=0)
     with loopback(wait=options.wait) as server:
-        settings = VLMSettings(server.name, {"proposer": "rules"}, cache=False)
+        settings = VLMSettings(RoleSettings(vlm=server.name, proposer="rules", cache=False))
         with build.roles(settings, embedded_roles()) as roles:
             for _ in range(options.rounds):
                 seconds, drawn = [], set()

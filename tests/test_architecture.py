@@ -37,7 +37,7 @@ LAYERS = (
     ("cli",),
 )
 """Parts of the package; each imports from its own layer and from those before it."""
-HEAVY = ("torch", "diffusers", "transformers", "openai", "typer", "rich", "npcorrect.mini")
+HEAVY = ("torch", "diffusers", "transformers", "httpx2", "typer", "rich", "npcorrect.mini")
 CORE = (
     "npcorrect",
     "npcorrect.plan",
@@ -92,7 +92,7 @@ def test_every_module_stands_in_a_layer() -> None:
 
 
 def test_the_loop_knows_neither_torch_nor_a_client() -> None:
-    assert not set(imports(PACKAGE / "loop.py")) & {"torch", "diffusers", "openai"}
+    assert not set(imports(PACKAGE / "loop.py")) & {"torch", "diffusers", "httpx2"}
 
 
 @pytest.mark.parametrize("module", CORE)

@@ -284,8 +284,16 @@ class RoleSettings(Settings):
     )
     votes: int = option(
         1, "How often each claim is asked; the majority counts.", "Roles", advanced=True, ge=1,
-        le=99,
+        le=15,
     )  # fmt: skip
+    questions: str = option(
+        "together",
+        "Ask all claims of a picture in one question where the model answers them as it does "
+        "single ones, or always each by itself.",
+        "Roles",
+        choices=("together", "single"),
+        advanced=True,
+    )
     budget: str | None = option(
         None,
         "Stop before models take more: 0.50 (money), '200 calls' or '50000 tokens'.",

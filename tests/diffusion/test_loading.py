@@ -20,11 +20,11 @@ from safetensors.torch import save_file
 
 from npcorrect import session
 from npcorrect.diffusion.identify import Identified, hub_errors, identify, read_header
-from npcorrect.diffusion.loading import lora_weight, quantization
+from npcorrect.diffusion.loading import quantization
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError, SettingsError
 from npcorrect.records import Request
-from npcorrect.settings import LoadSettings
+from npcorrect.settings import LoadSettings, lora_weight
 from tests.diffusion.drawing import draw_one, resolved
 from tests.diffusion.tiny import BUILDERS, NEGATIVE, PROMPT, SIZE, build
 

@@ -1,25 +1,23 @@
-"""The four roles over any model: what is asked, and what the answers mean.
+"""The roles over any model, but for the verifier: what is asked, and what the answers mean.
 
 Whatever comes from a user, a picture or another model is quoted between tags and is never an order.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
-from importlib.resources import files
-from typing import TypeVar
 
 from PIL.Image import Image
-from pydantic import BaseModel, ValidationError
 
-from npcorrect.errors import BudgetError, PromptError, SettingsError, VLMError
+from npcorrect.errors import PromptError, VLMError
 from npcorrect.phrases import words
 from npcorrect.proposing import arrange, clean, distinct, refusal
 from npcorrect.records import Candidate, Caption, Check, Checklist, Requirement, Source, Verdict
-from npcorrect.vlm.base import VLM, Message, Question, Reply, Usage
+from npcorrect.vlm.base import VLM, Question
+from npcorrect.vlm.questions import ask
+from npcorrect.vlm.questions import question as _question
+from npcorrect.vlm.questions import quoted as _quoted
 from npcorrect.vlm.roles import Checklister
 from npcorrect.vlm.schemas import (
     MAX_CLAIMS,
@@ -28,14 +26,9 @@ from npcorrect.vlm.schemas import (
     CaptionReply,
     ChecklistReply,
     ProposalReply,
-    observed_schema,
+    Schema,
+    parsed,
 )
-from npcorrect.vlm.usage import charge
-
-ANSWERS = ("yes", "no")
-MAX_VOTES = 15
-VOTING_TEMPERATURE = 0.7
-Schema = TypeVar("Schema", bound=BaseModel)
 
 
 class VLMChecklister:
@@ -80,80 +73,6 @@ class FirstUnderstood:
             except PromptError:
                 continue
         return last.checklist(prompt)
-
-
-class VLMVerifier:
-    """Checks each claim with a question of its own, all of them at once.
-
-    Claims that depend on others are asked once these hold; where one of them fails they are moot
-    and fail unasked. With ``votes`` above 1 each claim is asked so often, with other seeds and some
-    temperature, and the majority counts. One more question finds what is seen in place of the
-    failed claims.
-    """
-
-    def __init__(self, vlm: VLM, votes: int = 1) -> None:
-        check_votes(votes)
-        self._vlm, self._votes = vlm, votes
-
-    def verify(self, image: Image, checklist: Checklist) -> Verdict:
-        """One check per requirement, in order; those without a usable answer are unscored.
-
-        Raises:
-            VLMError: no question got a usable answer.
-        """
-        checks: dict[str, Check] = {}
-        errors: list[str] = []
-        waiting = list(checklist.requirements)
-        while ready := [c for c in waiting if checks.keys() >= set(c.depends_on)]:
-            asked = [c for c in ready if all(checks[d].passed for d in c.depends_on)]
-            checks |= {c.id: _moot(c, checks) for c in ready if c not in asked}
-            checks |= self._check(image, asked, errors)
-            waiting = [c for c in waiting if c.id not in checks]
-        if checks and all(check.passed is None for check in checks.values()):
-            raise VLMError(errors[0], next(iter(checks.values())).raw)
-        observed = self._observe(image, checks, errors)
-        verdict = tuple(
-            replace(checks[c.id], observed=observed.get(c.id, "")) for c in checklist.requirements
-        )
-        return Verdict(verdict, "; ".join(dict.fromkeys(errors)))
-
-    def _check(
-        self, image: Image, claims: Sequence[Requirement], errors: list[str]
-    ) -> dict[str, Check]:
-        questions = [
-            _question(
-                "verifier",
-                f"Is this true of the picture? {_quoted('claim', claim.text)}",
-                image,
-                choices=ANSWERS,
-                temperature=VOTING_TEMPERATURE if self._votes > 1 else 0.0,
-                seed=vote,
-            )
-            for claim in claims
-            for vote in range(self._votes)
-        ]
-        replies = _ask(self._vlm, questions)
-        errors += [reply.error for reply in replies if reply.error]
-        votes = (replies[i : i + self._votes] for i in range(0, len(replies), self._votes))
-        return {claim.id: _counted(claim, own) for claim, own in zip(claims, votes, strict=True)}
-
-    def _observe(self, image: Image, checks: dict[str, Check], errors: list[str]) -> dict[str, str]:
-        """What is seen in place of the claims that failed and are not moot."""
-        failed = [
-            check.requirement
-            for check in checks.values()
-            if check.passed is False and all(checks[d].passed for d in check.requirement.depends_on)
-        ]
-        if not failed:
-            return {}
-        text = "\n".join(f"{claim.id}: {_quoted('claim', claim.text)}" for claim in failed)
-        question = _question("observer", text, image)
-        schema = observed_schema(tuple(claim.id for claim in failed))
-        (reply,) = _ask(self._vlm, [replace(question, schema=schema)])
-        if reply.error:
-            errors.append(reply.error)
-            return {}
-        return {name: str(phrase).lower() for name, phrase in json.loads(reply.text).items()}
 
 
 class VLMCaptioner:
@@ -248,16 +167,6 @@ class VLMProposer:
         return tuple(c for c in candidates if " ".join(words(c.negative_prompt)) not in asked)
 
 
-def check_votes(votes: int) -> None:
-    """Refuse a number of votes that makes no sense.
-
-    Raises:
-        SettingsError: it is not from 1 to :data:`MAX_VOTES`.
-    """
-    if not 1 <= votes <= MAX_VOTES:
-        raise SettingsError(f"The votes are {votes}; choose a number from 1 to {MAX_VOTES}.")
-
-
 def linked(claims: Iterable[Requirement]) -> tuple[Requirement, ...]:
     """The claims, numbered, each dependent on the claims that its subject and object are there.
 
@@ -287,78 +196,9 @@ def linked(claims: Iterable[Requirement]) -> tuple[Requirement, ...]:
     return tuple(numbered)
 
 
-def _counted(claim: Requirement, votes: Sequence[Reply]) -> Check:
-    """The check that the votes make; unscored where none counts, or where they are split."""
-    valid = [vote for vote in votes if not vote.error]
-    raw = next((vote.text for vote in votes if vote.error), "")
-    if not valid:
-        return Check(claim, None, raw=raw)
-    ayes = sum(vote.text == "yes" for vote in valid)
-    probability = None
-    if len(valid) > 1 or valid[0].probabilities:
-        likely = (v.probabilities.get("yes", float(v.text == "yes")) for v in valid)
-        probability = sum(likely) / len(valid)
-    if 2 * ayes == len(valid):
-        return Check(
-            claim, None, confidence=0.5, probability=probability, raw="the votes are split"
-        )
-    passed = 2 * ayes > len(valid)
-    confidence = probability if passed or probability is None else 1 - probability
-    if len(valid) > 1:
-        confidence = max(ayes, len(valid) - ayes) / len(valid)
-    return Check(claim, passed, confidence=confidence, probability=probability, raw=raw)
-
-
-def _moot(claim: Requirement, checks: dict[str, Check]) -> Check:
-    """A claim that depends on one that fails fails too; on one that is unscored, it is unscored."""
-    failed = any(checks[needed].passed is False for needed in claim.depends_on)
-    return Check(claim, False if failed else None)
-
-
 def _fault(check: Check) -> str:
     seen = f"; seen instead: {check.observed}" if check.observed else ""
     return f"{check.requirement.text}{seen}"
-
-
-@cache
-def instructions(role: str) -> str:
-    """The system message of a role."""
-    return (files("npcorrect.vlm") / "prompts" / f"{role}.txt").read_text(encoding="utf-8")
-
-
-def _quoted(tag: str, text: str) -> str:
-    """The text between tags, without any of these tags in it."""
-    safe = text.replace("<", "(").replace(">", ")")
-    return f"<{tag}>{safe}</{tag}>"
-
-
-def _question(
-    role: str,
-    text: str,
-    image: Image | None = None,
-    schema: type[BaseModel] | None = None,
-    choices: tuple[str, ...] = (),
-    temperature: float = 0.0,
-    seed: int | None = None,
-) -> Question:
-    images = (image,) if image is not None else ()
-    messages = (Message("system", instructions(role)), Message("user", text, images))
-    form = schema.model_json_schema() if schema else None
-    return Question(messages, form, choices, temperature=temperature, seed=seed)
-
-
-def _ask(vlm: VLM, questions: Sequence[Question]) -> list[Reply]:
-    """Ask, and charge what it took.
-
-    Raises:
-        BudgetError: a question was not asked because of the budget.
-    """
-    replies = vlm.ask(questions) if questions else []
-    charge(sum((reply.usage for reply in replies), Usage()))
-    for reply in replies:
-        if reply.stopped:
-            raise BudgetError(reply.error)
-    return replies
 
 
 def _object(vlm: VLM, question: Question, schema: type[Schema]) -> Schema:
@@ -367,13 +207,11 @@ def _object(vlm: VLM, question: Question, schema: type[Schema]) -> Schema:
     Raises:
         VLMError: there is none.
     """
-    (reply,) = _ask(vlm, [question])
+    (reply,) = ask(vlm, [question])
     if reply.error:
         raise VLMError(reply.error, reply.text)
     try:
-        return schema.model_validate_json(reply.text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = "/".join(map(str, first["loc"]))
-        reason = f"The model {vlm.name} gave no usable answer: {place} {first['msg']}."
+        return parsed(schema, reply.text)
+    except ValueError as error:
+        reason = f"The model {vlm.name} gave no usable answer: {error}."
         raise VLMError(reason, reply.text) from None

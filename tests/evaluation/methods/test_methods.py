@@ -239,7 +239,7 @@ def test_a_run_with_a_model_as_verifier_counts_what_it_asks() -> None:
         )
         some = tools.load(settings, None, VLMTable(), 1)
         record = Worker(lambda: some).perform(Job("npc", MiniBench().samples()[0], 2)).record
-        asked = len(server.asked)
+        asked = len(server.questions())
     cost = record.steps[-1].cost
     assert cost.usage.tokens > 0
     assert cost.usage.calls == asked
