@@ -123,10 +123,8 @@ def test_turns_computes_the_empty_branch_alone_while_no_negative_acts() -> None:
 @given(SCALES, WEIGHTS)
 def test_turns_keeps_the_difference_that_it_does_not_compute(scale: float, mu: float) -> None:
     rule = Turns(scale, mu)
-    steps = [
-        predictions(seed, "positive", branch)
-        for seed, branch in enumerate(("empty", "negative", "empty", "negative"))
-    ]
+    turns: list[Branch] = ["empty", "negative", "empty", "negative"]
+    steps = [predictions(seed, "positive", branch) for seed, branch in enumerate(turns)]
     v_pos, v_empty = steps[0].values()
     torch.testing.assert_close(guided(rule, steps[0]), v_empty + scale * (v_pos - v_empty))
     from_empty = v_pos - v_empty
