@@ -23,6 +23,7 @@ from npcorrect.records import (
     Caption,
     Checklist,
     Cost,
+    Drawing,
     Generation,
     Origin,
     Ranked,
@@ -239,7 +240,7 @@ class Correction(Iterator[Attempt]):
         if self._given is None:
             (generation,) = self._draw([None], 0)
             return generation
-        if self._given.origin is None and self.plan.template.restart_step:
+        if self.plan.template.restart_step and not _begins_alike(self._given, self.plan.template):
             origin = self._model.origin(self._given.image, self.plan.template)
             self._given = replace(self._given, origin=origin)
             if origin is None:
@@ -439,6 +440,13 @@ class Correction(Iterator[Attempt]):
         caption = self._calls.caption(attempt, image, account)
         usable = caption is not None and caption.text and self._takes(caption.text)
         return Glance(caption.text if caption and usable else negative, wrong=True)
+
+
+def _begins_alike(given: Generation, template: Drawing) -> bool:
+    """Whether redrawings can begin with a given picture's own latents."""
+    names = ("num_inference_steps", "height", "width")
+    same = all(getattr(given.drawing, name) == getattr(template, name) for name in names)
+    return given.origin is not None and same
 
 
 def sized(request: Request, original: Image) -> Request:

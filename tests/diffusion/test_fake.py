@@ -72,7 +72,8 @@ def test_the_last_look_sends_a_wrong_picture_back(model: FakeImageModel | Pipeli
 def test_no_picture_goes_back_more_often_than_it_may(model: FakeImageModel | PipelineModel) -> None:
     drawing = resolved(model, replace(REQUEST, looks=1, rewinds=2), NEGATIVE)
     watch = Watch(look=lambda *_: [Glance(NEGATIVE, wrong=True)])
-    expected = {"steering": (), "start_step": 0, "rewinds": 2, "looks": 3}
+    back = (0, NEGATIVE)
+    expected = {"steering": (back, back), "start_step": 0, "rewinds": 2, "looks": 3}
     assert told(draw_one(model, drawing, watch)) == expected
 
 
@@ -92,14 +93,14 @@ def test_pictures_that_may_go_back_are_drawn_one_by_one(
     assert [each.rewinds for each in drawn] == [1, 0]
 
 
-def test_nothing_is_looked_at_without_a_negative_or_outside_the_window(
+def test_nothing_is_looked_at_without_a_negative_that_acts(
     model: FakeImageModel | PipelineModel,
 ) -> None:
     def look(*_: Any) -> list[Glance]:
         raise AssertionError("looked")
 
     draw_one(model, resolved(model, REQUEST), Watch(look=look))
-    drawn = draw_one(model, resolved(model, REQUEST, NEGATIVE, first_steps=2), Watch(look=look))
+    drawn = draw_one(model, resolved(model, REQUEST, NEGATIVE, first_steps=0), Watch(look=look))
     assert drawn.looks == 0
 
 

@@ -43,8 +43,8 @@ class Watch:
     """What a model tells whoever waits for a drawing, and what it asks.
 
     ``on_step`` is told each denoising step done, from 1, and the number of steps. ``look`` is shown
-    pictures that have a negative before each of their ``look_steps`` within its window, as the
-    model then expects them to turn out. Once ``cancelled`` says so, the drawing ends with
+    pictures that have a negative before each of their ``look_steps``, as the model then expects
+    them to turn out. Once ``cancelled`` says so, the drawing ends with
     :class:`Cancelled` before its next step.
     """
 

@@ -174,7 +174,8 @@ class _Draw:
         step, total, window = self.start, self.first.num_inference_steps, self.first.window
         while step < total:
             acts = self.first.negative_prompt is not None and window[0] <= step < window[1]
-            if acts and self.watch.look is not None and step in self.first.look_steps:
+            looks = self.first.negative_prompt is not None and window[0] < window[1]
+            if looks and self.watch.look is not None and step in self.first.look_steps:
                 step = self._after(step, self.watch.look)
             self.evaluations += 2 if acts else 1
             step += 1
@@ -191,8 +192,10 @@ class _Draw:
             self.rewinds += 1
             step = self.first.restart_step
         for changes, old, glance in zip(self.changes, self.negatives, glances, strict=True):
-            if glance.negative != old or self.rewinds > rewound:
-                changes.append((step, glance.negative))
+            acts = max(step, self.first.window[0])
+            renewed = glance.negative != old or self.rewinds > rewound
+            if renewed and acts < self.first.window[1]:
+                changes.append((acts, glance.negative))
         self.negatives = [glance.negative for glance in glances]
         return step
 

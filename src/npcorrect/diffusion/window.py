@@ -50,9 +50,10 @@ class GuidanceSchedule:
     ``guided`` says whether the pipeline makes a second branch, ``second`` of which text. From
     ``window[0]`` up to before ``window[1]`` the ``rule`` decides it. Outside, the unconditional
     branch guides, as the pipeline makes it or with the arguments in ``empty``; with ``alone`` it is
-    not computed, and the prompt's branch stands alone. ``negatives`` are those that act now; at the
-    ``look_steps`` within the window they are asked for anew with ``steer``. ``first`` is the number
-    of the first picture, where others were drawn before it, ``start`` that of the first step.
+    not computed, and the prompt's branch stands alone. ``negatives`` are those that act now; at
+    ``look_steps``, within the window or not, they are asked for anew with ``steer``. ``first`` is
+    the number of the first picture, where others were drawn before it, ``start`` that of the first
+    step.
     """
 
     batch: int
@@ -145,9 +146,8 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
 
     @property
     def _looks(self) -> bool:
-        """Whether the pictures are looked at before this step: only where the negative can act."""
-        asked = self.schedule.steer is not None and self.step in self.schedule.look_steps
-        return asked and self._rule is not None
+        """Whether the pictures are looked at before this step."""
+        return self.schedule.steer is not None and self.step in self.schedule.look_steps
 
     def _branch(self) -> Branch | None:
         """The branch to compute with the positive one; None: none."""
@@ -213,9 +213,9 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
     def _look(self, arguments: Arguments, positive: Tensor, empty: Tensor) -> None:
         """Ask for the negatives anew, with the guided prediction of this step."""
         assert self.schedule.steer is not None
-        assert self._rule is not None
+        assert self.schedule.rule is not None
         noisy = _stacked(arguments[self.calls.state[0]])
-        guided = paper_rule(positive, empty, self._rule.scale)
+        guided = paper_rule(positive, empty, self.schedule.rule.scale)
         guided = rescaled(guided, positive) if self.schedule.rescales else guided
         self.schedule.negatives = self.schedule.steer(self.step, noisy, guided)
 
