@@ -30,7 +30,7 @@ def test_what_steers_is_dropped_and_the_rest_stays(text: str, shown: str) -> Non
 def test_plain_text_is_plain_and_can_be_written(text: str) -> None:
     shown = plain(text)
     assert plain(shown) == shown
-    assert not any(ord(c) < 32 and c != "\n" or 127 <= ord(c) < 160 for c in shown)
+    assert not any((ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 for c in shown)
     shown.encode()
 
 
@@ -42,5 +42,5 @@ def test_one_line_is_bounded(text: str, most: int) -> None:
 
 
 def test_long_text_is_cut_where_it_is_seen_to_be() -> None:
-    assert one_line(" " * 300_000) == ""
+    assert one_line(" " * 300_000) == "…"
     assert one_line("word " * 100, 12) == "word word w…"

@@ -116,7 +116,7 @@ def read_json(text: str) -> Any:
         raise ValueError("its values nest too deeply") from None
 
 
-def save_png(path: Path, image: Image.Image, texts: Mapping[str, str] = {}) -> None:  # noqa: B006
+def save_png(path: Path, image: Image.Image, texts: Mapping[str, str] = {}) -> None:
     """Write a PNG in one move, with texts by their keywords.
 
     Raises:

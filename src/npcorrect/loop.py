@@ -281,7 +281,10 @@ class Correction(Iterator[Attempt]):
     def _redraw(
         self, origin: Generation, verdict: Verdict, caption: Caption, done: int = 0
     ) -> Generator[Attempt]:
-        """The attempts after the original, which has this verdict and caption; ``done`` of them are made."""
+        """The attempts after the original, which has this verdict and caption.
+
+        ``done`` of them are made.
+        """
         start, account = perf_counter(), Account()
         candidates = self._propose(verdict, caption, account)
         if self._over():

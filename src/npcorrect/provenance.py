@@ -42,8 +42,8 @@ class Provenance:
     ``versions`` of packages.
     """
 
-    load: LoadSettings = LoadSettings()
-    roles: RoleSettings = RoleSettings()
+    load: LoadSettings = field(default_factory=LoadSettings)
+    roles: RoleSettings = field(default_factory=RoleSettings)
     device: str = ""
     dtype: str = ""
     revision: str = ""

@@ -21,8 +21,8 @@ from npcorrect.diffusion.base import ImageModel, TextEncoder
 from npcorrect.errors import SettingsError
 from npcorrect.loop import Correction, OnEvent, correct
 from npcorrect.plan import Plan, plan
-from npcorrect.ranking import Ranker, ranker_maker
 from npcorrect.provenance import Provenance, provenance
+from npcorrect.ranking import Ranker, ranker_maker
 from npcorrect.records import Checklist, Generation, Request
 from npcorrect.result import Result
 from npcorrect.settings import LoadSettings, RoleSettings

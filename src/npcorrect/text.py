@@ -1,4 +1,4 @@
-"""Text from outside (models, servers, files, users) as terminals, pages and pictures may show it."""
+"""Text from outside (models, servers, files, users) as terminals and pictures may show it."""
 
 from __future__ import annotations
 

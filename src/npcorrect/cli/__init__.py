@@ -10,7 +10,7 @@ import sys
 
 from npcorrect.cli import attend, bench, correct, doctor, mcp, models, rank, redraw
 from npcorrect.cli.app import EXIT_INTERRUPTED, app
-from npcorrect.cli.console import give_up_output, tolerant_streams
+from npcorrect.cli.streams import give_up_output, tolerant_streams
 
 __all__ = ["app", "attend", "bench", "correct", "doctor", "main", "mcp", "models", "rank", "redraw"]
 

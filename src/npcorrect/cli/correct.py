@@ -119,9 +119,12 @@ def _correct_one(folder: OutputFolder, overwrite: bool, as_json: bool) -> Result
     from npcorrect.session import check, open_session
 
     check(folder.settings, folder.asked.request)
-    with folder.claimed(overwrite) as begun, progress(as_json) as shown:
-        with open_session(folder.settings) as session:
-            result = correct_into(folder, begun, session, shown.on_event)
+    with (
+        folder.claimed(overwrite) as begun,
+        progress(as_json) as shown,
+        open_session(folder.settings) as session,
+    ):
+        result = correct_into(folder, begun, session, shown.on_event)
     if as_json:
         import json
 
