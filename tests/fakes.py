@@ -71,8 +71,8 @@ def session(
     eyes: FakeEyes | None = None,
     defaults: Defaults = FAKE_DEFAULTS,
     on_draw: Callable[[Drawing], object] = lambda drawing: None,
-    settings: SessionSettings = SessionSettings(),
+    settings: SessionSettings | None = None,
 ) -> Session:
     eyes = eyes or FakeEyes()
     model = FakeImageModel(replace(defaults, sizes=(16,)), paint=shade, on_draw=on_draw)
-    return Session(model, Roles(eyes, eyes, eyes, ManyFaults()), settings)
+    return Session(model, Roles(eyes, eyes, eyes, ManyFaults()), settings or SessionSettings())

@@ -50,7 +50,7 @@ def test_two_tools_are_offered_with_every_setting() -> None:
 def test_a_picture_is_drawn_and_corrected_with_progress() -> None:
     notes: list[str] = []
 
-    async def progress(done: float, total: float | None, message: str | None) -> None:
+    async def note(progress: float, total: float | None, message: str | None) -> None:
         notes.append(message or "")
 
     def use(client: Client) -> Awaitable[Any]:
@@ -58,7 +58,7 @@ def test_a_picture_is_drawn_and_corrected_with_progress() -> None:
             "prompt": "three circles",
             "settings": {"seed": 7, "candidates": 3, "ranker": "source"},
         }
-        return client.call_tool("draw_and_correct", asked, progress_callback=progress)
+        return client.call_tool("draw_and_correct", asked, progress_callback=note)
 
     opened = session(FakeEyes(["four circles", ""]))
     answer = using(opened, use)
@@ -111,7 +111,7 @@ def test_a_cancelled_call_ends_before_its_next_step() -> None:
         async with Client(server(lambda: opened)) as client:
             seen = anyio.Event()
 
-            async def progress(done: float, total: float | None, message: str | None) -> None:
+            async def note(progress: float, total: float | None, message: str | None) -> None:
                 if "attempt 1 of" in (message or ""):
                     seen.set()
 
@@ -119,7 +119,7 @@ def test_a_cancelled_call_ends_before_its_next_step() -> None:
 
                 async def call() -> None:
                     asked = {"prompt": "three circles", "settings": {"candidates": 50}}
-                    await client.call_tool("draw_and_correct", asked, progress_callback=progress)
+                    await client.call_tool("draw_and_correct", asked, progress_callback=note)
 
                 tasks.start_soon(call)
                 await seen.wait()

@@ -90,7 +90,7 @@ class Batch:
             except InputError as error:
                 wrong.append(f"{job.place}: {error}")
         if wrong:
-            more = f" (and {len(wrong) - 1} more lines)" if len(wrong) > 1 else ""
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             raise SettingsError(wrong[0] + more)
 
     def collect(self) -> None:

@@ -26,6 +26,7 @@ _FILES = (
     "arialuni.ttf",
 )
 """Fonts of many scripts that systems bring; Pillow looks for them where the system keeps fonts."""
+_BUNDLED = "mpl-data/fonts/ttf/DejaVuSans.ttf"
 _NO_CHARACTER = "\U0010fffe"
 
 
@@ -46,14 +47,11 @@ def _fonts(size: int) -> tuple[FreeTypeFont, ...]:
 
 def _load(size: int) -> Iterator[FreeTypeFont]:
     """The fonts there are: DejaVu Sans, which matplotlib brings, and the system's."""
-    package = find_spec("matplotlib")
-    bundled = None
-    if package is not None and package.origin is not None:
-        bundled = Path(package.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-    for file in (bundled, "DejaVuSans.ttf", *_FILES):
+    matplotlib = find_spec("matplotlib")
+    bundled = Path(matplotlib.origin or "").parent / _BUNDLED if matplotlib else Path(_BUNDLED)
+    for file in (bundled, bundled.name, *_FILES):
         try:
-            if file is not None:
-                yield ImageFont.truetype(file, size)
+            yield ImageFont.truetype(file, size)
         except OSError:
             continue  # not on this machine
     default = ImageFont.load_default(size)

@@ -1,4 +1,4 @@
-"""Two tools by the Model Context Protocol: draw and correct, and verify a picture."""
+"""Tools for assistants by the Model Context Protocol: draw and correct, verify a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of prompts: a prompt a line, A1111's lines, JSON lines, a table; pictures with prompts."""
+"""Files of prompts: one a line, A1111's lines, JSON lines, tables; and pictures with prompts."""
 
 from __future__ import annotations
 

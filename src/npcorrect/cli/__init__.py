@@ -20,7 +20,7 @@ from npcorrect.cli import (
     serve,
 )
 from npcorrect.cli.app import EXIT_INTERRUPTED, app
-from npcorrect.cli.console import give_up_output, tolerant_streams
+from npcorrect.cli.streams import give_up_output, tolerant_streams
 
 __all__ = [
     "app",

@@ -159,9 +159,14 @@ def _default(where: str, key: str, value: Any, command: Any) -> tuple[str, Any]:
     wrong = isinstance(value, bool) != truth or isinstance(value, dict)
     if wrong or isinstance(value, list) != parameter.multiple:
         raise SettingsError(f"{where}: {key!r} is {value!r}; give it as its flag takes it.")
-    if parameter.type.name in ("path", "file", "directory") and isinstance(value, str):
-        value = os.path.expanduser(value)
-    return parameter.name, (value if on else not value) if truth else value
+    if truth:
+        return parameter.name, value if on else not value
+    return parameter.name, [*map(_expanded, value)] if isinstance(value, list) else _expanded(value)
+
+
+def _expanded(value: Any) -> Any:
+    """A text that begins with ``~`` as the shell would give it; paths are of several options."""
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 Prompt = Annotated[str, typer.Argument(help="What the picture must show.")]

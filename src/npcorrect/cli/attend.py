@@ -109,11 +109,12 @@ class _Progress:
     """A bar over all draws."""
 
     def __init__(self, draws: int) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        from npcorrect.cli.console import PlainConsole
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=PlainConsole(stderr=True), transient=True)
         self._draws, self._task = draws, self._bar.add_task("drawing", total=None)
 
     def __enter__(self) -> _Progress:
@@ -155,10 +156,11 @@ def _write(out: Path, prompt: str, samples: list[AttentionSample], terms: Terms)
 
 
 def _print(prompt: str, samples: list[AttentionSample], terms: Terms, out: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from npcorrect.analysis import measures
+    from npcorrect.cli.console import PlainConsole
 
     measured, measure = measures.comparable(terms.words)
     by: dict[Condition, list[float]] = {}
@@ -166,7 +168,7 @@ def _print(prompt: str, samples: list[AttentionSample], terms: Terms, out: Path)
         text_ST = measures.over_blocks(sample.attention.text_SBT)
         tail = measures.tail_mean(measure(text_ST, terms.words))
         by.setdefault(sample.condition, []).append(float(tail))
-    table = Table(title=f"{prompt}: attention to {', '.join(terms.places)}")
+    table = Table(title=Text(f"{prompt}: attention to {', '.join(terms.places)}"))
     for name in ("negative", "role", f"{measured}, last steps", "change", "seeds that rise"):
         table.add_column(name)
     reference = next(iter(by.values()))
@@ -181,6 +183,6 @@ def _print(prompt: str, samples: list[AttentionSample], terms: Terms, out: Path)
             "" if none else f"{sum(changes) / len(changes):+.4f}",
             "" if none else rises,
         )
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     console.print(f"series.png, blocks.png, maps-0.png and so on, and tables, are in {out}/")

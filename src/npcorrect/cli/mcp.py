@@ -17,8 +17,7 @@ def mcp(context: typer.Context, load: LoadSettings, roles: RoleSettings) -> None
 
     The tools are draw_and_correct and verify_picture; the assistant starts this command by itself.
 
-    Example, in an assistant's settings:
-    {"mcpServers": {"npc": {"command": "npc", "args": ["mcp"]}}}
+    Example, for an assistant: {"mcpServers": {"npc": {"command": "npc", "args": ["mcp"]}}}
     """
     from importlib.util import find_spec
 
