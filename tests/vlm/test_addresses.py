@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -174,15 +174,15 @@ def test_placeholders_are_no_secrets(key: str) -> None:
 
 @pytest.mark.parametrize("unit", ["\\", "s", "sk-planted-0123456789abcde", "&#0", "%7", "\\u00"])
 def test_redacting_takes_no_time(unit: str) -> None:
-    start = perf_counter()
+    start = process_time()
     Redactor(KEY)(unit * (2**20 // len(unit)))
-    assert perf_counter() - start < 4
+    assert process_time() - start < 4
 
 
 def test_long_keys_are_no_trouble() -> None:
-    start, key = perf_counter(), "k" * 4000 + "z"
+    start, key = process_time(), "k" * 4000 + "z"
     assert Redactor(key)(f"{key}.") == "[key]."
-    assert perf_counter() - start < 4
+    assert process_time() - start < 4
 
 
 def test_what_is_shown_has_no_control_characters() -> None:

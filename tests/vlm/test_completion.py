@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npcorrect.vlm.completion import error_in, parse
@@ -136,6 +136,7 @@ anything = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(anything, anything, anything, anything)
 def test_no_reply_breaks_the_reading(content: Any, logprobs: Any, usage: Any, thought: Any) -> None:
     whole = body({"content": content, "reasoning": thought}, logprobs=logprobs) | {"usage": usage}

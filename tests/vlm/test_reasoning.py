@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +22,20 @@ SCHEMA = {
 DRAFT, FINAL = {"correct": 0, "reason": "draft"}, {"correct": 1, "reason": "two circles"}
 PAIRS = [
     *((f"<{name}>", f"</{name}>") for name in sorted(THOUGHTS)),
+    *(
+        (f"<{name}>", f"</{name}>")
+        for name in (
+            "think",
+            "thinking",
+            "thought",
+            "seed:think",
+            "reasoning",
+            "chain-of-thought",
+            "deep_think",
+        )
+    ),
+    ("<\uff5cbegin\u2581of\u2581thinking\uff5c>", "<\uff5cend\u2581of\u2581thinking\uff5c>"),
+    ("<|thinking|>", "<|/thinking|>"),
     ("<THINK>", "</THINK>"),
     ("<Thinking >", "</ Thinking>"),
     ('<think mode="deep">', "</think>"),
@@ -132,7 +146,7 @@ PIECES = st.lists(
 
 
 @given(PIECES)
-@settings(max_examples=500)
+@settings(max_examples=300, deadline=None)
 def test_no_text_breaks_the_reading(text: str) -> None:
     for question in (
         Question((), schema=SCHEMA),
@@ -148,7 +162,7 @@ def test_no_text_breaks_the_reading(text: str) -> None:
 
 
 @given(PIECES, pairs, st.sampled_from(["", " ", "\n\n"]))
-@settings(max_examples=500)
+@settings(max_examples=300, deadline=None)
 def test_no_draft_is_ever_taken(noise: str, pair: tuple[str, str], gap: str) -> None:
     opener, closer = pair
     if opener == "analysis":
@@ -170,8 +184,8 @@ def test_no_draft_is_ever_taken(noise: str, pair: tuple[str, str], gap: str) -> 
 @pytest.mark.parametrize("size", [MAX_TEXT, 2**20])
 def test_no_text_takes_long(unit: str, size: int) -> None:
     text = (unit * (size // len(unit) + 1))[:size]
-    start = perf_counter()
+    start = process_time()
     for question in (Question((), schema=SCHEMA), Question((), choices=("yes", "no"))):
         with pytest.raises(UnusableError):
             read(text, question)
-    assert perf_counter() - start < 4
+    assert process_time() - start < 4

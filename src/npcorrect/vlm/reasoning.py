@@ -7,19 +7,19 @@ chat templates often write the opening mark themselves (vllm#31045).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 MAX_TEXT = 2**18
 """Characters of a reply that are read; a longer one is no answer."""
 
+STEMS = ("think", "thought", "reason")
 THOUGHTS = frozenset({
-    "think", "thinking", "thought", "thoughts", "reason", "reasoning", "reflection", "analysis",
-    "scratchpad", "reasoning_scratchpad", "rationale", "cot", "chain_of_thought", "seed:think",
-    "antthinking", "inner_monologue",
+    "analysis", "reflection", "scratchpad", "rationale", "cot", "inner_monologue", "planning",
 })  # fmt: skip
-"""Names of marks around thoughts, as ``<name>``, ``[NAME]``, ``<|begin_of_name|>`` and the like."""
+"""Names of marks around thoughts, as ``<name>``, ``<|begin_of_name|>`` and the like, beside all
+names with one of the stems."""
 _IN_BRACKETS = frozenset({"think", "thinking", "thought"})
 """Names that are marks in square brackets too, where other words are mere writing."""
 ANSWERS = frozenset({"answer", "final", "final_answer", "box", "solution", "response", "output"})
@@ -31,8 +31,8 @@ Side = Literal["open", "close"]
 
 # No pattern can go back over what it has read: every repetition is possessive and bounded.
 _TAG = re.compile(
-    r"(?:[<\[\u25c1\uff1c]|&lt;)([|/ ]{0,3}+)([A-Za-z][\w:.]{0,40}+)"
-    r"([^<>\[\]\u25c1\u25b7|&\n]{0,80}+)\|?(?:[>\]\u25b7\uff1e]|&gt;)"
+    r"(?:[<\[\u25c1\uff1c]|&lt;)([|\uff5c/ ]{0,3}+)([A-Za-z][\w:.\u2581-]{0,40}+)"
+    r"([^<>\[\]\u25c1\u25b7|\uff5c&\n]{0,80}+)[|\uff5c]?(?:[>\]\u25b7\uff1e]|&gt;)"
 )
 _CHANNEL = re.compile(
     r"<\|channel\|?>\s{0,4}+(\w{0,20}+)[^<>|]{0,60}+"
@@ -105,7 +105,7 @@ def _after_thoughts(text: str) -> int:
 
 
 def _thought_marks(text: str) -> Iterator[_Mark]:
-    yield from _named(text, THOUGHTS)
+    yield from _named(text, _is_thought)
     for match in _CHANNEL.finditer(text):
         closes = match[2] or (match[1] or "").casefold() == "final"
         yield _Mark(match.start(), match.end(), "close" if closes else "open")
@@ -118,12 +118,17 @@ def _thought_marks(text: str) -> Iterator[_Mark]:
             yield _Mark(place, place + len(literal), side)
 
 
-def _named(text: str, names: frozenset[str]) -> Iterator[_Mark]:
-    """The marks whose name, without its affixes, is one of these."""
+def _is_thought(name: str) -> bool:
+    return name in THOUGHTS or any(stem in name for stem in STEMS)
+
+
+def _named(text: str, belongs: Callable[[str], bool]) -> Iterator[_Mark]:
+    """The marks whose name, without its affixes, belongs to those that are looked for."""
     for match in _TAG.finditer(text):
-        name, side = _side(match[2].casefold(), "/" in match[1] or match[3].endswith("/"))
+        name = match[2].casefold().replace("\u2581", "_").replace("-", "_")
+        name, side = _side(name, "/" in match[1] or match[3].endswith("/"))
         prose = match[0].startswith("[") and (match[3] or name not in _IN_BRACKETS)
-        if name in names and not prose:
+        if belongs(name) and not prose:
             yield _Mark(match.start(), match.end(), side)
 
 
@@ -142,7 +147,7 @@ def _side(name: str, closing: bool) -> tuple[str, Side]:
 
 def _marked_answer(text: str) -> str:
     """The text with blanks around a marked answer, and for the marks; unchanged without marks."""
-    marks = list(_named(text, ANSWERS))
+    marks = list(_named(text, ANSWERS.__contains__))
     spans = [*_between(text, marks), *_boxes(text)]
     if not spans:
         return _blanked(text, ((mark.start, mark.end) for mark in marks))
