@@ -18,7 +18,7 @@ from npcorrect.diffusion.pipeline import PipelineModel, look_steps, start_step, 
 from npcorrect.diffusion.restart import Finished
 from npcorrect.diffusion.window import Plan, window
 from npcorrect.errors import InputError, ModelError, PromptError, SettingsError
-from npcorrect.mini.codec import LATENT_CHANNELS
+from npcorrect.mini.autoencoder import LATENT_CHANNELS
 from npcorrect.mini.embedded import DEFAULTS
 from npcorrect.mini.model import MAX_TOKENS, assemble, build_modules
 from npcorrect.records import Generation, Request, Rule
