@@ -14,13 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5EncoderModel,
-)
+from transformers import PreTrainedTokenizerFast
 
 from npcorrect.errors import ModelError
 from npcorrect.mini.autoencoder import LATENT_CHANNELS
@@ -61,6 +55,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 def build_modules() -> dict[str, nn.Module]:
     """The four networks, randomly initialised, by the name of their weights file."""
     from diffusers import FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
     from npcorrect.mini.codec import MiniCodec
 
