@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -59,11 +59,19 @@ class RolesSpec:
         settings = SessionSettings(roles=self.settings).vlm
         build.check_roles(settings, embedded)
         pool = ThreadPoolExecutor(1, "npcorrect-roles")
+        opening = build.roles(settings, embedded_roles() if embedded else None)
+        opened = pool.submit(opening.__enter__)
         try:
-            with build.roles(settings, embedded_roles() if embedded else None) as roles:
-                yield _patient(roles, pool, check)
+            yield _patient(awaited(opened, check), pool, check)
         finally:
+            opened.add_done_callback(lambda _: _left(opening, opened))
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _left(opening: AbstractContextManager[Roles], opened: Future[Roles]) -> None:
+    """Leave what was entered, also where nobody waited for that."""
+    if opened.exception() is None:
+        opening.__exit__(None, None, None)
 
 
 def _patient(roles: Roles, pool: ThreadPoolExecutor, check: Check) -> Roles:

@@ -56,7 +56,7 @@ def test_waiting_ends_at_once_where_the_user_cancels() -> None:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        awaited(Future[int](), check)
+        awaited(Future(), check)
     assert time.perf_counter() - started < 5
 
 
