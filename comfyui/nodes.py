@@ -12,6 +12,7 @@ import comfy.samplers
 import comfy.utils
 import torch
 from comfy_api.latest import ComfyExtension, io, ui
+from PIL.Image import Image
 
 from npcorrect.diffusion.rules import RULES
 from npcorrect.errors import InputError, SettingsError, VLMError
@@ -55,6 +56,7 @@ ROLES = {
     for name in ("checklister", "verifier", "captioner", "proposer", "votes", "budget", "cache")
 }
 _PREVIEW_SIDE = 512
+"""Pixels that a preview has at most."""
 interrupted: Callable[[], None] = comfy.model_management.throw_exception_if_processing_interrupted
 """Ends the work by an exception where the user has cancelled it."""
 
@@ -143,10 +145,12 @@ class Correct(io.ComfyNode):  # type: ignore[misc, unused-ignore]
                 f"latent_image {template.width} x {template.height}; make them the same."
             )
         with roles.open(row.miniature, interrupted) as opened:
+            progress = _Progress(request.candidates)
             correction = Session(drawer, opened, session).correct(
-                request, _Progress(request.candidates), original=picture
+                request, progress, original=picture
             )
             result = _finished(correction)
+        progress.end(result.best.generation.image)
         return _correct_output(cls, result, drawer)
 
 
@@ -383,8 +387,15 @@ class _Progress:
         interrupted()
         if event.total and event.stage == "draw":
             self._done = event.attempt + event.step / event.total
-        preview = event.preview and ("JPEG", event.preview, _PREVIEW_SIDE)
-        self._bar.update_absolute(round(1000 * self._done), 1000 * self._attempts, preview)
+        self._show(self._done, event.preview)
+
+    def end(self, picture: Image) -> None:
+        """Fill the bar, and leave the picture that is kept."""
+        self._show(self._attempts, picture)
+
+    def _show(self, done: float, picture: Image | None) -> None:
+        preview = picture and ("JPEG", picture, min(max(picture.size), _PREVIEW_SIDE))
+        self._bar.update_absolute(round(1000 * done), 1000 * self._attempts, preview)
 
 
 _AFTERWARDS = (

@@ -92,7 +92,7 @@ class Euler:
         sigmas = self.model.stock.sigmas(d)
         generator = torch.Generator().manual_seed(d.seed)
         noise = torch.randn(1, 16, 6, 6, generator=generator)
-        x = self.model.pipeline._pack_latents(noise, 1, 16, 6, 6)
+        x: Tensor = self.model.pipeline._pack_latents(noise, 1, 16, 6, 6)
         for step in range(STEPS):
             self.x, self.sigma = x, sigmas[step]
             assert step_of(sigmas, float(sigmas[step])) == step

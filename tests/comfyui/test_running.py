@@ -37,6 +37,7 @@ REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(
     not (FOLDER and PYTHON), reason="NPC_COMFYUI and NPC_COMFYUI_PYTHON name no ComfyUI"
 )
+EXAMPLES = sorted((REPOSITORY / "comfyui" / "example_workflows").glob("*.json"))
 Graph = dict[str, dict[str, Any]]
 FAILING = [
     ("three circles to the right of two triangles", 51),
@@ -429,6 +430,16 @@ def test_a_guider_without_what_its_rule_needs_is_refused(server: Server) -> None
     assert "no effect at a cfg of 1" in refusal(server, graph)
     graph = sampled(scheduled(0.5, 0.52), "euler")
     assert "at least 1 of the 6 steps" in refusal(server, graph)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_workflows_fit_the_nodes(server: Server, path: Path) -> None:
+    for node in json.loads(path.read_text())["nodes"]:
+        described = json.loads(server.get(f"/object_info/{node['type']}"))[node["type"]]
+        inputs = described["input"]
+        known = [*inputs.get("required", {}), *inputs.get("optional", {})]
+        assert [one["name"] for one in node["inputs"] if one["name"] not in known] == []
+        assert [one["name"] for one in node["outputs"]] == described["output_name"]
 
 
 def test_a_picture_is_verified_and_negatives_are_ranked(server: Server) -> None:
