@@ -68,6 +68,7 @@ class Euler:
     glances: Sequence[Glance] = ()
     evaluated: int = 0
     looked: list[int] = field(default_factory=list)
+    conditions: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.texts: dict[Branch, str | None] = {
@@ -108,9 +109,13 @@ class Euler:
         assert text is not None
         self.evaluated += 1
         stock = self.model.stock
-        condition = stock.condition(self.drawing, [PROMPT], [text])
+        if text not in self.conditions:
+            self.conditions[text] = stock.condition(self.drawing, [PROMPT], [text])
         v = stock.denoiser(
-            hidden_states=self.x, timestep=self.sigma[None], return_dict=False, **condition
+            hidden_states=self.x,
+            timestep=self.sigma[None],
+            return_dict=False,
+            **self.conditions[text],
         )[0]
         denoised: Tensor = self.x - self.sigma * v
         return denoised
