@@ -74,7 +74,7 @@ class Row:
 
 
 ANY = Row(
-    name="model",
+    name="a model of ComfyUI",
     title="this model",
     defaults=Defaults(
         num_inference_steps=20,

@@ -99,8 +99,8 @@ class Drawing:
 class Generation:
     """One picture and exactly how it was drawn. ``evaluations`` counts denoiser calls (NFE).
 
-    ``steering`` lists the looks that changed the negative: the step, from 0, from which on the text
-    beside it acted instead of the one before; None where the emerging picture was right. The
+    ``steering`` lists the looks that changed the negative or sent the picture back: the step, from
+    0, from which on the text beside it acted; None where the emerging picture was right. The
     picture began at ``start_step``, from 0, went back there ``rewinds`` times, and was looked at
     ``looks`` times. ``origin`` is what its model may begin another picture with.
     """
@@ -231,8 +231,8 @@ class Usage:
     output_tokens: int = 0
     seconds: float = 0.0
     retries: int = 0
-    readings: int = 0
     money: float | None = None
+    readings: int = 0
 
     @property
     def tokens(self) -> int:
@@ -246,8 +246,8 @@ class Usage:
             output_tokens=self.output_tokens + other.output_tokens,
             seconds=self.seconds + other.seconds,
             retries=self.retries + other.retries,
-            readings=self.readings + other.readings,
             money=add_money(self.money, other.money),
+            readings=self.readings + other.readings,
         )
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
+from npcorrect.text import one_line
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -17,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Draw a picture, find what went wrong, and correct it with a negative prompt.",
 )
 
@@ -25,7 +28,7 @@ EXIT_ACCEPTED, EXIT_FAILURE, EXIT_INPUT, EXIT_NOT_ACCEPTED, EXIT_INTERRUPTED = 0
 
 def fail(message: str, code: int) -> NoReturn:
     """Say one sentence on standard error and leave."""
-    typer.echo(f"npc: {message}", err=True)
+    typer.echo(f"npc: {one_line(message, 2000)}", err=True)
     raise typer.Exit(code)
 
 
@@ -107,10 +110,11 @@ def read_settings(path: Path, command: Any) -> tuple[dict[str, Any], dict[str, A
     import tomllib
 
     from npcorrect.errors import SettingsError
+    from npcorrect.files import read_text
 
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"The settings file {str(path)!r} cannot be read: {error}.") from None
     models = tables.pop("vlm", {})
     if not isinstance(models, dict):
@@ -155,9 +159,14 @@ def _default(where: str, key: str, value: Any, command: Any) -> tuple[str, Any]:
     wrong = isinstance(value, bool) != truth or isinstance(value, dict)
     if wrong or isinstance(value, list) != parameter.multiple:
         raise SettingsError(f"{where}: {key!r} is {value!r}; give it as its flag takes it.")
-    if parameter.type.name in ("path", "file", "directory") and isinstance(value, str):
-        value = os.path.expanduser(value)
-    return parameter.name, (value if on else not value) if truth else value
+    if truth:
+        return parameter.name, value if on else not value
+    return parameter.name, [*map(_expanded, value)] if isinstance(value, list) else _expanded(value)
+
+
+def _expanded(value: Any) -> Any:
+    """A text that begins with ``~`` as the shell would give it; paths are of several options."""
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 Prompt = Annotated[str, typer.Argument(help="What the picture must show.")]

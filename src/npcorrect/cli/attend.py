@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,17 +51,19 @@ def attend(
     Example: npc attend "three red circles" --negative "" --negative "four circles"
     --negative "a striped background" --terms three,circles --out attend/
     """
-    from npcorrect.analysis.compare import compare, conditions, terms_of
+    from npcorrect.extras import require
     from npcorrect.files import prepare, save_picture
     from npcorrect.plan import plan
     from npcorrect.records import Request
     from npcorrect.session import family_of, load_model
 
-    _need_pyarrow()
+    require("pyarrow", "analysis", "npc attend")
+    from npcorrect.analysis.compare import compare, conditions, terms_of
+
     request = Request(prompt, **vars(draw))
     words = [word.strip() for word in (terms or "").split(",") if word.strip()]
     family = family_of(load)
-    plan(request, family, family.defaults)
+    plan(replace(request, looks=0, rewinds=0, strength=1.0), family, family.defaults)
     checklist = _checklist(prompt, words, load)
     drawer = load_model(load)
     chosen = terms_of(drawer, checklist, words)
@@ -102,28 +105,16 @@ def _checklist(prompt: str, words: list[str], load: LoadSettings) -> Checklist:
     return Checklist(prompt, tuple(claims))
 
 
-def _need_pyarrow() -> None:
-    """Raises SettingsError before anything is drawn whose table could not be written."""
-    from importlib.util import find_spec
-
-    from npcorrect.errors import SettingsError
-
-    if find_spec("pyarrow") is None:
-        raise SettingsError(
-            "npc attend writes its tables with pyarrow; install it with: "
-            "pip install 'npcorrect[analysis]'"
-        )
-
-
 class _Progress:
     """A bar over all draws."""
 
     def __init__(self, draws: int) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        from npcorrect.cli.console import PlainConsole
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=PlainConsole(stderr=True), transient=True)
         self._draws, self._task = draws, self._bar.add_task("drawing", total=None)
 
     def __enter__(self) -> _Progress:
@@ -165,10 +156,11 @@ def _write(out: Path, prompt: str, samples: list[AttentionSample], terms: Terms)
 
 
 def _print(prompt: str, samples: list[AttentionSample], terms: Terms, out: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from npcorrect.analysis import measures
+    from npcorrect.cli.console import PlainConsole
 
     measured, measure = measures.comparable(terms.words)
     by: dict[Condition, list[float]] = {}
@@ -176,7 +168,7 @@ def _print(prompt: str, samples: list[AttentionSample], terms: Terms, out: Path)
         text_ST = measures.over_blocks(sample.attention.text_SBT)
         tail = measures.tail_mean(measure(text_ST, terms.words))
         by.setdefault(sample.condition, []).append(float(tail))
-    table = Table(title=f"{prompt}: attention to {', '.join(terms.places)}")
+    table = Table(title=Text(f"{prompt}: attention to {', '.join(terms.places)}"))
     for name in ("negative", "role", f"{measured}, last steps", "change", "seeds that rise"):
         table.add_column(name)
     reference = next(iter(by.values()))
@@ -191,6 +183,6 @@ def _print(prompt: str, samples: list[AttentionSample], terms: Terms, out: Path)
             "" if none else f"{sum(changes) / len(changes):+.4f}",
             "" if none else rises,
         )
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     console.print(f"series.png, blocks.png, maps-0.png and so on, and tables, are in {out}/")

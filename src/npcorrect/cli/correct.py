@@ -1,25 +1,19 @@
-"""``npc correct``: the main job."""
+"""``npc correct``: the main job, for one prompt or a file of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from npcorrect.cli.app import (
-    EXIT_ACCEPTED,
-    EXIT_NOT_ACCEPTED,
-    Prompt,
-    app,
-    reporting_errors,
-)
+from npcorrect.cli.app import EXIT_ACCEPTED, EXIT_NOT_ACCEPTED, app, reporting_errors
 from npcorrect.cli.options import takes_settings
 from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
 if TYPE_CHECKING:
-    from npcorrect.loop import Event
-    from npcorrect.records import Cost, Request
+    from npcorrect.output import OutputFolder
+    from npcorrect.prompts import Job
     from npcorrect.result import Result
     from npcorrect.session import SessionSettings
 
@@ -29,10 +23,12 @@ if TYPE_CHECKING:
 @takes_settings
 def correct(
     context: typer.Context,
-    prompt: Prompt,
     draw: DrawSettings,
     load: LoadSettings,
     roles: RoleSettings,
+    prompt: Annotated[
+        str | None, typer.Argument(help="What the picture must show; left out with --prompts.")
+    ] = None,
     original: Annotated[
         Path | None,
         typer.Option(
@@ -41,14 +37,44 @@ def correct(
             rich_help_panel="Picture",
         ),
     ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of prompts, or '-' for standard input: one a line, A1111's "
+            "'--prompt ... --seed ...' lines, JSON lines, or a CSV table. See docs/prompts.md.",
+            rich_help_panel="Many prompts",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of pictures to correct, by the prompt in each PNG or in --prompts.",
+            rich_help_panel="Many prompts",
+        ),
+    ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(
+            help="Which part of the prompts to do, such as 2/4.", rich_help_panel="Many prompts"
+        ),
+    ] = "1/1",
     out: Annotated[
         Path,
         typer.Option(
             envvar="NPC_OUT",
-            help="Folder for the pictures and result.json.",
+            help="Folder for the pictures and result.json; an interrupted correction in it is "
+            "continued.",
             rich_help_panel="Output",
         ),
     ] = Path("out"),
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Remove what another correction left in the folder.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Print the result alone, as JSON.", rich_help_panel="Output"),
@@ -62,102 +88,84 @@ def correct(
 
     With a model of your own that looks: add --vlm http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct
     """
-    from npcorrect.files import prepare
+    from npcorrect.errors import SettingsError
+    from npcorrect.files import open_picture
+    from npcorrect.output import OutputFolder
+    from npcorrect.prompts import read_jobs
     from npcorrect.records import Request
-    from npcorrect.result import to_record
-    from npcorrect.session import SessionSettings, check
+    from npcorrect.session import SessionSettings
     from npcorrect.vlm.settings import read_table
 
     settings = SessionSettings(load=load, roles=roles, table=read_table(context.obj or {}))
-    request = Request(prompt, **vars(draw))
-    check(settings, request)
     out = out.expanduser()
-    prepare(out)
-    result = _run(settings, request, original, out, quiet=as_json)
+    if prompts is not None or images is not None:
+        if prompt is not None or original is not None:
+            raise SettingsError("--prompts and --images name what to correct; leave PROMPT out.")
+        jobs = read_jobs(prompts, images, draw)
+        _correct_many(settings, jobs, shard, out, overwrite, as_json)
+    if prompt is None:
+        raise SettingsError("Give a PROMPT, or a file of them with --prompts.")
+    picture = open_picture(original.expanduser()) if original else None
+    folder = OutputFolder(out, Request(prompt, **vars(draw)), settings, picture)
+    result = _correct_one(folder, overwrite, as_json)
+    raise typer.Exit(EXIT_ACCEPTED if result.accepted else EXIT_NOT_ACCEPTED)
+
+
+def _correct_one(folder: OutputFolder, overwrite: bool, as_json: bool) -> Result:
+    """One correction with a line of progress, and what to say of it."""
+    from npcorrect.cli.show import progress, show_result
+    from npcorrect.output import correct_into
+    from npcorrect.result import to_record
+    from npcorrect.session import check, open_session
+
+    check(folder.settings, folder.asked.request)
+    with (
+        folder.claimed(overwrite) as begun,
+        progress(as_json) as shown,
+        open_session(folder.settings) as session,
+    ):
+        result = correct_into(folder, begun, session, shown.on_event)
     if as_json:
         import json
 
         typer.echo(json.dumps(to_record(result), indent=2))
     else:
-        _print_table(result, out)
-    raise typer.Exit(EXIT_ACCEPTED if result.accepted else EXIT_NOT_ACCEPTED)
+        show_result(result, folder.path)
+    return result
 
 
-def _run(
-    settings: SessionSettings, request: Request, original: Path | None, out: Path, quiet: bool
-) -> Result:
-    """One correction with a progress bar; each attempt is written the moment it is final."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-    from rich.text import Text
+def _correct_many(
+    settings: SessionSettings,
+    jobs: tuple[Job, ...],
+    part: str,
+    out: Path,
+    overwrite: bool,
+    as_json: bool,
+) -> NoReturn:
+    """All prompts of a file with a bar over them, and what to say of them."""
+    from collections import Counter
 
-    from npcorrect.files import open_picture, save_picture
-    from npcorrect.result import file_name
-    from npcorrect.session import open_session
+    from npcorrect.batch import Batch, Row, shard
+    from npcorrect.cli.console import PlainConsole
+    from npcorrect.cli.show import progress
 
-    picture = open_picture(original.expanduser()) if original else None
-    console = Console(stderr=True, quiet=quiet)
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("loading the model")
+    batch = Batch(jobs, settings, out, overwrite)
+    mine = shard(jobs, part)
+    with progress(as_json, len(mine)) as shown:
 
-        def show(event: Event) -> None:
-            progress.update(task, description=Text(progress_line(event)).plain)
+        def on_row(_: Row) -> None:
+            done = [job for job in mine if job.number in batch.rows]
+            shown.done(len(done), f"{counted()}, ")
 
-        with open_session(settings) as session:
-            correction = session.correct(request, show, original=picture)
-            for attempt in correction:
-                save_picture(out / file_name(attempt), attempt.generation)
-                correction.result.save_summary(out)
-    return correction.result
+        def counted() -> str:
+            counts = Counter(row.outcome for row in batch.rows.values())
+            return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
 
-
-def progress_line(event: Event) -> str:
-    """What is happening: the attempt, the stage, its step and its detail."""
-    place = f"attempt {event.attempt} of {event.attempts}" if event.attempt else "original"
-    step = f" {event.step}/{event.total}" if event.step else ""
-    return f"{place}: {event.stage}{step} {event.detail}".strip()
-
-
-def _print_table(result: Result, out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from npcorrect.files import abridged
-
-    table = Table(title=Text(result.request.prompt))
-    for name in ("attempt", "negatives", "source", "text score", "verdict", "evaluations"):
-        table.add_column(name, overflow="fold")
-    words = {True: "accepted", False: "not accepted", None: "unscored"}
-    for attempt in result.attempts:
-        ranked = attempt.ranked
-        chosen = " *" if attempt.index == result.best_index else ""
-        score = attempt.verdict.score
-        table.add_row(
-            f"{attempt.index or 'original'}{chosen}",
-            Text(abridged(attempt.generation.negatives)),
-            ranked.candidate.source if ranked else "",
-            f"{ranked.score:+.3f}" if ranked else "",
-            words[attempt.verdict.accepted] + (f" ({score:.0%})" if score is not None else ""),
-            str(attempt.generation.evaluations),
-        )
-    console = Console()
-    console.print(table)
-    for error in dict.fromkeys(a.verdict.error for a in result.attempts if a.verdict.error):
-        console.print(f"without an answer: {error}", markup=False, style="yellow")
-    console.print(
-        f"{_spent(result.cost)}; * is {out / 'best.png'}, side by side in {out / 'sheet.png'}",
-        markup=False,
-    )
-
-
-def _spent(cost: Cost) -> str:
-    usage = cost.usage
-    parts = [f"{cost.images} images, {cost.evaluations} denoiser evaluations"]
-    if usage.calls:
-        retries = f" ({usage.retries} of them retries)" if usage.retries else ""
-        parts.append(f"{usage.calls} calls{retries} and {usage.tokens} tokens of models")
-    if usage.money is not None:
-        parts.append(f"{usage.money:.4f} by your prices")
-    return ", ".join((*parts, f"{cost.seconds:.1f} s"))
+        batch.run(mine, shown.on_event, on_row)
+    if as_json:
+        typer.echo((out / "results.jsonl").read_text(encoding="utf-8"), nl=False)
+    else:
+        text = f"{len(batch.rows)} of {len(jobs)} prompts: {counted()}; see {out / 'index.html'}"
+        PlainConsole().print(text, soft_wrap=True)
+    outcomes = {batch.rows[job.number].outcome for job in mine}
+    raise typer.Exit(EXIT_ACCEPTED if outcomes <= {"accepted", "corrected"} else EXIT_NOT_ACCEPTED)

@@ -36,8 +36,9 @@ def list_models(
 
         typer.echo(json.dumps([facts(family) for family in FAMILIES.values()], indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from npcorrect.cli.console import PlainConsole
 
     table = Table()
     for column in ("family", "rules", "steps", "scale", "size", "window", "then", "verified"):
@@ -47,7 +48,7 @@ def list_models(
         numbers = (str(row[key]) for key in ("steps", "scale", "size"))
         words = (row[key] for key in ("window", "then", "verified"))
         table.add_row(family.name, ", ".join(row["rules"]), *numbers, *words)
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     console.print(
         "The first rule is the default. 'tiny' means: every contract test holds on the stock "
@@ -69,14 +70,15 @@ def show(
     """
     from dataclasses import replace
 
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from npcorrect.cli.console import PlainConsole
 
     table = Table("what", "value", title=Text(model))
     for what, value in _described(replace(load, model=model)).items():
         table.add_row(what, Text(value))
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 def _described(settings: LoadSettings) -> dict[str, str]:

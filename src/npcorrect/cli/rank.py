@@ -24,10 +24,10 @@ def rank(
 
     Example: npc rank "three red circles" "four circles" "blue circles"
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from npcorrect.cli.console import PlainConsole
     from npcorrect.ranking import ranker_maker
     from npcorrect.records import Candidate
     from npcorrect.session import load_model, read_requirements
@@ -39,4 +39,4 @@ def rank(
     for ranked in chosen.rank(checklist, candidates):
         parts = ", ".join(f"{name} {value:+.3f}" for name, value in ranked.parts)
         table.add_row(Text(ranked.candidate.negative_prompt), f"{ranked.score:+.4f}", parts)
-    Console().print(table)
+    PlainConsole().print(table)

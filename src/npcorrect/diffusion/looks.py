@@ -45,9 +45,11 @@ class Looks:
             and all(glance.wrong for glance in glances)
         )
         renewed = [glance.negative for glance in glances]
+        start, stop = self._drawing.window
+        acts = max(self._drawing.restart_step if back else step, start)
         for changes, old, new in zip(self.changes, self.negatives, renewed, strict=True):
-            if new != old:
-                changes.append((self._drawing.restart_step if back else step, new))
+            if (new != old or back) and acts < stop:
+                changes.append((acts, new))
         self.negatives = renewed
         self.rewinds += back
         return back
