@@ -20,7 +20,7 @@ from npcorrect.errors import NpcError
 from npcorrect.files import prepare, save_picture
 from npcorrect.loop import Correction, Event, OnEvent
 from npcorrect.result import Result, file_name, to_record
-from npcorrect.serve.store import Job, JobEnd, Store
+from npcorrect.serve.store import EventKind, Job, JobEnd, Store
 from npcorrect.session import Session
 
 PREVIEW = 256
@@ -151,7 +151,7 @@ class Worker:
                 self._step = event
             else:
                 self._step = None
-                kind = "look" if event.preview else "stage"
+                kind: EventKind = "look" if event.preview else "stage"
                 self._store.tell(job.id, kind, event_record(event))
             self._on_change(job.id)
 
