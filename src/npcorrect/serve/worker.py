@@ -101,12 +101,13 @@ class Worker:
 
     def _next(self) -> Job | None:
         """The next job, as soon as there is one; None where the worker is closed."""
-        while not self._closing.is_set():
-            self._bell.clear()
+        while True:
+            self._bell.clear()  # first, so that what is said from here on is heard below
+            if self._closing.is_set():
+                return None
             if job := self._store.claim():
                 return job
             self._bell.wait()
-        return None
 
     def _work(self, session: Session, job: Job) -> None:
         ended, error = self._corrected(session, job)
