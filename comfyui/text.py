@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npcorrect.diffusion.base import TokenStates
+from npcorrect.diffusion.base import Reading, TokenStates
 from npcorrect.errors import PromptError, SettingsError
 
 Token = tuple[Any, float, int]
@@ -76,8 +76,17 @@ class ClipText:
                 "shorten it."
             )
 
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
-        """Token states of each text."""
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
+        """Token states of each text, as it is drawn.
+
+        Raises:
+            SettingsError: another reading is asked for, which a CLIP here does not offer.
+        """
+        if reading != "drawn":
+            raise SettingsError(
+                "The ranker 'paper' calls the text encoder in a way that a CLIP here does not "
+                "offer; use 'salient', 'requirements' or 'source'."
+            )
         return [self._states(text) for text in texts]
 
     def _states(self, text: str) -> TokenStates:
