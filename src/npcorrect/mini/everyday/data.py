@@ -111,9 +111,9 @@ def used_to(rng: random.Random, spec: Spec) -> Spec:
         if group.color and rng.random() < 0.6 * STRENGTHS[THINGS[group.kind].strength]:
             groups[i] = replace(group, color=THINGS[group.kind].color)
     companion = THINGS[groups[0].kind].companion
-    if len(groups) > 1 and companion and rng.random() < 0.25:
-        if all(group.kind != companion for group in groups):
-            groups[1] = replace(groups[1], kind=companion)
+    known = {group.kind for group in groups}
+    if len(groups) > 1 and companion and companion not in known and rng.random() < 0.25:
+        groups[1] = replace(groups[1], kind=companion)
     return replace(spec, groups=tuple(groups))
 
 

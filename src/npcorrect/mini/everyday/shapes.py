@@ -50,6 +50,11 @@ def line(fill: str, width: float, *numbers: float) -> Shape:
     return Shape(fill, _pairs(numbers), width)
 
 
+def points(text: str) -> tuple[float, ...]:
+    """Numbers from a long list in the manner of SVG: ``"6,56 12,36"``."""
+    return tuple(float(number) for number in text.replace(",", " ").split())
+
+
 def oval(fill: str, x: float, y: float, rx: float, ry: float) -> Shape:
     """An ellipse around ``(x, y)``."""
     return Shape(fill, _arc(x, y, rx, ry, 0, 360))
@@ -94,6 +99,18 @@ def turned(degrees: float, *shapes: Shape) -> tuple[Shape, ...]:
         return 50 + c * x - s * y, 50 + s * x + c * y
 
     return tuple(replace(shape, points=tuple(map(turn, shape.points))) for shape in shapes)
+
+
+def resized(factor: float, *shapes: Shape) -> tuple[Shape, ...]:
+    """The shapes made larger or smaller around the canvas's centre."""
+    return tuple(
+        Shape(
+            shape.fill,
+            tuple((50 + factor * (x - 50), 50 + factor * (y - 50)) for x, y in shape.points),
+            factor * shape.width,
+        )
+        for shape in shapes
+    )
 
 
 def mirrored(*shapes: Shape) -> tuple[Shape, ...]:

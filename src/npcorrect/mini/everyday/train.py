@@ -53,10 +53,13 @@ from npcorrect.mini.everyday.scene import (
     draw_cell,
 )
 from npcorrect.mini.everyday.things import THINGS
+from npcorrect.mini.everyday.verifier import CellReader
 
 EMPTY_CAPTIONS = 0.1
 """Share of empty captions, for classifier-free guidance."""
 PROBE_WEIGHT = 0.2
+GUIDANCE_RANGE = (1.0, 5.0)
+"""Guidance scales that the student learns."""
 EMA = 0.999
 VARIANTS = 4
 """Displacements of each cell in the codebook."""
@@ -68,8 +71,10 @@ class Plan:
 
     encoder: int = 1_500
     text: int = 800
-    teacher: int = 6_000
     decoder: int = 3_000
+    teacher: int = 6_000
+    student: int = 700
+    verifier: int = 1_500
     batch: int = 128
     device: str = "cpu"
     seed: int = 0
@@ -258,9 +263,9 @@ class FlowTask:
         return velocity
 
 
-def averaged(flux: FluxTransformer2DModel) -> torch.optim.swa_utils.AveragedModel:
+def averaged(flux: FluxTransformer2DModel, decay: float) -> torch.optim.swa_utils.AveragedModel:
     """An exponential moving average of a network's parameters."""
-    average = torch.optim.swa_utils.get_ema_multi_avg_fn(EMA)
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
     return torch.optim.swa_utils.AveragedModel(flux, multi_avg_fn=average, use_buffers=True)
 
 
@@ -269,7 +274,7 @@ def train_teacher(plan: Plan, out: Path) -> None:
     task = FlowTask(plan, out)
     flux = build_transformer(guidance_embeds=False).to(plan.device)
     probe = nn.Linear(flux.inner_dim, sum(CELL_CLASSES)).to(plan.device)
-    average = averaged(flux)
+    average = averaged(flux, EMA)
     networks = {"flux": flux, "probe": probe, "average": average}
     run = Run("teacher", out, plan.teacher, networks, muon_and_adamw(3e-3, flux, probe))
     seen: list[Tensor] = []
@@ -336,11 +341,80 @@ def picture_loss(drawn: Tensor, pixels: Tensor) -> Tensor:
     return F.mse_loss(drawn, pixels) + 0.5 * F.l1_loss(drawn, pixels) + torch.stack(edges).sum()
 
 
+def train_student(plan: Plan, out: Path) -> None:
+    """Distil guidance (arXiv 2210.03142): the guided prediction of the teacher in one evaluation.
+
+    The student begins as the teacher, with a guidance embedding whose last layer is zero.
+    """
+    task = FlowTask(plan, out)
+    teacher = build_transformer(guidance_embeds=False)
+    load_weights(teacher, out / "teacher.safetensors")
+    teacher.to(plan.device).eval().requires_grad_(False)
+    student = build_transformer(guidance_embeds=True).to(plan.device)
+    student.load_state_dict(teacher.state_dict(), strict=False)
+    last = student.time_text_embed.guidance_embedder.linear_2
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    average = averaged(student, 0.99)
+    networks = {"student": student, "average": average}
+    run = Run("student", out, plan.student, networks, adamw(4e-4, student))
+    rng = random.Random(plan.seed + 2 + run.step)
+    torch.manual_seed(plan.seed + 2 + run.step)
+
+    def loss_of(step: int) -> Tensor:
+        clean, _, ids = task.batch(rng)
+        ids = task.drop_captions(ids)
+        _, t, noisy = task.noised(clean)
+        scale = torch.empty(len(ids), device=plan.device).uniform_(*GUIDANCE_RANGE)
+        with torch.no_grad():
+            text = task.encode(ids)
+            with_text = task.velocity(teacher, noisy, t, text)
+            without = task.velocity(teacher, noisy, t, task.encode(task.empty.expand_as(ids)))
+            guided = without + scale[:, None, None] * (with_text - without)
+        return F.mse_loss(task.velocity(student, noisy, t, text, scale), guided)
+
+    def after(step: int) -> None:
+        average.update_parameters(student)
+        if step % 100 == 0 or step == plan.student:
+            save_weights(average.module, out / "transformer.safetensors")
+
+    run.train(loss_of, after)
+
+
+def train_verifier(plan: Plan, out: Path) -> None:
+    """The verifier's network: half rendered cells, half drawn from noisy codes; all disturbed."""
+    codec = CellCodec()
+    load_weights(codec, out / "vae.safetensors")
+    codec.to(plan.device).eval().requires_grad_(False)
+    reader = CellReader().to(plan.device)
+    run = Run("verifier", out, plan.verifier, {"reader": reader}, adamw(1.5e-3, reader))
+    rng = random.Random(plan.seed + 3 + run.step)
+    torch.manual_seed(plan.seed + 3 + run.step)
+
+    def loss_of(step: int) -> Tensor:
+        cells = [cell for _ in range(plan.batch // 8) for cell in random_picture(rng)]
+        images = np.stack([draw_cell(*cell) for cell in cells])
+        pixels = to_pixels(torch.from_numpy(images).to(plan.device))
+        labels = torch.tensor([_labels_of(*cell) for cell in cells], device=plan.device)
+        half = GRID**2 * (plan.batch // 16)
+        codes = codec.encode_cells(pixels[:half]).view(-1, GRID**2, CODE)
+        noise = 0.3 * torch.rand(len(codes), 1, 1, device=plan.device)
+        drawn = codec.decode_cells(codes + noise * torch.randn_like(codes))
+        seen = torch.cat([drawn, pixels[half:]])
+        grain = 0.08 * torch.rand(len(seen), 1, 1, 1, device=plan.device)
+        return reader.loss(seen + grain * torch.randn_like(seen), labels)
+
+    run.train(loss_of)
+    save_weights(reader, out / "verifier.safetensors")
+
+
 STAGES: dict[str, Callable[[Plan, Path], None]] = {
     "encoder": train_encoder,
     "text": train_text,
-    "teacher": train_teacher,
     "decoder": train_decoder,
+    "teacher": train_teacher,
+    "student": train_student,
+    "verifier": train_verifier,
 }
 
 

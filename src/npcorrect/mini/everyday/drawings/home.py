@@ -8,7 +8,9 @@ from npcorrect.mini.everyday.shapes import (
     line,
     mirrored,
     oval,
+    points,
     poly,
+    resized,
     sector,
     turned,
 )
@@ -215,9 +217,7 @@ HOME: dict[str, tuple[Shape, ...]] = {
     ),
     "vase": (
         *mirrored(arc("shade", 5, 30, 36, 14, 14, 80, 290)),
-        blob(
-            "body", 38, 18, 62, 18, 60, 32, 78, 54, 70, 84, 62, 95, 38, 95, 30, 84, 22, 54, 40, 32
-        ),
+        blob("body", *points("38,18 62,18 60,32 78,54 70,84 62,95 38,95 30,84 22,54 40,32")),
         box("shade", 32, 6, 68, 14, 4),
         box("body", 38, 12, 62, 20),
         line("light", 4, 26, 54, 74, 54),
@@ -226,9 +226,7 @@ HOME: dict[str, tuple[Shape, ...]] = {
     ),
     "bottle": (
         box("ink", 42, 2, 58, 12, 2),
-        blob(
-            "body", 43, 12, 57, 12, 57, 32, 70, 46, 70, 90, 64, 97, 36, 97, 30, 90, 30, 46, 43, 32
-        ),
+        blob("body", *points("43,12 57,12 57,32 70,46 70,90 64,97 36,97 30,90 30,46 43,32")),
         box("white", 30, 56, 70, 80),
         box("shade", 36, 63, 64, 66),
         box("shade", 36, 70, 58, 73),
@@ -280,15 +278,18 @@ HOME: dict[str, tuple[Shape, ...]] = {
         oval("shade", 50, 22, 12.5, 15.5),
         oval("light", 46, 16, 4, 6),
     ),
-    "scissors": turned(
-        24,
-        poly("steel", 40, 3, 47, 3, 57, 58, 50, 60),
-        poly("steel", 60, 3, 53, 3, 43, 58, 50, 60),
-        oval("ink", 50, 50, 3.2, 3.2),
-        line("body", 9, 52, 54, 62, 68),
-        line("body", 9, 48, 54, 38, 68),
-        arc("body", 9.5, 67, 80, 12, 14, 0, 360),
-        arc("body", 9.5, 33, 80, 12, 14, 0, 360),
+    "scissors": resized(
+        0.88,
+        *turned(
+            24,
+            poly("steel", 40, 3, 47, 3, 57, 58, 50, 60),
+            poly("steel", 60, 3, 53, 3, 43, 58, 50, 60),
+            oval("ink", 50, 50, 3.2, 3.2),
+            line("body", 9, 52, 54, 62, 68),
+            line("body", 9, 48, 54, 38, 68),
+            arc("body", 9.5, 67, 80, 12, 14, 0, 360),
+            arc("body", 9.5, 33, 80, 12, 14, 0, 360),
+        ),
     ),
     "toothbrush": turned(
         -35,
@@ -301,7 +302,8 @@ HOME: dict[str, tuple[Shape, ...]] = {
             )
         ),
     ),
-    "hair drier": (
+    "hair drier": resized(
+        0.92,
         arc("ink", 3, 62, 92, 14, 8, 90, 270),
         line("ink", 3, 62, 100, 80, 100),
         poly("shade", 40, 52, 62, 54, 66, 92, 50, 94),

@@ -9,6 +9,7 @@ from npcorrect.mini.everyday.shapes import (
     mirrored,
     oval,
     poly,
+    resized,
     sector,
     turned,
 )
@@ -99,7 +100,8 @@ TOOLS: dict[str, tuple[Shape, ...]] = {
         line("light", 3, 45, 8, 45, 36),
         box("shade", 39, 24, 61, 29),
     ),
-    "baseball glove": (
+    "baseball glove": resized(
+        0.95,
         *(box("body", x, y, x + 17, 66, 8.5) for x, y in ((20, 12), (37, 4), (54, 8))),
         *turned(16, box("body", 70, 22, 86, 72, 8)),
         *turned(-38, box("body", 8, 40, 26, 86, 9)),
@@ -122,26 +124,32 @@ TOOLS: dict[str, tuple[Shape, ...]] = {
         line("steel", 1.6, 46, 80, 54, 78),
         line("steel", 1.6, 46, 88, 54, 86),
     ),
-    "skateboard": turned(
-        -8,
-        *(oval("ink", x, 68, 10, 10) for x in (26, 74)),
-        *(oval("gold", x, 68, 4.4, 4.4) for x in (26, 74)),
-        *(poly("steel", x - 6, 52, x + 6, 52, x + 3, 64, x - 3, 64) for x in (26, 74)),
-        line("body", 12, 5, 34, 18, 48, 82, 48, 95, 34),
-        line("light", 3, 22, 46, 78, 46),
-    ),
-    "skis": turned(
-        20,
-        *(line("steel", 2.4, x, 16, x, 86) for x in (18, 82)),
-        *(oval("ink", x, 79, 5, 2.2) for x in (18, 82)),
-        *(line("ink", 5, x, 14, x, 24) for x in (18, 82)),
-        *(
-            blob("body", x, 3, x + 7.5, 12, x + 7, 90, x, 97, x - 7, 90, x - 7.5, 12)
-            for x in (38, 62)
+    "skateboard": resized(
+        0.9,
+        *turned(
+            -8,
+            *(oval("ink", x, 68, 10, 10) for x in (26, 74)),
+            *(oval("gold", x, 68, 4.4, 4.4) for x in (26, 74)),
+            *(poly("steel", x - 6, 52, x + 6, 52, x + 3, 64, x - 3, 64) for x in (26, 74)),
+            line("body", 12, 5, 34, 18, 48, 82, 48, 95, 34),
+            line("light", 3, 22, 46, 78, 46),
         ),
-        *(line("light", 3, x, 14, x, 36) for x in (38, 62)),
-        *(box("ink", x - 7, 48, x + 7, 66, 3) for x in (38, 62)),
-        *(box("red", x - 4, 53, x + 4, 58, 1) for x in (38, 62)),
+    ),
+    "skis": resized(
+        0.93,
+        *turned(
+            20,
+            *(line("steel", 2.4, x, 16, x, 86) for x in (18, 82)),
+            *(oval("ink", x, 79, 5, 2.2) for x in (18, 82)),
+            *(line("ink", 5, x, 14, x, 24) for x in (18, 82)),
+            *(
+                blob("body", x, 3, x + 7.5, 12, x + 7, 90, x, 97, x - 7, 90, x - 7.5, 12)
+                for x in (38, 62)
+            ),
+            *(line("light", 3, x, 14, x, 36) for x in (38, 62)),
+            *(box("ink", x - 7, 48, x + 7, 66, 3) for x in (38, 62)),
+            *(box("red", x - 4, 53, x + 4, 58, 1) for x in (38, 62)),
+        ),
     ),
     "snowboard": turned(
         38,
