@@ -13,7 +13,8 @@ from npcorrect.words import in_words
 
 _PLACES = {"left": "on the left", "right": "on the right", "above": "above", "below": "below"}
 _HALVES = {"left": "left", "right": "right", "above": "top", "below": "bottom"}
-_REGIONS = {place: region for region, place in _PLACES.items()}
+REGION_OF = {place: region for region, place in _PLACES.items()}
+"""The region that the value of a claim names."""
 
 
 def requirements(spec: Spec) -> tuple[Requirement, ...]:
@@ -73,9 +74,9 @@ def satisfied(claim: Requirement, scene: Scene, named: frozenset[str]) -> bool:
         return all(_sized(thing, claim.value, others) for thing in things)
     if claim.kind == "relation" and claim.object:
         others = [thing for thing in scene.things if thing.kind == claim.object]
-        return bool(others) and all(_stands(claim.value, a, b) for a in things for b in others)
+        return bool(others) and all(stands(claim.value, a, b) for a in things for b in others)
     if claim.kind == "relation":
-        return all(_in_half(_REGIONS[claim.value], thing) for thing in things)
+        return all(in_half(REGION_OF[claim.value], thing) for thing in things)
     raise ValueError(f"the miniature world has no requirement of kind {claim.kind!r}")
 
 
@@ -94,13 +95,14 @@ def _sized(thing: Thing, size: str, others: list[Thing]) -> bool:
     return all(rank < other for other in ranks)
 
 
-def _in_half(region: str, thing: Thing) -> bool:
+def in_half(region: str, thing: Thing) -> bool:
     """Whether a thing's cell lies in a half of the picture; the middle lies in none."""
     place = thing.column if region in REGIONS[:2] else thing.row
     return place == (0 if region in ("left", "above") else 2)
 
 
-def _stands(relation: str, first: Thing, second: Thing) -> bool:
+def stands(relation: str, first: Thing, second: Thing) -> bool:
+    """Whether one thing's cell stands in a relation to another's."""
     if relation in RELATIONS[1::2]:
         first, second = second, first
     if relation in RELATIONS[:2]:

@@ -101,9 +101,10 @@ def _groups(words: str, prompt: str) -> tuple[Group, ...]:
 
 
 def _group(phrase: str, prompt: str) -> Group:
-    words = phrase.split()
+    words = phrase.removeprefix("the ").split()
     count = _COUNTS.get(words[0])
-    rest, region = _region(words[1:] if count else words)
+    unsaid = words[0] == "some"
+    rest, region = _region(words[1:] if count or unsaid else words)
     color = size = None
     while rest[1:] and rest[0] in {**COLORS, **_SIZES} and " ".join(rest) not in _NOUNS:
         word, *rest = rest
@@ -116,7 +117,7 @@ def _group(phrase: str, prompt: str) -> Group:
     noun = " ".join(rest)
     if noun not in _NOUNS:
         raise _unread(noun or phrase, prompt)
-    if count is None and noun in _SINGULARS:
+    if not (count or unsaid) and noun in _SINGULARS:
         count = 1
     return Group(_NOUNS[noun], count, color, size, region)
 
@@ -160,7 +161,7 @@ def _check_size(spec: Spec, prompt: str) -> None:
 def _unread(phrase: str, prompt: str) -> PromptError:
     """The refusal of a phrase, by its first unknown word where there is one."""
     parts = {part for known in (*_KNOWN, *_NOUNS) for part in known.split()}
-    small = {"a", "an", "the", "of", "on", "in", "at", "to", "side"}
+    small = {"some", "a", "an", "the", "of", "on", "in", "at", "to", "side"}
     unknown = [word for word in phrase.split() if word not in parts | small]
     word = unknown[0] if unknown else phrase
     nearest = difflib.get_close_matches(word, _KNOWN, n=3, cutoff=0.5)

@@ -95,14 +95,14 @@ def _names(cells: Pixels, ground: str) -> list[tuple[str, str, str] | None]:
 def _templates(ground: str) -> tuple[Pixels, Pixels, list[tuple[str, str, str]]]:
     """The contrast of every drawing on a ground, its squared length, and its names."""
     names = list(product(KINDS, COLORS, SIZES))
-    cells = np.stack([draw_cell(Thing(0, 0, *name), ground) for name in names])
+    cells = np.stack([draw_cell(Thing(0, 0, *name), ground, _SIDE) for name in names])
     contrast = _contrast(cells.astype(np.float32), ground)
     return contrast, (contrast**2).sum(axis=1), names
 
 
 def _contrast(cells: Pixels, ground: str) -> Pixels:
-    """Cells ``(N, 64, 64, 3)`` less the ground, scaled down and flattened."""
-    block = CELL // _SIDE
+    """Square cells ``(N, side, side, 3)`` less the ground, scaled down and flattened."""
+    block = cells.shape[1] // _SIDE
     small = cells.reshape(-1, _SIDE, block, _SIDE, block, 3).mean(axis=(2, 4))
     tone = np.array(GROUNDS[ground], dtype=np.float32)
     contrast: Pixels = ((small - tone) / 255).reshape(len(cells), -1)

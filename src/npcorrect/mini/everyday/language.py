@@ -65,8 +65,10 @@ class Group:
 
     def text(self) -> str:
         """The phrase: ``"three red apples on the left"`` or, without a count, ``"apples"``."""
-        noun = self.kind if self.count == 1 else THINGS[self.kind].plural
-        number = NUMBERS[self.count] if self.count else None
+        many = THINGS[self.kind].plural
+        noun = self.kind if self.count == 1 else many
+        unsaid = "some" if many == self.kind else None
+        number = NUMBERS[self.count] if self.count else unsaid
         place = f"on the {self.region}" if self.region else None
         return " ".join(word for word in (number, self.size, self.color, noun, place) if word)
 
@@ -130,6 +132,21 @@ def _kind_rules() -> list[normalizers.Normalizer]:
     return rules
 
 
+def _plural_rules() -> list[normalizers.Normalizer]:
+    """ "some" before groups that begin without a number and name a plural."""
+    singulars = {name for kind in THINGS.values() for name in (kind.name, *kind.synonyms)}
+    plurals = {form for kind in THINGS.values() for form in spellings(kind)} - singulars
+    many = "|".join(sorted(plurals, key=len, reverse=True))
+    adjectives = "|".join((*COLORS, *SIZE_WORDS, *SIZE_SYNONYMS))
+    return [
+        _replace(
+            rf"{start} (?:the )?(?=(?:(?:{adjectives}) )*(?:{many}|orange_fruits)\b)",
+            f"{start} some ",
+        )
+        for start in (";", *RELATION_TOKENS.values())
+    ]
+
+
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token per word of :data:`VOCABULARY`; words without a meaning here are dropped."""
     core = Tokenizer(models.WordLevel(TOKEN_IDS, unk_token="<unk>"))
@@ -142,16 +159,20 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     core.normalizer = normalizers.Sequence(
         [
             normalizers.Lowercase(),
-            _replace(rf"\boranges\b|\borange(?=\s*(?:[,.;]|$)|\s+(?:{places})\b)", "orange_fruit"),
-            _replace(r"[^a-z0-9_]+", " "),
-            *relations,
+            _replace(r"\borange(?:s|es)\b", "orange_fruits"),
+            _replace(rf"\borange(?=\s*(?:[,.;!]|$)|\s+(?:{places})\b)", "orange_fruit"),
+            _replace(r"^\s*(?:an?|the) (?:photo|picture|image|drawing) (?:of|with)\b", " "),
+            _replace(r",|\band\b|\bwith\b", " ; "),
+            normalizers.Prepend("; "),
+            _replace(r"[^a-z0-9_;]+", " "),
             *(_replace(rf"\b{other}\b", word) for other, word in synonyms.items()),
+            *relations,
+            _replace(r" +", " "),
+            *_plural_rules(),
+            _replace("orange_fruits", "orange_fruit"),
             *_kind_rules(),
             *(_replace(rf"\b{n}\b", word) for n, word in enumerate(COUNT_WORDS, 1)),
-            _replace(
-                r"\b(?:a|an|the|one|photo|picture|image|drawing|side|of|and|with|on|in|at|to)\b",
-                " ",
-            ),
+            _replace(r"\b(?:an?|the|one|side|of|on|in|at|to)\b|;", " "),
         ]
     )
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

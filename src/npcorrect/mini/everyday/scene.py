@@ -70,14 +70,33 @@ class Scene:
     ground: str = "ivory"
 
 
-@lru_cache(maxsize=4096)
 def sprite(kind: str, color: str, size: str, cell: int = CELL) -> NDArray[np.float32]:
-    """A drawing with its outline and shadow: ``(cell, cell, 4)``, colours times coverage, 0..1."""
+    """A drawing with its outline and shadow: ``(cell, cell, 4)``, colours times coverage, 0..1.
+
+    Colours are linear in the body's, so that every colour is a mixture of two drawings.
+    """
+    black, white = _black_and_white(kind, size, cell)
+    body = np.array([*COLORS[color], 0], dtype=np.float32) / 255
+    pixels = black + body * (white - black)
+    light = np.linspace(1.07, 0.88, cell, dtype=np.float32)[:, None, None]
+    pixels[..., :3] = np.minimum(pixels[..., :3] * light, pixels[..., 3:])
+    return pixels
+
+
+@lru_cache(maxsize=1024)
+def _black_and_white(kind: str, size: str, cell: int) -> tuple[NDArray[np.float32], ...]:
+    """A drawing with a black and with a white body."""
+    unit = cell * _SUPERSAMPLING * SCALES[size] / 100
+    bodies = ((0, 0, 0), (255, 255, 255))
+    return tuple(_finished(_rasterized(kind, body, unit, cell), unit, cell) for body in bodies)
+
+
+def _rasterized(kind: str, body: tuple[int, int, int], unit: float, cell: int) -> Image.Image:
+    """The bare shapes, ``unit`` pixels a unit of the canvas, in the middle of a cell."""
     side = cell * _SUPERSAMPLING
-    unit = side * SCALES[size] / 100
     image = Image.new("RGBA", (side, side))
     draw = ImageDraw.Draw(image)
-    tones = _tones(color)
+    tones = _tones(body)
     for shape in DRAWINGS[kind]:
         points = [(side / 2 + (x - 50) * unit, side / 2 + (y - 50) * unit) for x, y in shape.points]
         if not shape.width:
@@ -88,18 +107,21 @@ def sprite(kind: str, color: str, size: str, cell: int = CELL) -> NDArray[np.flo
         for x, y in (points[0], points[-1]):
             r = width / 2
             draw.ellipse((x - r, y - r, x + r, y + r), fill=tones[shape.fill])
-    return _finished(image, unit, cell)
+    return image
 
 
-def _tones(color: str) -> dict[str, tuple[int, int, int]]:
-    body = np.array(COLORS[color], dtype=np.float32)
-    light = body + (255 - body) * (0.42 if color != "white" else 1)
-    made = {"body": body, "shade": body * 0.76, "light": light}
-    return TONES | {name: (int(t[0]), int(t[1]), int(t[2])) for name, t in made.items()}
+def _tones(body: tuple[int, int, int]) -> dict[str, tuple[int, int, int]]:
+    """All tones of a drawing: those of its body, and the fixed ones."""
+
+    def tone(white: float, share: float) -> tuple[int, int, int]:
+        red, green, blue = (round(share * value + 255 * white) for value in body)
+        return red, green, blue
+
+    return TONES | {"body": body, "shade": tone(0, 0.76), "light": tone(0.42, 0.58)}
 
 
 def _finished(image: Image.Image, unit: float, cell: int) -> NDArray[np.float32]:
-    """Adds the outline, the light from above and the shadow, and scales down to the cell."""
+    """Adds the outline and the shadow, and scales down to the cell."""
     alpha = image.getchannel("A")
     rim = alpha.filter(ImageFilter.GaussianBlur(1.5 * unit)).point(lambda v: min(255, 4 * v))
     outline = Image.new("RGBA", image.size, (62, 58, 66, 255))
@@ -110,9 +132,7 @@ def _finished(image: Image.Image, unit: float, cell: int) -> NDArray[np.float32]
     shadow.putalpha(ImageChops.offset(blurred, round(1.5 * unit), round(3 * unit)))
     shadow.alpha_composite(outline)
     pixels = np.asarray(shadow, dtype=np.float32) / np.float32(255)
-    pixels = pixels * pixels[..., 3:] ** np.array([1, 1, 1, 0], dtype=np.float32)
-    down = np.linspace(1.07, 0.88, len(pixels), dtype=np.float32)[:, None, None]
-    pixels[..., :3] = np.minimum(pixels[..., :3] * down, pixels[..., 3:])
+    pixels[..., :3] *= pixels[..., 3:]
     blocks = pixels.reshape(cell, _SUPERSAMPLING, cell, _SUPERSAMPLING, 4)
     small: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32)
     return small
