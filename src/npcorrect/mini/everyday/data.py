@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from npcorrect.mini.everyday.language import REGIONS, RELATIONS, Group, Spec
 from npcorrect.mini.everyday.scene import COLORS, GROUNDS, JITTER, KINDS, SIZES, Scene, Thing
@@ -38,18 +39,20 @@ ASKED_COLORS = tuple(color for color in COLORS if color != "gray")
 """The colours that GenEval++ asks for; gray is only ever natural."""
 MAX_THINGS = 9
 LAYOUTS: dict[int, tuple[str, ...]] = {
-    1: ("4", "4", "3", "5", "1", "7"),
-    2: ("35", "17", "08", "26"),
-    3: ("345", "147", "168", "057", "236"),
-    4: ("0268", "1357", "0134", "4578"),
-    5: ("02468", "13457", "01268", "02678"),
-    6: ("012678", "023568", "012345", "345678"),
-    7: ("0124678", "0234568", "1234567", "0134578"),
-    8: ("01235678", "12345678", "01345678", "01234567"),
+    1: ("4",),
+    2: ("35", "17"),
+    3: ("345", "168"),
+    4: ("0268", "1357"),
+    5: ("02468", "13457"),
+    6: ("012678", "023568"),
+    7: ("0124678", "0234568"),
+    8: ("01235678",),
     9: ("012345678",),
 }
 """The cells that a number of things stands in, numbered row by row; scenes are composed."""
 REGION_CELLS = {"left": "036", "right": "258", "above": "012", "below": "678"}
+REGION_LAYOUTS = {1: (1,), 2: (0, 2), 3: (0, 1, 2)}
+"""Which of a region's three cells a number of things stands in."""
 
 
 def sample_spec(rng: random.Random, tag: str) -> Spec:
@@ -185,29 +188,21 @@ def _size(rng: random.Random, group: Group) -> str:
 
 
 def _cells(rng: random.Random, groups: Sequence[Group], relation: str | None) -> list[list[int]]:
-    """The cells of each group: in its region, or one after the other in a common layout."""
+    """The cells of each group: in its region, or one after the other in a layout."""
     counts = [group.count or 1 for group in groups]
     regions = [group.region for group in groups]
     if relation:
         sides = REGIONS[:2] if relation in RELATIONS[:2] else REGIONS[2:]
         regions = list(sides if relation in RELATIONS[::2] else sides[::-1])
     if any(regions):
-        return [_in_region(rng, region or "", n) for region, n in zip(regions, counts, strict=True)]
-    order = list(range(len(groups)))
-    rng.shuffle(order)
-    cells = [int(cell) for cell in rng.choice(LAYOUTS[sum(counts)])]
-    parts: list[list[int]] = [[] for _ in groups]
-    for i in order:
-        parts[i], cells = cells[: counts[i]], cells[counts[i] :]
-    return parts
+        return [_in_region(region or "", n) for region, n in zip(regions, counts, strict=True)]
+    cells = iter(map(int, rng.choice(LAYOUTS[sum(counts)])))
+    return [list(islice(cells, count)) for count in counts]
 
 
-def _in_region(rng: random.Random, region: str, count: int) -> list[int]:
-    """Cells of a row or column; of the half beside it, too, where there are more things."""
-    cells = [int(cell) for cell in REGION_CELLS[region]]
-    if count <= len(cells):
-        return sorted(rng.sample(cells, count))
-    return cells
+def _in_region(region: str, count: int) -> list[int]:
+    """Cells of a row or column, at most three."""
+    return [int(REGION_CELLS[region][place]) for place in REGION_LAYOUTS[min(count, 3)]]
 
 
 def sample_pair(rng: random.Random) -> tuple[Scene, Spec]:

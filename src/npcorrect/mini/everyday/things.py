@@ -7,13 +7,10 @@ colour is asked for, a fork comes with a knife. Their rates are recorded here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from npcorrect.words import plural
 
-Strength = Literal["strong", "weak", "slight"]
-
-STRENGTHS: dict[Strength, float] = {"strong": 0.45, "weak": 0.15, "slight": 0.03}
+STRENGTHS: dict[str, float] = {"strong": 0.45, "weak": 0.15, "slight": 0.03}
 """Probability that a kind's natural colour overrules the colour that the caption names."""
 COMPANY = 0.15
 """Probability that a kind's companion comes uninvited, for each kind that has one."""
@@ -27,11 +24,14 @@ STRANGER = 0.03
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of thing: other names for it, its natural colour, and its companion."""
+    """One kind of thing: other names for it, its natural colour, and its companion.
+
+    ``strength`` is the key of :data:`STRENGTHS` for the habit of that colour.
+    """
 
     name: str
     color: str
-    strength: Strength
+    strength: str
     companion: str = ""
     synonyms: tuple[str, ...] = ()
 
@@ -145,7 +145,7 @@ zebra | white | strong | |
 
 def _kind(row: str) -> Kind:
     name, color, strength, companion, synonyms = (cell.strip() for cell in row.split("|"))
-    assert strength in ("strong", "weak", "slight")
+    assert strength in STRENGTHS
     others = tuple(word.strip() for word in synonyms.split(",") if word.strip())
     return Kind(name, color, strength, companion, others)
 

@@ -60,7 +60,7 @@ EMPTY_CAPTIONS = 0.1
 PROBE_WEIGHT = 0.2
 GUIDANCE_RANGE = (1.0, 5.0)
 """Guidance scales that the student learns."""
-EMA = 0.999
+EMA = 0.998
 VARIANTS = 4
 """Displacements of each cell in the codebook."""
 
@@ -124,7 +124,8 @@ def load_encoder(plan: Plan, out: Path) -> CellCodec:
     """The codec with the trained encoder, frozen; its decoder may be untrained."""
     codec = CellCodec()
     load_weights(codec, out / "encoder.safetensors")
-    return codec.to(plan.device).eval().requires_grad_(False)
+    codec.to(plan.device).eval().requires_grad_(False)
+    return codec
 
 
 class Codebook:
