@@ -5,28 +5,30 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from npcorrect.mini.everyday import bench, runs, train
+from npcorrect.mini.everyday import bench, cell_stages, flow_stages, runs, train
 from npcorrect.mini.everyday.accuracy import Setting, accuracy, draw
 from npcorrect.mini.everyday.codec import CellCodec, pack, unpack
 from npcorrect.mini.everyday.model import load_pipeline
 from npcorrect.mini.everyday.runs import Run, adamw
-from npcorrect.mini.everyday.scene import COLORS, KINDS
 
 
 def test_all_stages_run_and_make_a_pipeline_that_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "COLORS", dict(list(COLORS.items())[:11]))
-    monkeypatch.setattr(train, "VARIANTS", 1)
-    monkeypatch.setattr(train, "draw_cell", lambda *_: torch.zeros(64, 64, 3).byte().numpy())
+    monkeypatch.setattr(flow_stages, "VARIANTS", 1)
+    monkeypatch.setattr(flow_stages, "make", lambda _: bench.load()[:4])
+    for stages in (cell_stages, flow_stages):
+        monkeypatch.setattr(stages, "draw_cell", lambda *_: np.zeros((64, 64, 3), np.uint8))
     steps = [f"--{name}-steps=1" for name in train.STAGES]
     train.main(["--out", str(tmp_path), "--batch", "16", *steps])
     record = json.loads((tmp_path / "training.json").read_text())
     assert {name: run["steps"] for name, run in record.items()} == dict.fromkeys(train.STAGES, 1)
+    assert set(json.loads((tmp_path / "accuracy.json").read_text())) == {"teacher/1", "student/1"}
     pipeline = load_pipeline(tmp_path)
     assert pipeline.transformer.config.guidance_embeds
     samples = bench.load()[:2]
@@ -89,4 +91,3 @@ def test_the_committed_prompts_are_those_of_the_seed_and_no_other() -> None:
     assert len({sample.prompt for sample in made}) == len(made) == 320
     other = bench.make(7, frozenset(sample.prompt for sample in made))
     assert not {s.prompt for s in other} & {s.prompt for s in made}
-    assert len(KINDS) == 80

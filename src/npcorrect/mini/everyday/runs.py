@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,6 +15,21 @@ from tqdm import tqdm
 
 Optimizers = Sequence[torch.optim.Optimizer]
 CHECKPOINT_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps of each stage, and how the work is laid out."""
+
+    encoder: int = 1_500
+    text: int = 800
+    decoder: int = 3_000
+    teacher: int = 6_000
+    student: int = 700
+    verifier: int = 1_500
+    batch: int = 128
+    device: str = "cpu"
+    seed: int = 0
 
 
 class Run:
@@ -120,7 +136,9 @@ def muon_and_adamw(rate: float, *networks: nn.Module) -> Optimizers:
         for name, parameter in network.named_parameters():
             is_matrix = "blocks" in name and "norm" not in name and parameter.ndim == 2
             (matrices if is_matrix else rest).append(parameter)
-    muon = torch.optim.Muon(matrices, lr=rate, adjust_lr_fn="match_rms_adamw", weight_decay=1e-2)
+    muon = torch.optim.Muon(
+        matrices, lr=rate, adjust_lr_fn="match_rms_adamw", weight_decay=1e-2, ns_steps=3
+    )
     return [muon, torch.optim.AdamW(rest, lr=rate / 2, betas=(0.9, 0.98), weight_decay=1e-3)]
 
 
