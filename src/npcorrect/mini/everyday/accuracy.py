@@ -16,6 +16,7 @@ from npcorrect.mini.everyday.grammar import parse
 from npcorrect.mini.everyday.judge import read
 from npcorrect.mini.everyday.language import MAX_TOKENS
 from npcorrect.mini.everyday.scene import IMAGE_SIZE
+from npcorrect.mini.everyday.things import THINGS
 
 _BATCH = 32
 
@@ -51,14 +52,20 @@ def draw(
 
 
 def accuracy(samples: Sequence[Sample], pictures: Sequence[Image.Image]) -> dict[str, float]:
-    """Shares of right pictures: by tag, ``all``, and of claims of each kind."""
+    """Shares of right pictures: by tag, ``all``, and of claims of each kind.
+
+    ``habit: strong`` and its like are the shares of unnatural colours that are drawn as asked.
+    """
     scores: defaultdict[str, list[bool]] = defaultdict(list)
     for sample, picture in zip(samples, pictures, strict=True):
         spec, scene = parse(sample.prompt), read(picture)
         named = frozenset(group.kind for group in spec.groups)
-        checks = [(claim.kind, satisfied(claim, scene, named)) for claim in requirements(spec)]
-        for kind, passed in checks:
-            scores[f"claim: {kind}"].append(passed)
+        checks = [(claim, satisfied(claim, scene, named)) for claim in requirements(spec)]
+        for claim, passed in checks:
+            scores[f"claim: {claim.kind}"].append(passed)
+            kind = THINGS[claim.subject]
+            if claim.kind == "attribute" and claim.value != kind.color:
+                scores[f"habit: {kind.strength}"].append(passed)
         right = all(passed for _, passed in checks)
         scores[sample.tag].append(right)
         scores["all"].append(right)
