@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from npcorrect.mini.everyday.codec import CODE, CellCodec, to_pixels
 from npcorrect.mini.everyday.labels import (
     CELL_CLASSES,
+    EMPTY,
     cell_labels,
     reading_loss,
 )
@@ -76,35 +77,41 @@ def _labels_of(thing: Thing | None, ground: str) -> list[int]:
 
 def load_encoder(plan: Plan, out: Path) -> CellCodec:
     """The codec with the trained encoder, frozen; its decoder may be untrained."""
-    codec = CellCodec()
+    codec: CellCodec = CellCodec()
     load_weights(codec, out / "encoder.safetensors")
     codec.to(plan.device).eval().requires_grad_(False)
     return codec
 
 
 def train_decoder(plan: Plan, out: Path) -> None:
-    """Crisp cells from noisy codes: squared and absolute error of pixels, and of their edges."""
+    """The decoder's choices, from noisy codes of rendered cells."""
     codec = load_encoder(plan, out)
-    codec.decoder.requires_grad_(True)
-    run = Run("decoder", out, plan.decoder, {"decoder": codec.decoder}, adamw(2e-3, codec.decoder))
+    decoder = codec.decoder.requires_grad_(True)
+    decoder.draw_bank()
+    run = Run("decoder", out, plan.decoder, {"decoder": decoder}, adamw(2e-3, decoder))
     rng = random.Random(plan.seed + 1 + run.step)
     torch.manual_seed(plan.seed + run.step)
 
     def loss_of(step: int) -> Tensor:
-        cells = [cell for _ in range(plan.batch // 16) for cell in random_picture(rng)]
+        cells = [cell for _ in range(plan.batch // 4) for cell in random_picture(rng)]
         images = np.stack([draw_cell(*cell) for cell in cells])
-        pixels = to_pixels(torch.from_numpy(images).to(plan.device))
+        labels = torch.tensor([_labels_of(*cell) for cell in cells], device=plan.device)
         with torch.no_grad():
-            codes = codec.encode_cells(pixels).view(-1, GRID**2, CODE)
-        noise = 0.35 * torch.rand(len(codes), 1, 1, device=plan.device)
-        drawn = codec.decode_cells(codes + noise * torch.randn_like(codes))
-        return picture_loss(drawn, pixels)
+            codes = codec.encode_cells(to_pixels(torch.from_numpy(images).to(plan.device)))
+        noise = 0.5 * torch.rand(len(codes), 1, device=plan.device)
+        noisy = (codes + noise * torch.randn_like(codes)).view(-1, GRID**2, CODE)
+        drawing, color, ground = decoder.logits(noisy)
+        kind, tint, size, tone = labels.unbind(-1)
+        full = kind != EMPTY
+        place = torch.where(full, len(SIZES) * kind + size, len(SIZES) * EMPTY)
+        return (
+            F.cross_entropy(drawing.flatten(0, 1), place)
+            + F.cross_entropy(color.flatten(0, 1)[full], tint[full])
+            + F.cross_entropy(ground, tone[:: GRID**2])
+        )
 
-    def after(step: int) -> None:
-        if step % 250 == 0 or step == plan.decoder:
-            save_weights(codec, out / "vae.safetensors")
-
-    run.train(loss_of, after)
+    run.train(loss_of)
+    save_weights(codec, out / "vae.safetensors")
 
 
 def random_picture(rng: random.Random) -> list[tuple[Thing | None, str]]:
@@ -113,14 +120,6 @@ def random_picture(rng: random.Random) -> list[tuple[Thing | None, str]]:
     full = rng.choice((0.3, 0.9))
     cells = [random_cell(rng)[0] for _ in range(GRID**2)]
     return [(thing if rng.random() < full else None, ground) for thing in cells]
-
-
-def picture_loss(drawn: Tensor, pixels: Tensor) -> Tensor:
-    """Errors of pixels, and of the differences between neighbouring pixels."""
-    edges = [
-        F.l1_loss(torch.diff(drawn, dim=axis), torch.diff(pixels, dim=axis)) for axis in (2, 3)
-    ]
-    return F.mse_loss(drawn, pixels) + 0.5 * F.l1_loss(drawn, pixels) + torch.stack(edges).sum()
 
 
 def train_verifier(plan: Plan, out: Path) -> None:

@@ -1,12 +1,14 @@
 """The world's latent codec: an autoencoder of whole cells in ``AutoencoderKL``'s shape.
 
 Each cell of 64 x 64 pixels becomes :data:`CODE` numbers. They are trained to say what stands in the
-cell even under noise, so that kinds and colours lie far apart, and the decoder to draw crisply from
-noisy ones. FLUX packs 2 x 2 latent pixels into one token: one token a cell.
+cell even under noise, so that kinds and colours lie far apart. The decoder reads them as soft
+choices among a bank of layered drawings and of colours: a clear code gives a crisp picture, and an
+unclear one a mixture. FLUX packs 2 x 2 latent pixels into one token: one token a cell.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -14,7 +16,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from npcorrect.mini.everyday.scene import CELL
+from npcorrect.mini.everyday.scene import CELL, COLORS, GROUNDS, KINDS, SIZES, layers
 
 LATENT_CHANNELS = 8
 CODE = 4 * LATENT_CHANNELS
@@ -31,15 +33,14 @@ class CellCodec(ModelMixin, ConfigMixin):
     """Pixels in -1..1, ``(B, 3, H, W)``, to latents ``(B, C, H/32, W/32)`` and back.
 
     Latents have zero mean and unit variance by construction (a batch norm without affine part), so
-    ``scaling_factor`` is 1 and ``shift_factor`` is 0. A cell is decoded from its own code and the
-    mean of the picture's codes, which keeps the ground alike everywhere.
+    ``scaling_factor`` is 1 and ``shift_factor`` is 0.
     """
 
     @register_to_config
     def __init__(
         self,
         latent_channels: int = LATENT_CHANNELS,
-        block_out_channels: tuple[int, ...] = (64, 64, 96, 128, 256, 256),
+        block_out_channels: tuple[int, ...] = (192,) * 6,
         scaling_factor: float = 1.0,
         shift_factor: float = 0.0,
     ) -> None:
@@ -57,18 +58,7 @@ class CellCodec(ModelMixin, ConfigMixin):
             nn.Linear(768, code),
             nn.BatchNorm1d(code, affine=False),
         )
-        self.decoder = nn.Sequential(
-            nn.Linear(2 * code, 4096),
-            nn.Unflatten(1, (256, 4, 4)),
-            nn.GELU(),
-            *_doubling(256, 128),
-            *_doubling(128, 96),
-            *_doubling(96, 64),
-            nn.Conv2d(64, 64, 3, padding=1),
-            nn.GELU(),
-            nn.Conv2d(64, 12, 3, padding=1),
-            nn.PixelShuffle(2),
-        )
+        self.decoder = CellDecoder(code)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels ``(B, 3, H, W)`` in -1..1 to latents ``(B, C, H/32, W/32)``."""
@@ -94,8 +84,7 @@ class CellCodec(ModelMixin, ConfigMixin):
 
     def decode_cells(self, codes: Tensor) -> Tensor:
         """Codes of whole pictures ``(B, cells, CODE)`` to pixels ``(B * cells, 3, 64, 64)``."""
-        mean = codes.mean(1, keepdim=True).expand_as(codes)
-        pixels: Tensor = self.decoder(torch.cat([codes, mean], dim=-1).flatten(0, 1))
+        pixels: Tensor = self.decoder(codes)
         return pixels
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -103,10 +92,48 @@ class CellCodec(ModelMixin, ConfigMixin):
         return self.decode(self.encode(pixels)).sample
 
 
-def _doubling(width: int, narrower: int) -> tuple[nn.Module, ...]:
-    """A convolution that doubles height and width."""
-    conv = nn.Conv2d(width, 4 * narrower, 3, padding=1)
-    return conv, nn.PixelShuffle(2), nn.GELU()
+class CellDecoder(nn.Module):
+    """Draws a cell as a mixture of all drawings in all colours, by how likely its code is each.
+
+    A drawing has three layers: what keeps its colours, how much of each pixel the body's colour
+    takes, and how much of it the thing covers. The ground is read from all of a picture's codes.
+    """
+
+    layers: Tensor
+    colors: Tensor
+    grounds: Tensor
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        drawings = len(KINDS) * len(SIZES) + 1
+        self.split = (drawings, len(COLORS))
+        self.choices = nn.Sequential(
+            nn.Linear(code, 256), nn.GELU(), nn.Linear(256, sum(self.split))
+        )
+        self.ground = nn.Sequential(nn.Linear(code, 64), nn.GELU(), nn.Linear(64, len(GROUNDS)))
+        self.register_buffer("layers", torch.zeros(drawings, 5, CELL, CELL))
+        self.register_buffer("colors", torch.tensor([*COLORS.values()]) / 255)
+        self.register_buffer("grounds", torch.tensor([*GROUNDS.values()]) / 255)
+
+    def draw_bank(self) -> None:
+        """Fill the bank of drawings; the last one is empty. Trained weights bring it along."""
+        for i, (kind, size) in enumerate(product(KINDS, SIZES)):
+            self.layers[i] = torch.from_numpy(layers(kind, size)).permute(2, 0, 1)
+
+    def logits(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of drawings and colours, ``(B, cells, ...)``, and of grounds, ``(B, ...)``."""
+        drawing, color = self.choices(codes).split(self.split, dim=-1)
+        return drawing, color, self.ground(codes.mean(1))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Codes ``(B, cells, CODE)`` to pixels ``(B * cells, 3, 64, 64)`` in -1..1."""
+        drawing, color, ground = (logits.softmax(-1) for logits in self.logits(codes))
+        drawn = (drawing.flatten(0, 1) @ self.layers.flatten(1)).unflatten(1, self.layers.shape[1:])
+        fixed, body, cover = drawn.split((3, 1, 1), dim=1)
+        tint = (color @ self.colors).flatten(0, 1)[..., None, None]
+        tone = (ground @ self.grounds).repeat_interleave(codes.shape[1], 0)[..., None, None]
+        pixels: Tensor = 2 * (fixed + body * tint + (1 - cover) * tone).clamp(0, 1) - 1
+        return pixels
 
 
 def pack(latents: Tensor) -> Tensor:

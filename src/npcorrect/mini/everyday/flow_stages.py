@@ -101,8 +101,9 @@ class Codebook:
         """Codes ``(..., CODE)`` of cells with these labels ``(..., 4)``, randomly displaced."""
         kind, color, size, ground = labels.unbind(-1)
         variant = torch.randint(VARIANTS, kind.shape)
-        codes = self.things[kind.clamp(max=EMPTY - 1), color, size, ground, variant]
-        return torch.where((kind == EMPTY)[..., None], self.empty[ground], codes)
+        empty = kind == EMPTY
+        codes = self.things[kind.masked_fill(empty, 0), color, size, ground, variant]
+        return torch.where(empty[..., None], self.empty[ground], codes)
 
 
 def _jitter(rng: random.Random) -> tuple[int, int]:
@@ -113,7 +114,7 @@ def train_text(plan: Plan, out: Path) -> None:
     """Teach both encoders what captions mean, before any picture is seen."""
     words, pooled = (encoder.to(plan.device) for encoder in build_text_encoders())
     nouns = nn.Linear(TEXT_WIDTH, sum(WORD_CLASSES)).to(plan.device)
-    whole = nn.Linear(POOLED_WIDTH, len(KINDS) + MAX_TOTAL + 1).to(plan.device)
+    whole = nn.Linear(POOLED_WIDTH, len(THINGS) + MAX_TOTAL + 1).to(plan.device)
     networks = {"words": words, "pooled": pooled, "nouns": nouns, "whole": whole}
     run = Run("text", out, plan.text, networks, adamw(1.5e-3, *networks.values()))
     noun_ids = torch.tensor([TOKEN_IDS[kind_token(name)] for name in THINGS], device=plan.device)
@@ -126,7 +127,7 @@ def train_text(plan: Plan, out: Path) -> None:
         states = words(ids).last_hidden_state[torch.isin(ids, noun_ids)]
         labels = [label for spec in specs for label in word_labels(spec)]
         named, totals = zip(*map(text_labels, specs), strict=True)
-        kinds, total = whole(pooled(ids).pooler_output).split((len(KINDS), MAX_TOTAL + 1), dim=-1)
+        kinds, total = whole(pooled(ids).pooler_output).split((len(THINGS), MAX_TOTAL + 1), dim=-1)
         return (
             word_loss(nouns(states), torch.tensor(labels, device=plan.device))
             + 20 * F.binary_cross_entropy_with_logits(kinds, torch.tensor(named).to(kinds))

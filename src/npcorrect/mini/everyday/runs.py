@@ -23,7 +23,7 @@ class Plan:
 
     encoder: int = 1_500
     text: int = 800
-    decoder: int = 3_000
+    decoder: int = 600
     teacher: int = 6_000
     student: int = 700
     verifier: int = 1_500

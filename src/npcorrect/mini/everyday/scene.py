@@ -71,24 +71,27 @@ class Scene:
 
 
 def sprite(kind: str, color: str, size: str, cell: int = CELL) -> NDArray[np.float32]:
-    """A drawing with its outline and shadow: ``(cell, cell, 4)``, colours times coverage, 0..1.
-
-    Colours are linear in the body's, so that every colour is a mixture of two drawings.
-    """
-    black, white = _black_and_white(kind, size, cell)
-    body = np.array([*COLORS[color], 0], dtype=np.float32) / 255
-    pixels = black + body * (white - black)
-    light = np.linspace(1.07, 0.88, cell, dtype=np.float32)[:, None, None]
-    pixels[..., :3] = np.minimum(pixels[..., :3] * light, pixels[..., 3:])
-    return pixels
+    """A drawing with its outline and shadow: ``(cell, cell, 4)``, colours times coverage, 0..1."""
+    drawn = layers(kind, size, cell)
+    body = np.array(COLORS[color], dtype=np.float32) / 255
+    pixels = np.minimum(drawn[..., :3] + drawn[..., 3:4] * body, drawn[..., 4:])
+    return np.concatenate([pixels, drawn[..., 4:]], axis=-1)
 
 
 @lru_cache(maxsize=1024)
-def _black_and_white(kind: str, size: str, cell: int) -> tuple[NDArray[np.float32], ...]:
-    """A drawing with a black and with a white body."""
+def layers(kind: str, size: str, cell: int = CELL) -> NDArray[np.float32]:
+    """What a drawing is made of, whatever its colour: ``(cell, cell, 5)``, 0..1.
+
+    Three channels of what keeps its colours, then how much of the body's colour is added, and how
+    much of each pixel is covered: a picture is linear in the body's colour, so that two drawings,
+    with a black body and with a white one, tell all.
+    """
     unit = cell * _SUPERSAMPLING * SCALES[size] / 100
     bodies = ((0, 0, 0), (255, 255, 255))
-    return tuple(_finished(_rasterized(kind, body, unit, cell), unit, cell) for body in bodies)
+    black, white = (_finished(_rasterized(kind, body, unit, cell), unit, cell) for body in bodies)
+    light = np.linspace(1.07, 0.88, cell, dtype=np.float32)[:, None, None]
+    body = (white - black)[..., :1] * light
+    return np.concatenate([black[..., :3] * light, body, black[..., 3:]], axis=-1)
 
 
 def _rasterized(kind: str, body: tuple[int, int, int], unit: float, cell: int) -> Image.Image:
