@@ -138,7 +138,7 @@ class Worker:
         if self._closing.is_set() or _has_ended(self._store, job):
             correction.stop()
         for attempt in correction:
-            save_picture(folder / file_name(attempt), attempt.generation)
+            save_picture(folder / file_name(attempt.index), attempt.generation)
             correction.result.save_summary(folder)
             self._step = None
             self._store.attempted(job.id, correction.result.best_index, _told(correction.result))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from npcorrect.english import in_words
 from npcorrect.mini.everyday.language import REGIONS, RELATIONS, Group, Spec
 from npcorrect.mini.everyday.scene import SIZES, Scene, Thing
 from npcorrect.mini.everyday.things import THINGS
-from npcorrect.types import Requirement
-from npcorrect.words import in_words
+from npcorrect.records import Requirement
 
 _PLACES = {"left": "on the left", "right": "on the right", "above": "above", "below": "below"}
 _HALVES = {"left": "left", "right": "right", "above": "top", "below": "bottom"}

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from npcorrect.english import NUMBERS, RELATION_WORDS
 from npcorrect.mini.everyday.scene import COLORS
 from npcorrect.mini.everyday.things import THINGS, Kind, many
-from npcorrect.words import NUMBERS, RELATION_WORDS
 
 MAX_COUNT = 9
 MAX_TOKENS = 11

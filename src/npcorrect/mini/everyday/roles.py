@@ -29,7 +29,7 @@ from npcorrect.mini.everyday.language import REGIONS, RELATIONS, Group
 from npcorrect.mini.everyday.model import WEIGHTS, load_weights
 from npcorrect.mini.everyday.scene import IMAGE_SIZE, Scene, Thing
 from npcorrect.mini.everyday.verifier import CellReader
-from npcorrect.types import Caption, Check, Checklist, Requirement, Verdict
+from npcorrect.records import Caption, Check, Checklist, Requirement, Verdict
 
 
 class Reader(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npcorrect.words import plural
+from npcorrect.english import plural
 
 STRENGTHS: dict[str, float] = {"strong": 0.45, "weak": 0.15, "slight": 0.03}
 """Probability that a kind's natural colour overrules the colour that the caption names."""
