@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,33 @@ def test_a_killed_correction_is_continued_and_ends_as_an_undisturbed_one(
     assert folder(tmp_path / "cut", request).state() == ("begun" if dies > 1 else "new")
     corrected(folder(tmp_path / "cut", request))
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("write", range(1, 24))
+def test_killed_at_any_write_it_is_continued_and_ends_as_an_undisturbed_one(
+    write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corrected(folder(tmp_path / "whole"))
+    replaced = []
+
+    def dying(source: str, target: Path) -> None:
+        replaced.append(target)
+        if len(replaced) == write:
+            raise Killed
+        os.rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", dying)
+        with pytest.raises(Killed):
+            corrected(folder(tmp_path / "cut"))
+    corrected(folder(tmp_path / "cut"))
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".best.png.x1y2").write_bytes(b"half")
+    with folder(tmp_path).claimed():
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 def test_what_is_continued_is_not_drawn_or_asked_again(tmp_path: Path) -> None:

@@ -115,7 +115,6 @@ def test_prompts_come_from_standard_input(eyes: FakeEyes, tmp_path: Path) -> Non
         ((PROMPT, "--original", "nowhere"), "no picture 'nowhere'"),
         (("",), "empty"),
         (("three lamps",), "'lamps'"),
-        (("one star", "--model", "nope"), "nope"),
         (("three red circles and " * 5 + "one star",), "twice"),
         (("one star", "--size", "100"), "100"),
         (("one star", "-k", "51"), "51"),
