@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tests.test_output import Killed
 
 from npcorrect import batch as module
 from npcorrect.batch import Batch, Row, folder_name, page, shard
@@ -21,7 +22,6 @@ from npcorrect.records import Drawing, Request
 from npcorrect.session import Session, SessionSettings
 from npcorrect.settings import LoadSettings
 from tests.fakes import FakeEyes, session
-from tests.test_output import Killed
 
 PROMPTS = ("three red circles", "two green stars", "one blue heart", "two pink hearts")
 

@@ -11,21 +11,19 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from threading import Event as Flag
 from time import perf_counter
-from typing import Literal
 
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import Cancelled, Glance, ImageModel, Look, Watch
-from npcorrect.errors import BudgetError, ModelError, NpcError, PromptError, VLMError
-from npcorrect.proposing import RuleProposer
+from npcorrect.errors import PromptError
 from npcorrect.provenance import Provenance
 from npcorrect.ranking import Ranker
 from npcorrect.records import (
     Attempt,
-    Candidate,
     Caption,
     Checklist,
     Cost,
+    Drawing,
     Generation,
     Origin,
     Ranked,
@@ -34,33 +32,14 @@ from npcorrect.records import (
     Verdict,
 )
 from npcorrect.result import Ended, Result
+from npcorrect.role_calls import Event as Event
+from npcorrect.role_calls import OnEvent as OnEvent
+from npcorrect.role_calls import RoleCalls, ignore
 from npcorrect.vlm.roles import Roles
 from npcorrect.vlm.usage import Account
 
 POOL = 3
 """Candidates proposed for each one that may be drawn; the ranking chooses among them."""
-
-Stage = Literal["checklist", "draw", "look", "verify", "caption", "propose", "rank"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Progress: a stage of attempt ``attempt`` begins, moves to ``step`` of ``total``, or fails.
-
-    Attempts count from 0, the original, up to ``attempts``. ``detail`` is the negative prompt of a
-    drawing, or why a stage got no usable answer. ``preview`` is the emerging picture of a look.
-    """
-
-    stage: Stage
-    detail: str = ""
-    attempt: int = 0
-    attempts: int = 0
-    step: int = 0
-    total: int = 0
-    preview: Image | None = None
-
-
-OnEvent = Callable[[Event], None]
 
 
 def correct(
@@ -104,16 +83,8 @@ def correct(
     Raises:
         InputError: the request cannot work; see :func:`npcorrect.plan.plan`.
     """
-    tell = on_event or _ignore
+    tell = on_event or ignore
     return Correction(request, model, roles, ranker, tell, checklist, original, begun, made_with)
-
-
-def _ignore(event: Event) -> None:
-    """Nobody listens."""
-
-
-_NO_ANSWER = (VLMError, ModelError)
-"""A role gives no usable answer, or its model cannot be asked at all (any more)."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +133,11 @@ class Correction(Iterator[Attempt]):
             self._given = Generation(
                 image=original, drawing=self.plan.template, evaluations=0, seconds=0.0
             )
-        self._model, self._roles, self._ranker = model, roles, ranker
-        self._tell, self._made_with = tell, made_with
+        self._model, self._ranker, self._made_with = model, ranker, made_with
         self._begun = begun.attempts if begun else ()
         self._checklist = begun.checklist if begun and begun.attempts else checklist
-        self._stopped, self._halted = Flag(), Flag()
+        self._calls = RoleCalls(roles, tell, self.plan.request.candidates)
+        self._stopped = Flag()
         self._attempts: list[Attempt] = []
         self._ended: Ended | None = None
         self._stream = self._run()
@@ -194,7 +165,7 @@ class Correction(Iterator[Attempt]):
     @property
     def spent(self) -> bool:
         """Whether a role was refused a question because the budget is used up."""
-        return self._halted.is_set()
+        return self._calls.spent.is_set()
 
     def stop(self) -> None:
         """End after the present step or question; what was yielded stays. From any thread."""
@@ -222,13 +193,13 @@ class Correction(Iterator[Attempt]):
             return "accepted"
         if self._stopped.is_set():
             return "stopped"
-        if self._halted.is_set():
+        if self._calls.spent.is_set():
             return "budget"
         return "unscored" if verdicts[0] is None else "exhausted"
 
     def _over(self) -> bool:
         """Whether nothing more is to be drawn or asked."""
-        return self._stopped.is_set() or self._halted.is_set()
+        return self._stopped.is_set() or self._calls.spent.is_set()
 
     def _all(self) -> Generator[Attempt]:
         if self._begun:
@@ -236,13 +207,13 @@ class Correction(Iterator[Attempt]):
             return
         start, account, error = perf_counter(), Account(), ""
         if self._checklist is None:
-            error = self._ask_checklist(account)
+            self._checklist, error = self._calls.checklist(self.plan.request.prompt, account)
         generation = self._original()
-        verdict = Verdict((), error) if error else self._verify(0, generation.image, account)
+        verdict = self._verify(0, generation.image, account, error)
         caption = None
         hopeless = verdict.accepted is not False or not self.plan.request.candidates
         if not (hopeless or self._over()):
-            caption = self._caption(0, generation.image, account)
+            caption = self._calls.caption(0, generation.image, account)
         cost = _cost(generation, account, perf_counter() - start)
         if generation is self._given:
             cost = replace(cost, images=0)
@@ -261,9 +232,7 @@ class Correction(Iterator[Attempt]):
         over = self._over() or _accepted(begun) or len(begun) > self.plan.request.candidates
         if over or first.verdict.accepted is not False:
             return
-        drawn = first.generation
-        if self.plan.template.restart_step:
-            drawn = self._original()
+        drawn = self._original() if self.plan.template.restart_step else first.generation
         yield from self._redraw(drawn, first.verdict, first.caption or Caption(""), len(begun) - 1)
 
     def _original(self) -> Generation:
@@ -271,11 +240,13 @@ class Correction(Iterator[Attempt]):
         if self._given is None:
             (generation,) = self._draw([None], 0)
             return generation
-        if self._given.origin is None and self.plan.template.restart_step:
+        if self.plan.template.restart_step and not _begins_alike(self._given, self.plan.template):
             origin = self._model.origin(self._given.image, self.plan.template)
             self._given = replace(self._given, origin=origin)
             if origin is None:
-                self._say("draw", 0, "cannot begin with this picture; redrawings begin with noise")
+                self._calls.say(
+                    "draw", 0, "cannot begin with this picture; redrawings begin with noise"
+                )
         return self._given
 
     def _redraw(
@@ -283,14 +254,15 @@ class Correction(Iterator[Attempt]):
     ) -> Generator[Attempt]:
         """The attempts after the original, which has this verdict and caption.
 
-        ``done`` of them are made.
+        The first ``done`` of them are made already.
         """
         start, account = perf_counter(), Account()
-        candidates = self._propose(verdict, caption, account)
+        limit = POOL * self.plan.request.candidates
+        candidates = self._calls.propose(self.checklist, verdict, caption, limit, account)
         if self._over():
             return
         candidates = tuple(c for c in candidates if self._takes(c.negative_prompt))
-        self._tell(Event(stage="rank", attempt=1, total=len(candidates)))
+        self._calls.say("rank", 1, total=len(candidates))
         ranking = self._in_order(self._ranker.rank(self.checklist, candidates))
         size = self.plan.request.batch
         batches = [
@@ -316,7 +288,7 @@ class Correction(Iterator[Attempt]):
         self, batches: Sequence[tuple[int, Sequence[Ranked]]], origin: Origin | None
     ) -> Generator[tuple[_Drawn, Iterable[_Verified]]]:
         """Batches drawn and verified, until a picture is accepted or nothing more is wanted."""
-        if self._roles.overlap and not self.plan.looks:
+        if self._calls.roles.overlap and not self.plan.looks:
             yield from self._overlapping(batches, origin)
             return
         for first, ranking in batches:
@@ -370,7 +342,7 @@ class Correction(Iterator[Attempt]):
     def _verify_all(self, drawn: _Drawn) -> Iterator[_Verified]:
         """The pictures of a batch verified, together where the roles allow it."""
         numbers = range(drawn.first, drawn.first + len(drawn.generations))
-        if not self._roles.overlap or len(drawn.generations) == 1:
+        if not self._calls.roles.overlap or len(drawn.generations) == 1:
             yield from map(self._verified, numbers, drawn.generations)
             return
         pool = ThreadPoolExecutor(len(drawn.generations), "npcorrect-verify")
@@ -384,6 +356,12 @@ class Correction(Iterator[Attempt]):
         verdict = self._verify(attempt, generation.image, account)
         return _Verified(verdict, account, perf_counter() - start)
 
+    def _verify(self, attempt: int, image: Image, account: Account, unscored: str = "") -> Verdict:
+        """The verdict on a picture; none where ``unscored`` says why there can be none."""
+        if unscored:
+            return Verdict((), unscored)
+        return self._calls.verify(attempt, image, self.checklist, account)
+
     def _in_order(self, ranking: Sequence[Ranked]) -> Sequence[Ranked]:
         """What the redrawings try, one each: the best first, and all again under new seeds."""
         most = self.plan.request.candidates
@@ -396,7 +374,7 @@ class Correction(Iterator[Attempt]):
         try:
             self._model.check_text(negative)
         except PromptError as error:
-            self._say("rank", 1, f"passed over: {error}")
+            self._calls.say("rank", 1, f"passed over: {error}")
             return False
         return True
 
@@ -428,10 +406,10 @@ class Correction(Iterator[Attempt]):
             self.plan.drawing(attempt, negative, origin)
             for attempt, negative in enumerate(negatives, first)
         ]
-        self._say("draw", first, detail)
+        self._calls.say("draw", first, detail)
 
         def on_step(step: int, total: int) -> None:
-            self._say("draw", first, detail, step=step, total=total)
+            self._calls.say("draw", first, detail, step=step, total=total)
 
         watch = Watch(on_step, look, cancelled or self._over)
         return self._model.draw(drawings, watch)
@@ -455,81 +433,20 @@ class Correction(Iterator[Attempt]):
 
         The picture's caption where it fails; the negative as it was where roles do not answer.
         """
-        self._say("look", attempt, negative or "", preview=image)
+        self._calls.say("look", attempt, negative or "", preview=image)
         verdict = self._verify(attempt, image, account)
         if verdict.accepted is not False:
             return Glance(None if verdict.accepted else negative)
-        caption = self._caption(attempt, image, account)
+        caption = self._calls.caption(attempt, image, account)
         usable = caption is not None and caption.text and self._takes(caption.text)
         return Glance(caption.text if caption and usable else negative, wrong=True)
 
-    def _ask_checklist(self, account: Account) -> str:
-        """Have the prompt taken apart; returns why that gave nothing."""
-        self._say("checklist", 0)
-        try:
-            prompt = self.plan.request.prompt
-            self._checklist = account.role(lambda: self._roles.checklister.checklist(prompt))
-        except _NO_ANSWER as failure:
-            return self._failed("checklist", 0, failure) or "no checklist"
-        return ""
 
-    def _verify(self, attempt: int, image: Image, account: Account) -> Verdict:
-        self._say("verify", attempt)
-        try:
-            return account.role(lambda: self._roles.verifier.verify(image, self.checklist))
-        except _NO_ANSWER as failure:
-            raw = getattr(failure, "raw", "")
-            return Verdict((), self._failed("verify", attempt, failure) or "no usable answer", raw)
-
-    def _caption(self, attempt: int, image: Image, account: Account) -> Caption | None:
-        self._say("caption", attempt)
-        try:
-            return account.role(lambda: self._roles.captioner.caption(image))
-        except _NO_ANSWER as failure:
-            self._failed("caption", attempt, failure)
-            return None
-
-    def _propose(
-        self, verdict: Verdict, caption: Caption, account: Account
-    ) -> tuple[Candidate, ...]:
-        """The candidates, by rules where the proposer gives none."""
-        self._say("propose", 1)
-        limit = POOL * self.plan.request.candidates
-        asked = self.checklist, verdict, caption, limit
-        try:
-            return account.role(lambda: self._roles.proposer.propose(*asked))
-        except _NO_ANSWER as failure:
-            self._failed("propose", 1, failure, "rules propose instead: ")
-            return RuleProposer().propose(*asked)
-
-    def _failed(self, stage: Stage, attempt: int, failure: NpcError, remedy: str = "") -> str:
-        """Announce why a role gave nothing; where the budget ends, so does the correction."""
-        if isinstance(failure, BudgetError):
-            self._halted.set()
-        self._say(stage, attempt, f"{remedy}{failure}")
-        return str(failure)
-
-    def _say(
-        self,
-        stage: Stage,
-        attempt: int,
-        detail: str = "",
-        *,
-        step: int = 0,
-        total: int = 0,
-        preview: Image | None = None,
-    ) -> None:
-        self._tell(
-            Event(
-                stage=stage,
-                detail=detail,
-                attempt=attempt,
-                attempts=self.plan.request.candidates,
-                step=step,
-                total=total,
-                preview=preview,
-            )
-        )
+def _begins_alike(given: Generation, template: Drawing) -> bool:
+    """Whether redrawings can begin with a given picture's own latents."""
+    names = ("num_inference_steps", "height", "width")
+    same = all(getattr(given.drawing, name) == getattr(template, name) for name in names)
+    return given.origin is not None and same
 
 
 def sized(request: Request, original: Image) -> Request:

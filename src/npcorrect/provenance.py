@@ -11,7 +11,7 @@ from platform import python_version
 from typing import Any
 
 from npcorrect.errors import ModelError
-from npcorrect.settings import LoadSettings, RoleSettings
+from npcorrect.settings import LoadSettings, RoleSettings, lora_weight
 
 PACKAGES = ("npcorrect", "torch", "diffusers", "transformers", "pillow", "peft", "openai")
 """The packages whose versions decide over pictures and verdicts."""
@@ -102,8 +102,6 @@ def _versions() -> dict[str, str]:
 
 def _lora(name: str) -> str:
     """The hash of a LoRA's file or folder, or the commit of one from the Hub."""
-    from npcorrect.diffusion.loading import lora_weight
-
     place, _ = lora_weight(name)
     return _hash(Path(place)) or _commit(place, None)
 

@@ -231,8 +231,8 @@ class Usage:
     output_tokens: int = 0
     seconds: float = 0.0
     retries: int = 0
-    readings: int = 0
     money: float | None = None
+    readings: int = 0
 
     @property
     def tokens(self) -> int:
@@ -246,8 +246,8 @@ class Usage:
             output_tokens=self.output_tokens + other.output_tokens,
             seconds=self.seconds + other.seconds,
             retries=self.retries + other.retries,
-            readings=self.readings + other.readings,
             money=add_money(self.money, other.money),
+            readings=self.readings + other.readings,
         )
 
 

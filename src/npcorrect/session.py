@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL.Image import Image
 
-from npcorrect import mini
 from npcorrect import settings as declared
 from npcorrect.diffusion.base import ImageModel, TextEncoder
 from npcorrect.errors import SettingsError
+from npcorrect.extras import requiring
 from npcorrect.loop import Correction, OnEvent, correct
 from npcorrect.plan import Plan, plan
 from npcorrect.provenance import Provenance, provenance
@@ -76,13 +76,14 @@ def check(settings: SessionSettings, request: Request | None = None) -> Plan | N
         InputError: a setting cannot work, alone or with the others.
     """
     declared.check(settings.load)
-    build.check_roles(settings.vlm, settings.embedded)
-    family = family_of(settings.load)
     if settings.roles.embedded_verifier and not settings.embedded:
         raise SettingsError(
-            f"The model {settings.load.model!r} is {family.title}, whose pictures the embedded "
-            "verifier cannot read; name a vision-language model that looks at them with --vlm."
+            f"The model {settings.load.model!r} is {family_of(settings.load).title}, whose "
+            "pictures the embedded verifier cannot read; name a vision-language model that looks "
+            "at them with --vlm."
         )
+    build.check_roles(settings.vlm, settings.embedded)
+    family = family_of(settings.load)
     if request is None:
         return None
     ranker_maker(request.ranker)
@@ -166,9 +167,7 @@ def open_session(settings: SessionSettings) -> Generator[Session]:
     check(settings)
     embedded = None
     if settings.embedded:
-        from npcorrect.mini.vlm import embedded_roles
-
-        embedded = embedded_roles()
+        embedded = _embedded_roles()
     with build.roles(settings.vlm, embedded) as roles:
         yield Session(load_model(settings.load), roles, settings)
 
@@ -179,7 +178,7 @@ def made_with(model: ImageModel, settings: SessionSettings) -> Provenance:
     Raises:
         ModelError: its weights cannot be read.
     """
-    embedded = Path(mini.__file__).with_name("weights")
+    embedded = Path(__file__).with_name("mini") / "weights"
     weights = embedded if settings.embedded else Path(settings.load.model)
     return provenance(model, settings.load, settings.roles, weights)
 
@@ -193,12 +192,14 @@ def load_model(settings: LoadSettings) -> PipelineModel:
     """
     declared.check(settings)
     if settings.model != EMBEDDED:
-        from npcorrect.diffusion.loading import load_pipeline
+        with requiring("draw", "Drawing"):
+            from npcorrect.diffusion.loading import load_pipeline
 
         return load_pipeline(settings)
-    from npcorrect.mini.embedded import embedded
-
     family_of(settings)
+    with requiring("draw", "Drawing"):
+        from npcorrect.mini.embedded import embedded
+
     return embedded(settings.device or "cpu", settings.dtype or "float32")
 
 
@@ -254,9 +255,7 @@ def roles(
     build.check_roles(wanted.vlm, wanted.embedded)
     embedded = None
     if wanted.embedded:
-        from npcorrect.mini.vlm import embedded_roles
-
-        embedded = embedded_roles()
+        embedded = _embedded_roles()
     with build.roles(wanted.vlm, embedded) as opened:
         yield opened
 
@@ -292,6 +291,13 @@ def correct_prompt(
         drawer = load_model(opened) if isinstance(model, str) else model
         session = Session(drawer, played, SessionSettings(load=opened, roles=named))
         return _finished(session.correct(request, on_event, original=original))
+
+
+def _embedded_roles() -> Roles:
+    with requiring("draw", "The embedded verifier"):
+        from npcorrect.mini.vlm import embedded_roles
+
+    return embedded_roles()
 
 
 def read_requirements(prompt: str, settings: LoadSettings) -> Checklist:

@@ -162,7 +162,8 @@ class DrawSettings(Settings):
     )
     rule: str | None = option(
         None,
-        "How the negative enters: see docs/method.md.",
+        "How the negative enters: in the unconditional branch's place ('paper'), beside it in "
+        "every step ('extra') or in turn ('turns'), or within attention ('nag').",
         "Correction",
         choices=RULES,
         advanced=True,
@@ -266,7 +267,7 @@ class RoleSettings(Settings):
     vlm: str | None = option(
         None,
         "The model that checks, describes and proposes: openai:gpt-4.1, "
-        "http://localhost:8000/v1#model, or local:ID. See docs/vlm.md.",
+        "http://localhost:8000/v1#model, or local:ID.",
         "Roles",
     )
     checklister: str | None = option(
@@ -283,8 +284,16 @@ class RoleSettings(Settings):
     )
     votes: int = option(
         1, "How often each claim is asked; the majority counts.", "Roles", advanced=True, ge=1,
-        le=99,
+        le=15,
     )  # fmt: skip
+    questions: str = option(
+        "together",
+        "Ask all claims of a picture in one question where the model answers them as it does "
+        "single ones, or always each by itself.",
+        "Roles",
+        choices=("together", "single"),
+        advanced=True,
+    )
     budget: str | None = option(
         None,
         "Stop before models take more: 0.50 (money), '200 calls' or '50000 tokens'.",
@@ -381,6 +390,23 @@ def unknown_name(name: str, known: list[str], place: str) -> str:
     """A sentence that refuses a name and offers the nearest ones, or all."""
     near = get_close_matches(name[:60], known, 3) or sorted(known)
     return f"{place}: there is no setting {name[:60]!r}; did you mean {', '.join(near)}?"
+
+
+def lora_weight(lora: str) -> tuple[str, float]:
+    """A LoRA's place and its weight, from ``PLACE`` or ``PLACE=WEIGHT``.
+
+    Raises:
+        SettingsError: the weight is not a number.
+    """
+    place, sign, weight = lora.rpartition("=")
+    if not sign:
+        return lora, 1.0
+    try:
+        return place, float(weight)
+    except ValueError:
+        raise SettingsError(
+            f"--lora {lora!r} has the weight {weight!r}; give a number, such as {place}=0.8."
+        ) from None
 
 
 def _listed(value: object) -> bool:

@@ -13,10 +13,11 @@ from PIL import Image
 
 from npcorrect.errors import ModelError
 from npcorrect.mini.scene import Scene, Thing, to_image
+from npcorrect.vlm import addresses
 from npcorrect.vlm.base import Message, Question, Reply
 from npcorrect.vlm.capabilities import Capabilities
-from npcorrect.vlm.model_roles import instructions
 from npcorrect.vlm.openai import OpenAIVLM
+from npcorrect.vlm.questions import instructions
 from npcorrect.vlm.settings import RetryPolicy
 from tests.vlm import loopback
 from tests.vlm.loopback import MODEL, Server
@@ -60,7 +61,8 @@ def client(
     server: Server, model: str = MODEL, key: str = "", timeout: float = 10.0, **more: Any
 ) -> Iterator[OpenAIVLM]:
     retry_policy = RetryPolicy(tries=3, timeout=timeout, first_wait=0.01, longest_wait=0.05)
-    with closing(OpenAIVLM(model, server.url, key, retry_policy=retry_policy, **more)) as vlm:
+    named = addresses.server(f"{server.url}#{model}")
+    with closing(OpenAIVLM(named, key, retry_policy=retry_policy, **more)) as vlm:
         yield vlm
 
 
@@ -73,14 +75,14 @@ def ask(question: Question, timeout: float = 10.0, **options: Any) -> tuple[Repl
 @pytest.mark.parametrize(
     ("server", "able"),
     [
-        ({}, Capabilities()),
-        ({"likely": 5}, Capabilities(likely=5)),
+        ({}, Capabilities(together=True)),
+        ({"likely": 5}, Capabilities(likely=5, together=True)),
         ({"structure": "json"}, Capabilities(structure="json")),
         (
             {"structure": "none", "likely": 0, "limit": "max_completion_tokens"},
             Capabilities("max_completion_tokens", structure="words", likely=0),
         ),
-        ({"temperature": False}, Capabilities(temperature=False)),
+        ({"temperature": False}, Capabilities(temperature=False, together=True)),
         ({"structure": "ignores"}, Capabilities(structure="json")),
     ],
 )
@@ -92,7 +94,7 @@ def test_what_a_server_can_do_is_probed_once_and_remembered(
         for _ in range(2):
             with client(running, memory=notes) as vlm:
                 check, observe = vlm.ask([CHECK, OBSERVE])
-                assert vlm._able == able
+                assert vlm.capabilities == able
                 assert (check.text, check.error) == ("yes", "")
                 assert observe.text == '{"c0": "one circle"}'
                 assert bool(check.probabilities) == (able.likely > 0)
@@ -141,7 +143,7 @@ def test_what_can_pass_is_asked_again_and_answered(fault: str) -> None:
     reply, server = ask(OBSERVE, once, fault=lambda asked: None if asked.again else fault)
     assert (reply.text, reply.error) == (plain.text, "")
     assert len(server.questions()) == 2
-    assert reply.usage.calls == len(server.asked)
+    assert reply.usage.calls == len(server.questions())
     assert reply.usage.retries == (fault in loopback.TRANSIENT)
 
 
@@ -156,7 +158,7 @@ def test_what_does_not_pass_is_an_error_after_few_tries(fault: str, question: Qu
         assert reply.error
     tries = {**dict.fromkeys(loopback.TRANSIENT, 3), **dict.fromkeys(loopback.UNUSABLE, 2)}
     assert len(server.questions()) == tries.get(fault, 1)
-    assert reply.usage.calls == len(server.asked)
+    assert reply.usage.calls == len(server.questions())
     assert len(reply.text) <= 2000
 
 
@@ -197,7 +199,10 @@ def test_a_server_that_answered_before_fails_one_question_at_a_time(fault: str) 
     with loopback.loopback() as server, client(server) as vlm:
         assert not vlm.ask([CHECK])[0].error
         server.fault = lambda asked: fault
-        assert all(reply.error for reply in vlm.ask([CHECK, OBSERVE]))
+        replies = vlm.ask([CHECK, OBSERVE])
+        assert all(reply.error and reply.fatal for reply in replies)
+        server.fault = lambda asked: None
+        assert not any(reply.error or reply.fatal for reply in vlm.ask([CHECK, OBSERVE]))
 
 
 def test_a_remembered_server_that_is_away_is_an_input_error() -> None:
@@ -221,7 +226,7 @@ def test_questions_are_asked_at_once_and_answered_in_order() -> None:
         replies = vlm.ask(questions)
         assert vlm.ask([]) == []
     assert [reply.text for reply in replies] == ["yes", "no", "no", "yes"] * 4
-    assert sum(reply.usage.calls for reply in replies) == len(server.asked)
+    assert sum(reply.usage.calls for reply in replies) == len(server.questions())
 
 
 def test_closing_ends_what_is_still_being_asked() -> None:

@@ -8,11 +8,33 @@ from __future__ import annotations
 import os
 import sys
 
-from npcorrect.cli import attend, bench, correct, doctor, mcp, models, rank, redraw
+from npcorrect.cli import (
+    attend,
+    bench,
+    correct,
+    doctor,
+    mcp,
+    models,
+    rank,
+    redraw,
+    serve,
+)
 from npcorrect.cli.app import EXIT_INTERRUPTED, app
 from npcorrect.cli.streams import give_up_output, tolerant_streams
 
-__all__ = ["app", "attend", "bench", "correct", "doctor", "main", "mcp", "models", "rank", "redraw"]
+__all__ = [
+    "app",
+    "attend",
+    "bench",
+    "correct",
+    "doctor",
+    "main",
+    "mcp",
+    "models",
+    "rank",
+    "redraw",
+    "serve",
+]
 
 
 def main() -> None:

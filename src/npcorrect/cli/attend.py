@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,17 +51,19 @@ def attend(
     Example: npc attend "three red circles" --negative "" --negative "four circles"
     --negative "a striped background" --terms three,circles --out attend/
     """
-    from npcorrect.analysis.compare import compare, conditions, terms_of
+    from npcorrect.extras import require
     from npcorrect.files import prepare, save_picture
     from npcorrect.plan import plan
     from npcorrect.records import Request
     from npcorrect.session import family_of, load_model
 
-    _need_pyarrow()
+    require("pyarrow", "analysis", "npc attend")
+    from npcorrect.analysis.compare import compare, conditions, terms_of
+
     request = Request(prompt, **vars(draw))
     words = [word.strip() for word in (terms or "").split(",") if word.strip()]
     family = family_of(load)
-    plan(request, family, family.defaults)
+    plan(replace(request, looks=0, rewinds=0, strength=1.0), family, family.defaults)
     checklist = _checklist(prompt, words, load)
     drawer = load_model(load)
     chosen = terms_of(drawer, checklist, words)
@@ -100,19 +103,6 @@ def _checklist(prompt: str, words: list[str], load: LoadSettings) -> Checklist:
             ) from None
     claims = (Requirement(f"r{n}", "object", word, word, word) for n, word in enumerate(words, 1))
     return Checklist(prompt, tuple(claims))
-
-
-def _need_pyarrow() -> None:
-    """Raises SettingsError before anything is drawn whose table could not be written."""
-    from importlib.util import find_spec
-
-    from npcorrect.errors import SettingsError
-
-    if find_spec("pyarrow") is None:
-        raise SettingsError(
-            "npc attend writes its tables with pyarrow; install it with: "
-            "pip install 'npcorrect[analysis]'"
-        )
 
 
 class _Progress:

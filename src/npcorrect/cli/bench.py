@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from npcorrect.vlm.settings import VLMTable
 
 bench = typer.Typer(
-    no_args_is_help=True, help="Compare methods on benchmarks; see docs/benchmarks.md."
+    no_args_is_help=True, help="Compare methods on benchmarks, and report what they say."
 )
 app.add_typer(bench, name="bench")
 

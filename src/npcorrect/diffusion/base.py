@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,13 +44,22 @@ class Watch:
 
     ``on_step`` is told each denoising step done, from 1, and the number of steps. ``look`` is shown
     pictures that have a negative before each of their ``look_steps``, as the model then expects
-    them to turn out. Once ``cancelled`` says so, the drawing ends with :class:`Cancelled` before
-    its next step.
+    them to turn out. Once ``cancelled`` says so, the drawing ends with
+    :class:`Cancelled` before its next step.
     """
 
     on_step: Callable[[int, int], None] = _ignore
     look: Look | None = None
     cancelled: Callable[[], bool] = lambda: False
+
+    def check(self) -> None:
+        """End the drawing where it is cancelled.
+
+        Raises:
+            Cancelled: nobody waits for the drawing any more.
+        """
+        if self.cancelled():
+            raise Cancelled
 
     def step(self, step: int, total: int) -> None:
         """Tell a step, and end the drawing where it is cancelled.
@@ -58,9 +67,8 @@ class Watch:
         Raises:
             Cancelled: nobody waits for the drawing any more.
         """
-        if self.cancelled():
-            raise Cancelled
         self.on_step(step, total)
+        self.check()
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,28 @@ class TokenStates:
 
 UNWATCHED = Watch()
 """Nobody waits, looks or cancels."""
+
+
+def shared(drawings: Sequence[Drawing]) -> tuple[Drawing, list[str] | None]:
+    """What drawings of one call have in common, as the first of them, and their negatives, or None.
+
+    Raises:
+        ValueError: they differ in more than :meth:`ImageModel.draw` allows.
+    """
+    alike = {replace(d, prompt="", seed=0, negative_prompt=None, origin=None) for d in drawings}
+    negatives = [d.negative_prompt for d in drawings if d.negative_prompt is not None]
+    begun = sum(drawing.origin is not None for drawing in drawings)
+    every = (0, len(drawings))
+    if len(alike) != 1 or len(negatives) not in every or begun not in every:
+        raise ValueError(
+            "drawings of one batch differ in more than prompt, seed, negative and origin"
+        )
+    return drawings[0], negatives if negatives else None
+
+
+def drawn_alone(drawing: Drawing) -> bool:
+    """Whether a picture's steps depend on what its own looks see, so that none is drawn with it."""
+    return drawing.rule == "turns" or drawing.max_rewinds > 0
 
 
 class ImageModel(Protocol):
@@ -116,9 +146,14 @@ class ImageModel(Protocol):
         ...
 
 
+Reading = Literal["drawn", "masked", "alone"]
+"""How an encoder reads a text: as the model does when it draws; padded to the model's length with
+the padding hidden from it; or the text's tokens alone, without special tokens and padding."""
+
+
 class TextEncoder(Protocol):
     """The image model's own token-level text encoder."""
 
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """Token states of each text, in one call of the encoder."""
         ...

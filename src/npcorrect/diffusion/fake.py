@@ -13,7 +13,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
-from npcorrect.diffusion.base import UNWATCHED, Glance, TokenStates, Watch
+from npcorrect.diffusion.base import (
+    UNWATCHED,
+    Glance,
+    Look,
+    TokenStates,
+    Watch,
+    drawn_alone,
+    shared,
+)
 from npcorrect.diffusion.rules import RULES, Rule
 from npcorrect.errors import ModelError, PromptError
 from npcorrect.plan import Defaults, Plan, plan
@@ -59,9 +67,9 @@ def black(drawing: Drawing) -> Image.Image:
 class FakeImageModel:
     """An :class:`~npcorrect.diffusion.base.ImageModel` and a text encoder.
 
-    ``drawings`` has the batches in order, ``glances`` what looks said, by batch. ``on_draw`` is
-    called with each drawing before anything of it is drawn. Texts of more than ``longest``
-    characters are refused.
+    ``drawings`` has the finished batches in order, ``glances`` what looks said, in order, and
+    ``begun`` the negative of every picture that was begun. ``on_draw`` is called with each drawing
+    before anything of it is drawn. Texts of more than ``longest`` characters are refused.
     """
 
     def __init__(
@@ -102,47 +110,27 @@ class FakeImageModel:
 
     def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         """Draw at once, after as many steps as real models take."""
+        if not drawings:
+            return []
+        shared(drawings)
         for drawing in drawings:
             if drawing.origin is not None and drawing.origin.model != self.name:
                 raise ModelError(f"The origin is of {drawing.origin.model!r}, not {self.name!r}.")
             self.begun.append(drawing.negative_prompt)
             self._on_draw(drawing)
-        first = drawings[0]
-        negatives: list[str | None] = [drawing.negative_prompt for drawing in drawings]
-        changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
-        begin = first.restart_step if first.origin else 0
-        step, rewinds, looks, evaluations = begin, 0, 0, 0
-        while step < first.num_inference_steps:
-            if watch.look and negatives[0] is not None and step in first.look_steps:
-                glances = watch.look(0, [self._paint(d) for d in drawings], negatives)
-                self.glances.append(glances)
-                looks += 1
-                back = step == first.look_steps[-1] and rewinds < first.max_rewinds
-                back = back and all(glance.wrong for glance in glances)
-                at = first.restart_step if back else step
-                for place, glance in enumerate(glances):
-                    if glance.negative != negatives[place] or back:
-                        changes[place].append((at, glance.negative))
-                    negatives[place] = glance.negative
-                rewinds, step = (rewinds + 1, at) if back else (rewinds, step)
-            inside = first.window[0] <= step < first.window[1] and first.negative_prompt is not None
-            evaluations += 2 if inside else 1
-            step += 1
-            watch.step(step, first.num_inference_steps)
+        size = 1 if drawn_alone(drawings[0]) else len(drawings)
+        draws = [
+            _Draw(drawings[place : place + size], watch, place, self._paint)
+            for place in range(0, len(drawings), size)
+        ]
+        for draw in draws:
+            draw.run()
+            self.glances += draw.glances
         self.drawings.append(tuple(drawings))
         return [
-            Generation(
-                image=self._paint(drawing),
-                drawing=drawing,
-                evaluations=evaluations,
-                seconds=0.0,
-                steering=tuple(changed),
-                start_step=first.restart_step if rewinds else begin,
-                rewinds=rewinds,
-                looks=looks,
-                origin=self.origin(self._paint(drawing), drawing),
-            )
-            for drawing, changed in zip(drawings, changes, strict=True)
+            replace(generation, origin=self.origin(generation.image, generation.drawing))
+            for draw in draws
+            for generation in draw.generations()
         ]
 
     def origin(self, image: Image.Image, drawing: Drawing) -> Origin | None:
@@ -161,6 +149,70 @@ class FakeImageModel:
                 np.zeros(max(len(text), 1), dtype=bool),
             )
             for text in texts
+        ]
+
+
+class _Draw:
+    """Pictures drawn together, the first of them at ``place``, as looks change their negatives."""
+
+    def __init__(self, drawings: Sequence[Drawing], watch: Watch, place: int, paint: Paint) -> None:
+        self.drawings, self.watch, self.place, self.paint = drawings, watch, place, paint
+        self.negatives = [drawing.negative_prompt for drawing in drawings]
+        self.changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
+        self.glances: list[Sequence[Glance]] = []
+        self.start = self.first.restart_step if self.first.origin else 0
+        self.rewinds = self.evaluations = 0
+
+    @property
+    def first(self) -> Drawing:
+        """What the drawings have in common, and more."""
+        return self.drawings[0]
+
+    def run(self) -> None:
+        """Take the steps; two evaluations where a negative acts, else one."""
+        self.watch.check()
+        step, total, window = self.start, self.first.num_inference_steps, self.first.window
+        while step < total:
+            acts = self.first.negative_prompt is not None and window[0] <= step < window[1]
+            looks = self.first.negative_prompt is not None and window[0] < window[1]
+            if looks and self.watch.look is not None and step in self.first.look_steps:
+                step = self._after(step, self.watch.look)
+            self.evaluations += 2 if acts else 1
+            step += 1
+            self.watch.step(step, total)
+
+    def _after(self, step: int, look: Look) -> int:
+        """Look, renew the negatives, and return the step to go on with."""
+        images = [self.paint(drawing) for drawing in self.drawings]
+        glances = look(self.place, images, list(self.negatives))
+        self.glances.append(glances)
+        rewound = self.rewinds
+        last = step == self.first.look_steps[-1] and self.rewinds < self.first.max_rewinds
+        if last and all(glance.wrong for glance in glances):
+            self.rewinds += 1
+            step = self.first.restart_step
+        for changes, old, glance in zip(self.changes, self.negatives, glances, strict=True):
+            acts = max(step, self.first.window[0])
+            renewed = glance.negative != old or self.rewinds > rewound
+            if renewed and acts < self.first.window[1]:
+                changes.append((acts, glance.negative))
+        self.negatives = [glance.negative for glance in glances]
+        return step
+
+    def generations(self) -> list[Generation]:
+        """The pictures, without their origins."""
+        return [
+            Generation(
+                image=self.paint(drawing),
+                drawing=drawing,
+                evaluations=self.evaluations,
+                seconds=0.0,
+                steering=tuple(changes),
+                start_step=self.first.restart_step if self.rewinds else self.start,
+                rewinds=self.rewinds,
+                looks=len(self.glances),
+            )
+            for drawing, changes in zip(self.drawings, self.changes, strict=True)
         ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from npcorrect.diffusion.identify import Identified, hub_errors, identify
 from npcorrect.diffusion.memory import out_of_memory
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError, SettingsError
-from npcorrect.settings import LoadSettings
+from npcorrect.extras import require
+from npcorrect.settings import LoadSettings, lora_weight
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,9 +31,12 @@ def load_pipeline(settings: LoadSettings) -> PipelineModel:
     found = identify(settings)
     if settings.quantize and not device.startswith("cuda"):
         raise SettingsError(f"--quantize needs a CUDA device, not {device}; leave it out.")
-    _require("bitsandbytes", bool(settings.quantize), "--quantize", "quantize")
-    _require("accelerate", settings.offload != "none", "--offload", "models")
-    _require("peft", bool(settings.lora), "--lora", "models")
+    if settings.quantize:
+        require("bitsandbytes", "quantize", "--quantize")
+    if settings.offload != "none":
+        require("accelerate", "models", "--offload")
+    if settings.lora:
+        require("peft", "models", "--lora")
     with loading_errors(found), _without_bars():
         pipeline = _load_pipeline(found, settings, dtype)
         for number, lora in enumerate(settings.lora):
@@ -152,23 +155,6 @@ def _weigh_loras(pipeline: Any, loras: tuple[str, ...]) -> None:
         pipeline.set_adapters(names, [lora_weight(lora)[1] for lora in loras])
 
 
-def lora_weight(lora: str) -> tuple[str, float]:
-    """A LoRA's place and its weight, from ``PLACE`` or ``PLACE=WEIGHT``.
-
-    Raises:
-        SettingsError: the weight is not a number.
-    """
-    place, sign, weight = lora.rpartition("=")
-    if not sign:
-        return lora, 1.0
-    try:
-        return place, float(weight)
-    except ValueError:
-        raise SettingsError(
-            f"--lora {lora!r} has the weight {weight!r}; give a number, such as {place}=0.8."
-        ) from None
-
-
 def _place(pipeline: Any, found: Identified, settings: LoadSettings, device: str) -> None:
     """Bring the networks to the device, and prepare them as the settings say."""
     if settings.vae_tiling:
@@ -189,13 +175,6 @@ def _place(pipeline: Any, found: Identified, settings: LoadSettings, device: str
         for part in pipeline.components.values():
             if isinstance(part, torch.nn.Module) and not hasattr(part, "hf_quantizer"):
                 part.to(device)
-
-
-def _require(package: str, needed: bool, flag: str, extra: str) -> None:
-    if needed and find_spec(package) is None:
-        raise SettingsError(
-            f"{flag} needs the package {package}; install it with: pip install 'npcorrect[{extra}]'"
-        )
 
 
 @contextmanager

@@ -12,7 +12,14 @@ import torch
 from PIL.Image import Image
 
 from npcorrect import plan
-from npcorrect.diffusion.base import UNWATCHED, TokenStates, Watch
+from npcorrect.diffusion.base import (
+    UNWATCHED,
+    Reading,
+    TokenStates,
+    Watch,
+    drawn_alone,
+    shared,
+)
 from npcorrect.diffusion.families import FamilySpec
 from npcorrect.diffusion.memory import out_of_memory, release
 from npcorrect.diffusion.restart import Clean
@@ -74,7 +81,7 @@ class PipelineModel:
             ModelError: memory is too small for a single picture, or an origin is another model's.
         """
         if drawings:
-            _shared(drawings)
+            shared(drawings)
         generations: list[Generation] = []
         while len(generations) < len(drawings):
             done = len(generations)
@@ -91,8 +98,8 @@ class PipelineModel:
         return generations
 
     def _alone(self, drawing: Drawing) -> bool:
-        """Whether a picture is drawn by itself: its steps depend on what its looks see."""
-        return self.family.single or drawing.rule == "turns" or drawing.max_rewinds > 0
+        """Whether a picture is drawn by itself."""
+        return self.family.single or drawn_alone(drawing)
 
     def _halved(self, size: int) -> int:
         if size == 1:
@@ -108,8 +115,9 @@ class PipelineModel:
     def _draw_together(
         self, drawings: Sequence[Drawing], watch: Watch, place: int
     ) -> list[Generation]:
+        watch.check()
         started = perf_counter()
-        first, negatives = _shared(drawings)
+        first, negatives = shared(drawings)
         steering = Steering(self.stock, drawings, watch, place)
         acting = negatives if first.window[0] < first.window[1] else None
         begin = self._begin(drawings)
@@ -138,12 +146,24 @@ class PipelineModel:
         ]
 
     def _begin(self, drawings: Sequence[Drawing]) -> Clean | None:
-        """The clean latents that the drawings begin with, noised; None: noise alone."""
+        """The clean latents that the drawings begin with, noised; None: noise alone.
+
+        Raises:
+            ModelError: an origin is another model's, or drawn by another schedule.
+        """
         origins = [drawing.origin for drawing in drawings if drawing.origin is not None]
-        if not origins or not drawings[0].restart_step:
+        if not origins:
             return None
+        steps = drawings[0].num_inference_steps
+        for origin in origins:
+            if len(origin.sigmas) != steps + 1:
+                raise ModelError(
+                    f"The picture to begin with was drawn in {len(origin.sigmas) - 1} steps and "
+                    f"this one has {steps}; give the same number, or a strength of 1."
+                )
         denoiser: Any = self.stock.denoiser
-        return Clean.of(origins, self.name, self.pipeline._execution_device, denoiser.dtype)
+        clean = Clean.of(origins, self.name, self.pipeline._execution_device, denoiser.dtype)
+        return clean if drawings[0].restart_step else None
 
     @torch.inference_mode()
     def origin(self, image: Image, drawing: Drawing) -> Origin | None:
@@ -153,11 +173,11 @@ class PipelineModel:
             return None
         sized = image.convert("RGB").resize((drawing.width, drawing.height))
         pixels = self.pipeline.image_processor.preprocess(sized)
-        latents = encode(self.pipeline, pixels.to(self.pipeline.vae.device))
+        latents = encode(self.pipeline, pixels.to(self.pipeline._execution_device))
         return Clean(latents, self.stock.sigmas(drawing)).origin(0, self.name)
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """Token states of the family's own text encoders; see :class:`TextEncoder`.
 
         Raises:
@@ -167,17 +187,5 @@ class PipelineModel:
             return []
         for text in texts:
             self.check_text(text)
-        return self.family.text.encode(self.pipeline, texts, self.defaults.max_sequence_length)
-
-
-def _shared(drawings: Sequence[Drawing]) -> tuple[Drawing, list[str] | None]:
-    """What drawings have in common, as the first of them, and their negatives, or None."""
-    alike = {replace(d, prompt="", seed=0, negative_prompt=None, origin=None) for d in drawings}
-    negatives = [d.negative_prompt for d in drawings if d.negative_prompt is not None]
-    begun = sum(drawing.origin is not None for drawing in drawings)
-    every = (0, len(drawings))
-    if len(alike) != 1 or len(negatives) not in every or begun not in every:
-        raise ValueError(
-            "drawings of one batch differ in more than prompt, seed, negative and origin"
-        )
-    return drawings[0], negatives if negatives else None
+        length = self.defaults.max_sequence_length
+        return self.family.text.read(reading).encode(self.pipeline, texts, length)

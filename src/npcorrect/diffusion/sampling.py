@@ -322,9 +322,10 @@ class Steering:
             and all(glance.wrong for glance in glances)
         )
         renewed = [glance.negative for glance in glances]
+        acts = max(first.restart_step if back else step, first.window[0])
         for changes, old, new in zip(self.changes, self._negatives, renewed, strict=True):
-            if new != old or back:
-                changes.append((first.restart_step if back else step, new))
+            if (new != old or back) and acts < first.window[1]:
+                changes.append((acts, new))
         self._negatives = renewed
         if back:
             self.rewinds += 1

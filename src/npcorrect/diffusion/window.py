@@ -51,8 +51,9 @@ class GuidanceSchedule:
     ``window[0]`` up to before ``window[1]`` the ``rule`` decides it. Outside, the unconditional
     branch guides, as the pipeline makes it or with the arguments in ``empty``; with ``alone`` it is
     not computed, and the prompt's branch stands alone. ``negatives`` are those that act now; at
-    ``look_steps`` they are asked for anew with ``steer``. ``first`` is the number of the first
-    picture, where others were drawn before it, ``start`` that of the first step.
+    ``look_steps``, within the window or not, they are asked for anew with ``steer``. ``first`` is
+    the number of the first picture, where others were drawn before it, ``start`` that of the first
+    step.
     """
 
     batch: int
@@ -145,6 +146,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
 
     @property
     def _looks(self) -> bool:
+        """Whether the pictures are looked at before this step."""
         return self.schedule.steer is not None and self.step in self.schedule.look_steps
 
     def _branch(self) -> Branch | None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from npcorrect.errors import SettingsError
 from npcorrect.settings import RoleSettings
+from npcorrect.vlm.addresses import sendable
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,14 @@ class VLMTable(_Table):
     first_wait: float = Field(default=1.0, ge=0)
     longest_wait: float = Field(default=60.0, ge=0)
     parallel: int = Field(default=8, ge=1, le=256)
+
+    @field_validator("keys")
+    @classmethod
+    def _sendable(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        return {
+            name: SecretStr(sendable(key.get_secret_value(), f"[vlm.keys] {name!r}"))
+            for name, key in keys.items()
+        }
 
     @property
     def retry_policy(self) -> RetryPolicy:

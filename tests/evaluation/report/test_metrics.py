@@ -12,11 +12,11 @@ from npcorrect.evaluation.benchmarks.base import Score, mean_of_groups
 from npcorrect.evaluation.report import metrics
 from npcorrect.evaluation.report.metrics import Estimate
 from npcorrect.evaluation.run.records import Key, Record, Step
-from npcorrect.records import Cost
+from npcorrect.records import Cost, Usage
 
 
 def step(evaluations: int, chosen: int, value: float | None, accepted: bool = False) -> Step:
-    cost = Cost(1, evaluations, 2, 30, 0.5, 0, 0.25)
+    cost = Cost(1, evaluations, 0.5, Usage(2, 20, 10, 0.0, 0, 0.25))
     return Step("f", 0, (), "", accepted, (), "", chosen, cost, Score(value))
 
 

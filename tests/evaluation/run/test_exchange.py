@@ -23,14 +23,14 @@ from npcorrect.evaluation.methods.base import Task, Tools
 from npcorrect.evaluation.report.summary import summarise
 from npcorrect.evaluation.run import exchange, manifest, runner
 from npcorrect.evaluation.run.fake import CoinBench, CoinJudge, coin_manifest, coin_tools
-from npcorrect.evaluation.run.manifest import Manifest, Settings, Shard
+from npcorrect.evaluation.run.manifest import Manifest, RunSettings, Shard
 from npcorrect.evaluation.run.store import Store
 from npcorrect.vlm.fake import FakeVLM
 from tests.evaluation.official_data import needs
 
 
 def elsewhere(source: object, name: str = "theirs", judge: str | None = None) -> Manifest:
-    settings = Settings(str(getattr(source, "name", "")), (name,), images=0, model="", judge=judge)
+    settings = RunSettings(str(getattr(source, "name", "")), (name,), images=0, judge=judge)
     return Manifest(settings, "data", "code", {}, "")
 
 
@@ -39,7 +39,7 @@ def drawn(folder: Path, skip: frozenset[int] = frozenset()) -> dict[int, Path]:
     paths = {}
     folder.mkdir(exist_ok=True)
     for sample in CoinBench().samples():
-        (attempt,) = plain.attempts(Task(sample, 1, coin_tools()))
+        (attempt,) = plain.attempts(Task(sample, 1, coin_tools().session))
         if sample.id not in skip:
             paths[sample.id] = folder / f"{sample.id}.png"
             attempt.generation.image.convert("RGB").save(paths[sample.id])
@@ -131,7 +131,7 @@ def official_tools(source: GenEvalPP) -> Tools:
 def test_a_run_is_written_as_upstream_expects_and_read_back(
     genevalpp: GenEvalPP, tmp_path: Path
 ) -> None:
-    settings = Settings("geneval++", ("base", "npc"), images=2, limit=5, seeds=2, judge="fake")
+    settings = RunSettings("geneval++", ("base", "npc"), images=2, limit=5, seeds=2, judge="fake")
     made = Manifest(settings, genevalpp.checksum(), "code", {}, "")
     samples = manifest.samples(settings, genevalpp)
     store = Store(tmp_path / "run")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL.Image import Image
 
-from npcorrect.diffusion.base import UNWATCHED, ImageModel, TextEncoder, TokenStates, Watch
+from npcorrect.diffusion.base import UNWATCHED, ImageModel, Reading, TextEncoder, TokenStates, Watch
 from npcorrect.plan import Plan
 from npcorrect.records import Drawing, Generation, Origin, Request
 
@@ -38,7 +38,7 @@ class Wrapper:
         """As the other model begins with it."""
         return self.model.origin(image, drawing)
 
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """As the other model's text encoder does."""
         encoder: TextEncoder = self.model  # type: ignore[assignment]
-        return encoder.encode(texts)
+        return encoder.encode(texts, reading)
