@@ -17,6 +17,7 @@ from npcorrect.diffusion.base import (
     UNWATCHED,
     Glance,
     Look,
+    Reading,
     TokenStates,
     Watch,
     drawn_alone,
@@ -141,7 +142,7 @@ class FakeImageModel:
         sigmas = np.linspace(1, 0, drawing.num_inference_steps + 1, dtype=np.float32)
         return Origin(self.name, pixels, sigmas)
 
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """Two numbers for each character."""
         return [
             TokenStates(
