@@ -266,5 +266,5 @@ def test_the_page_takes_no_text_for_markup() -> None:
 
 def test_a_model_that_cannot_be_judged_is_refused(tmp_path: Path, world: World) -> None:
     wrong = Batch(jobs(), SessionSettings(load=LoadSettings(model="nowhere")), tmp_path)
-    with pytest.raises(InputError, match="nowhere"):
+    with pytest.raises(InputError, match="There is no model"):
         wrong.run(wrong.jobs, lambda event: None, lambda row: None)
