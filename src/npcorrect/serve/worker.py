@@ -17,9 +17,9 @@ from threading import Thread
 from PIL.Image import Image
 
 from npcorrect.errors import NpcError
-from npcorrect.files import prepare, save_picture
+from npcorrect.files import prepare
 from npcorrect.loop import Correction, Event, OnEvent
-from npcorrect.result import Result, file_name, to_record
+from npcorrect.result import Result, to_record
 from npcorrect.serve.store import EventKind, Job, JobEnd, Store
 from npcorrect.session import Session
 
@@ -138,7 +138,7 @@ class Worker:
         if self._closing.is_set() or _has_ended(self._store, job):
             correction.stop()
         for attempt in correction:
-            save_picture(folder / file_name(attempt.index), attempt.generation)
+            correction.result.save_attempt(folder, attempt)
             correction.result.save_summary(folder)
             self._step = None
             self._store.attempted(job.id, correction.result.best_index, _told(correction.result))
