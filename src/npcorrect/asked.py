@@ -274,5 +274,5 @@ def _is_another(mention: Mention, noun: str) -> bool:
 
 
 def materials(said: Iterable[str]) -> set[str]:
-    """The materials that words name."""
+    """The names of the materials among the words ``said``; words that name none are left out."""
     return {name for word in said if (name := lexicon.material(word))}

@@ -35,7 +35,7 @@ def faults(verdict: Verdict) -> tuple[str, ...]:
 
 
 def said(attempt: Attempt) -> str:
-    """``"accepted"``, ``"not accepted (67%)"`` or ``"unscored"``."""
+    """The verdict in words: ``"accepted"``, ``"not accepted (67%)"`` or ``"unscored"``."""
     verdict = attempt.verdict
     share = f" ({verdict.score:.0%})" if verdict.accepted is False else ""
     return WORDS[verdict.accepted] + share

@@ -45,12 +45,12 @@ class OutputFolder:
 
     @property
     def record_path(self) -> Path:
-        """Where the result is written."""
+        """The path of the folder's ``result.json``, whether or not it is written yet."""
         return self.path / "result.json"
 
     @property
     def asked(self) -> Result:
-        """The result before anything is drawn."""
+        """The result before anything is drawn: request and settings, without claims or attempts."""
         settings = self.settings
         request = settings.policy(self.request)
         if self.original is not None:

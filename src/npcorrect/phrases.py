@@ -182,23 +182,25 @@ def is_descriptive(word: str) -> bool:
 @lru_cache(maxsize=4096)
 def mentions(text: str) -> tuple[Mention, ...]:
     """The things that a text names, in order."""
-    found: list[Mention] = []
+    mentioned: list[Mention] = []
     carried: tuple[str, ...] = ()
     for piece in _pieces(_tokens(unquoted(text))):
-        if piece.place and found:
-            found[-1] = replace(found[-1], place=piece.place)
+        if piece.place and mentioned:
+            mentioned[-1] = replace(mentioned[-1], place=piece.place)
         read = _read(piece)
-        if read is None and found and _LINKS & set(piece.joint):
-            found[-1] = replace(found[-1], modifiers=(*found[-1].modifiers, *piece.words))
+        if read is None and mentioned and _LINKS & set(piece.joint):
+            mentioned[-1] = replace(
+                mentioned[-1], modifiers=(*mentioned[-1].modifiers, *piece.words)
+            )
         elif read is None:
             carried += tuple(piece.words)
         else:
-            measure = bool(found) and found[-1].noun in _MEASURES and read.joint == ("of",)
+            measure = bool(mentioned) and mentioned[-1].noun in _MEASURES and read.joint == ("of",)
             likeness = measure or not _LIKENESS.isdisjoint(read.joint)
             modifiers = (*carried, *read.modifiers)
-            found.append(replace(read, modifiers=modifiers, likeness=likeness))
+            mentioned.append(replace(read, modifiers=modifiers, likeness=likeness))
             carried = ()
-    return tuple(mention for mention in found if mention.noun not in _MEASURES)
+    return tuple(mention for mention in mentioned if mention.noun not in _MEASURES)
 
 
 @dataclass

@@ -61,7 +61,7 @@ class RuleTraits(Protocol):
 
     @property
     def guided(self) -> bool:
-        """Whether it acts through classifier-free guidance."""
+        """Whether the rule acts through classifier-free guidance; distilled families have none."""
         ...
 
     def default_window(self, defaults: Defaults) -> float:
@@ -69,7 +69,7 @@ class RuleTraits(Protocol):
         ...
 
     def default_scale(self, defaults: Defaults) -> float:
-        """The weight of the negative."""
+        """The weight of the negative where the request is silent."""
         ...
 
 
@@ -78,7 +78,7 @@ class FamilyTraits(Protocol):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The family's name as people write it, for sentences to the user."""
         ...
 
     @property

@@ -72,11 +72,11 @@ class _Group:
 
     @property
     def segments(self) -> list[str]:
-        """The texts between the joints."""
+        """The group's texts between its joints, one more than there are joints."""
         return ["".join(pieces) for pieces in self.pieces]
 
     def split(self, joint: str) -> None:
-        """Begin another segment."""
+        """End the segment being read at ``joint`` and begin an empty one."""
         self.joints.append(joint)
         self.pieces.append([])
 

@@ -50,7 +50,7 @@ class Ranker(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """The name by which the user chooses the ranker, the value of ``--ranker``."""
         ...
 
     def rank(self, checklist: Checklist, candidates: Sequence[Candidate]) -> tuple[Ranked, ...]:
@@ -147,7 +147,7 @@ class SourceRanker:
     name = "source"
 
     def rank(self, checklist: Checklist, candidates: Sequence[Candidate]) -> tuple[Ranked, ...]:
-        """The candidates as they came."""
+        """All candidates in the order given; a score is minus the place, from 0."""
         return tuple(
             Ranked(candidate, float(-place), (("order", float(-place)),))
             for place, candidate in enumerate(candidates)
@@ -185,7 +185,7 @@ class ScoreRanker:
 
 
 def paper_ranker(encoder: TextEncoder) -> ScoreRanker:
-    """The released score."""
+    """The ranker by the score of the released code, under the image model's own text encoder."""
     return ScoreRanker("paper", PaperSpace(encoder), lambda asked: paper_salient(asked.prompt))
 
 

@@ -236,7 +236,7 @@ class Usage:
 
     @property
     def tokens(self) -> int:
-        """Tokens read and written."""
+        """The number of tokens, those read and those written together."""
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:

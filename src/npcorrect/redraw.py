@@ -119,7 +119,7 @@ class _Replay:
 
     @property
     def watch(self) -> Watch:
-        """Follows the steps, and answers looks."""
+        """A watch that counts the steps and answers each look with what was recorded of it."""
         return Watch(self._on_step, self._look)
 
     def _on_step(self, step: int, _total: int) -> None:

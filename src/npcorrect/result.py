@@ -78,7 +78,7 @@ class Result:
 
     @property
     def cost(self) -> Cost:
-        """The whole cost."""
+        """The sum of all attempts' costs; zero where there is no attempt."""
         return sum((attempt.cost for attempt in self.attempts), Cost())
 
     def save(self, folder: Path | str) -> None:
@@ -230,7 +230,7 @@ def record_path(place: Path | str) -> Path:
 
 
 def damaged(path: Path, error: Exception) -> SettingsError:
-    """A sentence that refuses a record."""
+    """The error, to be raised, that names the file, why it is unreadable, and the remedy."""
     text = "a value is damaged" if isinstance(error, ValidationError) else str(error)
     reason = text.splitlines()[0][:200] if text else "damaged"
     return SettingsError(

@@ -44,7 +44,7 @@ OnEvent = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """Listen to no event."""
+    """A listener that does nothing with an event; the default where nobody listens."""
 
 
 _NO_ANSWER = (VLMError, ModelError)
@@ -118,7 +118,7 @@ class RoleCalls:
         total: int = 0,
         preview: Image | None = None,
     ) -> None:
-        """Announce a stage of an attempt."""
+        """Tell the listener an event of attempt ``attempt``: its stage, step and preview."""
         self.tell(
             Event(
                 stage=stage,

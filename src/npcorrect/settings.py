@@ -52,7 +52,7 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """The environment variable that sets it."""
+        """The name of the environment variable that sets the option, such as ``NPC_SAME_SEED``."""
         return "NPC_" + self.name.upper().replace("-", "_")
 
     @property
@@ -64,7 +64,7 @@ class Option:
 
     @property
     def expected(self) -> str:
-        """What to give, in words."""
+        """A phrase that says which values the option takes: choices, or types with limits."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}

@@ -64,7 +64,7 @@ class Wrapped:
 
     @property
     def line_height(self) -> int:
-        """Pixels from line to line."""
+        """The distance from one line to the next, in pixels."""
         return round(self.font.size * 1.35)
 
 

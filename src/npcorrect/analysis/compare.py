@@ -29,7 +29,7 @@ class Condition:
 
     @property
     def label(self) -> str:
-        """How pictures and tables call it."""
+        """The condition's name in pictures and tables: its negative and role, or that none acts."""
         texts = {"none": "no negative", "empty": "empty negative"}
         return texts.get(self.role) or f"{self.negative} ({self.role})"
 
@@ -76,11 +76,11 @@ def terms_of(model: PipelineModel, checklist: Checklist, wanted: Sequence[str] =
 
 def conditions(checklist: Checklist, negatives: Sequence[str]) -> tuple[Condition, ...]:
     """No negative first, for comparison, then each negative with its role."""
-    found = [Condition(None, "none")]
+    under = [Condition(None, "none")]
     for negative in dict.fromkeys(negatives):
         role: Role = source_of(negative, checklist) if negative.strip() else "empty"
-        found.append(Condition(negative, role))
-    return tuple(found)
+        under.append(Condition(negative, role))
+    return tuple(under)
 
 
 def compare(

@@ -47,7 +47,7 @@ class Words:
 
     @property
     def background(self) -> tuple[int, ...]:
-        """The words that are not salient."""
+        """The places of the prompt's words that are not salient, in order; empty where all are."""
         return tuple(place for place in self.prompt if place not in self.salient)
 
 
@@ -76,27 +76,27 @@ def released_words(words: Words, tokens: int) -> Words:
 
 
 def mass(text_T: Tensor, places: Sequence[int]) -> Tensor:
-    """Attention probability of some tokens together, 0 to 1."""
+    """The attention probability of the tokens at ``places`` together, ``(..., T) -> (...)``."""
     return text_T[..., list(places)].sum(dim=-1)
 
 
 def salient_score(text_T: Tensor, words: Words) -> Tensor:
-    """``S_sal``, 0 to 1."""
+    """``S_sal``: the attention probability of the salient words, 0 to 1, ``(..., T) -> (...)``."""
     return mass(text_T, words.salient)
 
 
 def background_score(text_T: Tensor, words: Words) -> Tensor:
-    """``S_bg``, 0 to 1."""
+    """``S_bg``: the attention probability of the other words, 0 to 1, ``(..., T) -> (...)``."""
     return mass(text_T, words.background)
 
 
 def ratio(text_T: Tensor, words: Words) -> Tensor:
-    """``S_sal / S_bg``; infinite where every word is salient."""
+    """``S_sal / S_bg``, ``(..., T) -> (...)``; infinite where every word is salient."""
     return salient_score(text_T, words) / background_score(text_T, words)
 
 
 def fraction(text_T: Tensor, words: Words) -> Tensor:
-    """``S_sal / (S_sal + S_bg)``, 0 to 1; 1 where every word is salient."""
+    """``S_sal / (S_sal + S_bg)``, 0 to 1, ``(..., T) -> (...)``; 1 where every word is salient."""
     return salient_score(text_T, words) / mass(text_T, words.prompt)
 
 
@@ -109,7 +109,10 @@ def comparable(words: Words) -> tuple[str, Measure]:
 
 
 def entropy(text_T: Tensor, places: Sequence[int]) -> Tensor:
-    """How evenly attention is spread over some tokens, in nats: 0 to ``log(len(places))``."""
+    """How evenly attention is spread over the tokens at ``places``, ``(..., T) -> (...)``.
+
+    The entropy is in nats, 0 to ``log(len(places))``.
+    """
     share = text_T[..., list(places)]
     share = share / share.sum(dim=-1, keepdim=True)
     return -(share * share.clamp_min(1e-12).log()).sum(dim=-1)

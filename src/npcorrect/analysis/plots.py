@@ -154,7 +154,11 @@ def blocks_figure(samples: Sequence[AttentionSample], terms: Terms, title: str) 
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Write ``stem.png`` and ``stem.svg``."""
+    """Write a figure to ``stem.png`` and ``stem.svg``, in place of files that are there.
+
+    Raises:
+        OSError: the folder is missing or cannot be written.
+    """
     with rc_context(_STYLE):
         figure.savefig(stem.with_suffix(".png"), dpi=160)
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})

@@ -45,14 +45,14 @@ def prompt_tokens(model: PipelineModel, prompt: str) -> tuple[Token, ...]:
     readings = READINGS.get(name, ((model.family.text.encoders[0][0], 0),))
     frame = FRAMES.get(name, _frame)(model)
     text, begin = f"{frame.before}{prompt}{frame.after}", len(frame.before)
-    found = []
+    words = []
     for tokenizer, first in readings:
         read = fast(getattr(model.pipeline, tokenizer))(text=text, return_offsets_mapping=True)
         for place, (start, stop) in enumerate(read["offset_mapping"], first - frame.dropped):
             start, stop = max(start - begin, 0), min(stop - begin, len(prompt))
             if start < stop and prompt[start:stop].strip():
-                found.append(Token(place, start, stop))
-    return tuple(found)
+                words.append(Token(place, start, stop))
+    return tuple(words)
 
 
 def places_of(tokens: Sequence[Token], prompt: str, phrase: str) -> tuple[int, ...]:

@@ -48,7 +48,11 @@ def maps(samples: Sequence[AttentionSample], terms: Terms, steps: Sequence[int])
 
 
 def write(table: pa.Table, stem: Path) -> None:
-    """Write ``stem.csv`` and ``stem.parquet``."""
+    """Write a table to ``stem.csv`` and ``stem.parquet``, in place of files that are there.
+
+    Raises:
+        OSError: the folder is missing or cannot be written.
+    """
     pyarrow.csv.write_csv(table, stem.with_suffix(".csv"))
     pyarrow.parquet.write_table(table, stem.with_suffix(".parquet"))
 

@@ -107,10 +107,12 @@ def reduce(
     mask: Tensor | None = None,
     scale: float | None = None,
 ) -> Reduced:
-    """Softmax over all keys for the image's queries, then means; a chunk of queries at a time.
+    """The attention of image tokens to text: softmax over all keys, then means over heads.
 
-    ``wanted_BTW`` is 1 where a text token belongs to a term. ``mask`` is as in
-    ``scaled_dot_product_attention``: False, or an addend, for what must not be seen.
+    Queries are ``(B, H, Q, D)``, keys ``(B, H', K, D)`` with ``H'`` a divisor of ``H``; a chunk of
+    queries is computed at a time. ``wanted_BTW`` is 1 where a text token belongs to a term.
+    ``mask`` broadcasts to ``(B, H, Q, K)`` and is as in ``scaled_dot_product_attention``: False,
+    or an addend, for what must not be seen.
     """
     batch, heads, queries, channels = query_BHQD.shape
     keys = key_BHKD.repeat_interleave(heads // key_BHKD.shape[1], dim=1).float()
@@ -125,9 +127,9 @@ def reduce(
         logits = query_BHQD[:, :, rows].float() @ keys.transpose(2, 3)
         logits *= channels**-0.5 if scale is None else scale
         if mask is not None:
-            own = mask[..., rows, :] if mask.shape[-2] > 1 else mask
+            seen = mask[..., rows, :] if mask.shape[-2] > 1 else mask
             logits = (
-                logits.masked_fill(~own, -torch.inf) if own.dtype == torch.bool else logits + own
+                logits.masked_fill(~seen, -torch.inf) if seen.dtype == torch.bool else logits + seen
             )
         # Where the mask hides the whole text, its softmax is 0 / 0; nothing of it is attended to.
         among_BHIT = logits[..., sides.text].softmax(dim=-1).nan_to_num(0.0)
@@ -203,7 +205,11 @@ class Trace(ModelHook):  # type: ignore[misc, unused-ignore]
         )
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Stand in for the denoiser's ``forward``: the same answer, overheard."""
+        """Call the denoiser's ``forward``, record its attention, and return its output unchanged.
+
+        Raises:
+            ModelError: nobody announced the call's branch, or a block attends more than once in it.
+        """
         evaluation = announced()
         if evaluation is None:
             raise ModelError(
@@ -326,11 +332,11 @@ class _Overhearing(TorchFunctionMode):
 
 def _indicator(wanted: Sequence[Terms], tokens: int) -> Tensor:
     """``(B, T, W)``: 1 where a token belongs to a term."""
-    found = torch.zeros(len(wanted), tokens, max(map(len, wanted)))
+    marks_BTW = torch.zeros(len(wanted), tokens, max(map(len, wanted)))
     for row, terms in enumerate(wanted):
         for place, those in enumerate(terms.values()):
-            found[row, list(those), place] = 1
-    return found
+            marks_BTW[row, list(those), place] = 1
+    return marks_BTW
 
 
 @contextmanager

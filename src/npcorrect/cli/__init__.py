@@ -38,7 +38,7 @@ __all__ = [
 
 
 def main() -> None:
-    """Entry point of the ``npc`` command."""
+    """Run the ``npc`` command; the package's entry point. It ends by SystemExit with a code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     tolerant_streams()

@@ -27,7 +27,11 @@ EXIT_ACCEPTED, EXIT_FAILURE, EXIT_INPUT, EXIT_NOT_ACCEPTED, EXIT_INTERRUPTED = 0
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say one sentence on standard error and leave."""
+    """Print one sentence on standard error and leave with exit code ``code``.
+
+    Raises:
+        typer.Exit: always.
+    """
     typer.echo(f"npc: {one_line(message, 2000)}", err=True)
     raise typer.Exit(code)
 

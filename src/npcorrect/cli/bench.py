@@ -134,14 +134,18 @@ def run(
 
 
 def shard_value(text: str) -> Shard:
-    """``"2/4"`` is the second of four parts."""
+    """The part that a text such as ``"2/4"`` names: the second of four.
+
+    Raises:
+        SettingsError: the text is not two whole numbers with a stroke between them.
+    """
     from npcorrect.errors import SettingsError
     from npcorrect.evaluation.run.manifest import Shard
 
-    number, _, of = text.partition("/")
-    if not (number.isdecimal() and of.isdecimal()):
+    number, _, parts = text.partition("/")
+    if not (number.isdecimal() and parts.isdecimal()):
         raise SettingsError(f"--shard is {text!r}; give a part and their number, such as 1/4.")
-    return Shard(int(number), int(of))
+    return Shard(int(number), int(parts))
 
 
 def read_settings(path: Path) -> RunSettings:

@@ -150,22 +150,22 @@ def _correct_many(
     from npcorrect.cli.show import progress
 
     batch = Batch(jobs, settings, out, overwrite)
-    mine = shard(jobs, part)
-    with progress(as_json, len(mine)) as shown:
+    part_jobs = shard(jobs, part)
+    with progress(as_json, len(part_jobs)) as shown:
 
         def on_row(_: Row) -> None:
-            done = [job for job in mine if job.number in batch.rows]
+            done = [job for job in part_jobs if job.number in batch.rows]
             shown.done(len(done), f"{counted()}, ")
 
         def counted() -> str:
             counts = Counter(row.outcome for row in batch.rows.values())
             return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
 
-        batch.run(mine, shown.on_event, on_row)
+        batch.run(part_jobs, shown.on_event, on_row)
     if as_json:
         typer.echo((out / "results.jsonl").read_text(encoding="utf-8"), nl=False)
     else:
         text = f"{len(batch.rows)} of {len(jobs)} prompts: {counted()}; see {out / 'index.html'}"
         PlainConsole().print(text, soft_wrap=True)
-    outcomes = {batch.rows[job.number].outcome for job in mine}
+    outcomes = {batch.rows[job.number].outcome for job in part_jobs}
     raise typer.Exit(EXIT_ACCEPTED if outcomes <= {"accepted", "corrected"} else EXIT_NOT_ACCEPTED)

@@ -82,19 +82,24 @@ def _diagnosed(roles: RoleSettings, servers: VLMTable, trials: int) -> Iterator[
     assert roles.vlm is not None
     settings = VLMSettings(roles, servers)
     with build.model(roles.vlm, settings) as vlm:
-        found = examine(vlm, trials)
-    yield "model", found.model
-    for field in fields(found.capabilities) if found.capabilities else ():
-        yield field.name.replace("_", " "), str(getattr(found.capabilities, field.name))
-    yield "all claims in one question", "yes" if found.together else "no, each by itself"
-    yield "a check", f"{found.seconds:.1f} s, {found.tokens_written} tokens written at most"
-    yield "order of yes and no", f"{found.orders_agree} of {found.claims} claims answered alike"
+        diagnosis = examine(vlm, trials)
+    yield "model", diagnosis.model
+    for field in fields(diagnosis.capabilities) if diagnosis.capabilities else ():
+        yield field.name.replace("_", " "), str(getattr(diagnosis.capabilities, field.name))
+    yield "all claims in one question", "yes" if diagnosis.together else "no, each by itself"
+    yield "a check", f"{diagnosis.seconds:.1f} s, {diagnosis.tokens_written} tokens written at most"
+    yield (
+        "order of yes and no",
+        f"{diagnosis.orders_agree} of {diagnosis.claims} claims answered alike",
+    )
     yield (
         "the same question",
-        (f"{found.flips} of {found.trials} answers differ from most, {found.unusable} unusable"),
+        (
+            f"{diagnosis.flips} of {diagnosis.trials} answers differ from most, {diagnosis.unusable} unusable"
+        ),
     )
-    yield "first picture accepted", costs(found.accepted)
-    yield "redrawn", costs(found.redrawn)
+    yield "first picture accepted", costs(diagnosis.accepted)
+    yield "redrawn", costs(diagnosis.redrawn)
 
 
 def _installed() -> Iterator[tuple[str, str]]:

@@ -87,33 +87,37 @@ def _described(settings: LoadSettings) -> dict[str, str]:
 
     if settings.model == EMBEDDED:
         return {"family": "mini: the embedded model", "weights": "in the package; see npc doctor"}
-    found = identify(settings)
-    rows = {"family": f"{found.family.name}: {found.family.title} ({found.note})"}
-    rows |= {key: _plain(value) for key, value in facts(found.family).items() if key != "family"}
-    if found.kind == "file":
-        rows["rest from"] = found.base if found.denoiser_only else f"{found.base} (configuration)"
+    identified = identify(settings)
+    rows = {"family": f"{identified.family.name}: {identified.family.title} ({identified.note})"}
+    rows |= {
+        key: _plain(value) for key, value in facts(identified.family).items() if key != "family"
+    }
+    if identified.kind == "file":
+        rows["rest from"] = (
+            identified.base if identified.denoiser_only else f"{identified.base} (configuration)"
+        )
         return rows
-    size = Source(found.base, settings.revision, settings.offline).weights(settings.variant)
+    size = Source(identified.base, settings.revision, settings.offline).weights(settings.variant)
     rows["weights"] = "not asked (offline)" if size is None else f"{size / 1e9:.1f} GB"
     return rows
 
 
 def facts(family: FamilySpec) -> dict[str, Any]:
     """What a user wants to know of a family."""
-    own = family.defaults
-    first = max(1, round(own.num_inference_steps * 3 / 50))
+    defaults = family.defaults
+    first = max(1, round(defaults.num_inference_steps * 3 / 50))
     return {
         "family": family.name,
         "title": family.title,
         "pipeline": family.pipeline,
         "checkpoints": list(family.checkpoints),
-        "rules": sorted(family.rules, key=lambda rule: rule != own.rule),
-        "steps": own.num_inference_steps,
-        "scale": own.true_cfg_scale,
-        "nag scale": own.nag_scale if family.nag else None,
-        "size": own.sizes[0],
-        "tokens": own.max_sequence_length,
-        "window": "all steps" if own.rule == "nag" else f"first {first}",
+        "rules": sorted(family.rules, key=lambda rule: rule != defaults.rule),
+        "steps": defaults.num_inference_steps,
+        "scale": defaults.true_cfg_scale,
+        "nag scale": defaults.nag_scale if family.nag else None,
+        "size": defaults.sizes[0],
+        "tokens": defaults.max_sequence_length,
+        "window": "all steps" if defaults.rule == "nag" else f"first {first}",
         "then": "prompt alone" if family.after == "alone" else "empty prompt",
         "batches": not family.single,
         "defaults from": family.source,

@@ -51,7 +51,7 @@ class Steps:
 
     @property
     def on_event(self) -> OnEvent:
-        """Shows the events of a correction."""
+        """A listener for a correction's events that shows each on the progress line."""
         return lambda event: self._describe(self._before + progress_line(event))
 
     def done(self, count: int, before: str) -> None:
@@ -101,7 +101,7 @@ def _row(attempt: Attempt, chosen: bool) -> tuple[Text, ...]:
 
 
 def spent(cost: Cost) -> str:
-    """What something took, in words."""
+    """The cost as a phrase: images, evaluations, calls, tokens and money where any, and seconds."""
     usage = cost.usage
     parts = [f"{cost.images} images, {cost.evaluations} denoiser evaluations"]
     if usage.calls:

@@ -110,7 +110,7 @@ class ImageModel(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user calls the model."""
+        """The name by which the user chose the model, as messages and results have it."""
         ...
 
     def plan(self, request: Request) -> Plan:

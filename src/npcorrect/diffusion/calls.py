@@ -32,7 +32,7 @@ class Calls:
     def bind(
         self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Arguments:
-        """All arguments by name."""
+        """The arguments of a call of ``forward``, each by its parameter's name."""
         if not args:
             return dict(kwargs)
         names = [name for name in inspect.signature(forward).parameters if name != "self"]
@@ -46,7 +46,10 @@ class Calls:
         }
 
     def join(self, first: Arguments, second: Arguments) -> Arguments:
-        """Two sets of rows as one."""
+        """The arguments of one call that holds the rows of both, the first's before the second's.
+
+        Shared arguments, and values without rows, are the first's.
+        """
         return {
             name: value if name in self.shared else _join(value, second[name])
             for name, value in first.items()

@@ -53,7 +53,7 @@ class FakeFamily:
     least_scale: float = 1.0
 
     def check_prompt(self, prompt: str) -> None:
-        """Refuses nothing."""
+        """Accept every prompt, so that nothing is raised."""
 
 
 Paint = Callable[[Drawing], Image.Image]
@@ -61,7 +61,7 @@ Paint = Callable[[Drawing], Image.Image]
 
 
 def black(drawing: Drawing) -> Image.Image:
-    """A black picture."""
+    """A black RGB picture of the drawing's width and height, in pixels."""
     return Image.new("RGB", (drawing.width, drawing.height))
 
 
@@ -95,7 +95,11 @@ class FakeImageModel:
         return [(d.seed, d.negative_prompt) for batch in self.drawings for d in batch]
 
     def plan(self, request: Request) -> Plan:
-        """With this model's defaults."""
+        """The plan of a request with this model's defaults; see :func:`npcorrect.plan.plan`.
+
+        Raises:
+            InputError: the model cannot do what was asked, or the prompt is too long for it.
+        """
         made = plan(request, self.family, self.defaults)
         self.check_text(request.prompt)
         return made
@@ -110,7 +114,13 @@ class FakeImageModel:
             raise PromptError(f"The text has {len(text)} characters; give {self._longest}.")
 
     def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
-        """Draw at once, after as many steps as real models take."""
+        """Draw at once, one picture for each drawing, after as many steps as real models take.
+
+        Raises:
+            Cancelled: the watch has cancelled the drawing.
+            ModelError: an origin is another model's.
+            ValueError: the drawings differ in more than a batch allows.
+        """
         if not drawings:
             return []
         shared(drawings)
@@ -143,7 +153,7 @@ class FakeImageModel:
         return Origin(self.name, pixels, sigmas)
 
     def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
-        """Two numbers for each character."""
+        """Token states ``(T, 2)`` of each text: one row a character, its code point and 1."""
         return [
             TokenStates(
                 np.array([[ord(c), 1.0] for c in text or " "], dtype=np.float32),
@@ -194,7 +204,7 @@ class _Draw:
         return self.glances[-1]
 
     def generations(self) -> list[Generation]:
-        """The pictures, without their origins."""
+        """The pictures of this call, one for each drawing in order, with no origins yet."""
         return [
             Generation(
                 image=self.paint(drawing),

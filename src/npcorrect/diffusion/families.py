@@ -87,7 +87,7 @@ class FamilySpec:
 
     @property
     def denoiser(self) -> str:
-        """The denoiser's name in the pipeline."""
+        """The name of the pipeline's component that predicts: ``unet`` or ``transformer``."""
         return "unet" if self.calls.state[0] == "sample" else "transformer"
 
     @property

@@ -1,7 +1,7 @@
 """Guidance as pure functions of the denoiser's outputs, all of one shape. Imports no torch.
 
-``v_pos``, ``v_empty`` and ``v_neg`` are predictions under the prompt, the empty text and the
-negative prompt.
+``v_pos``, ``v_empty`` and ``v_neg`` are predictions under the prompt, the empty text (the
+unconditional branch) and the negative prompt.
 """
 
 from __future__ import annotations
@@ -13,20 +13,24 @@ if TYPE_CHECKING:
 
 
 def paper_rule(v_pos: Tensor, v_neg: Tensor, scale: float) -> Tensor:
-    """``v_neg + scale (v_pos - v_neg)``: the negative in the empty branch's place.
+    """``v_neg + scale (v_pos - v_neg)``: the negative in the unconditional branch's place.
 
-    arXiv 2512.07702; true classifier-free guidance as diffusers computes it.
+    All are ``(B, ...)``, of one shape. arXiv 2512.07702; true classifier-free guidance as diffusers
+    computes it.
     """
     return v_neg + scale * (v_pos - v_neg)
 
 
 def extra_rule(v_pos: Tensor, v_empty: Tensor, v_neg: Tensor, scale: float, mu: float) -> Tensor:
-    """``v_empty + scale (v_pos - v_empty) + mu (v_pos - v_neg)``: a direction beside the empty."""
+    """``v_empty + scale (v_pos - v_empty) + mu (v_pos - v_neg)``: all ``(B, ...)``, of one shape.
+
+    The negative is a direction beside the unconditional branch.
+    """
     return paper_rule(v_pos, v_empty, scale) + mu * (v_pos - v_neg)
 
 
 def stand_in(target: Tensor, v_pos: Tensor, scale: float) -> Tensor:
-    """The negative prediction from which :func:`paper_rule` arrives at ``target``.
+    """The negative prediction ``(B, ...)`` from which :func:`paper_rule` arrives at ``target``.
 
     Solves ``u + scale (v_pos - u) = target``; ``scale`` must not be 1.
     """
@@ -34,7 +38,10 @@ def stand_in(target: Tensor, v_pos: Tensor, scale: float) -> Tensor:
 
 
 def rescaled(v: Tensor, v_pos: Tensor) -> Tensor:
-    """``v`` with the norm of ``v_pos`` along the last axis, as Qwen-Image and Lumina 2 guide."""
+    """``v`` with the norm of ``v_pos`` along the last axis, both ``(..., D)``.
+
+    Qwen-Image and Lumina 2 guide so.
+    """
     ratio: Tensor = v_pos.norm(dim=-1, keepdim=True) / v.norm(dim=-1, keepdim=True)
     return v * ratio
 

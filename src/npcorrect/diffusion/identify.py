@@ -69,7 +69,7 @@ class Source:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is on this machine."""
+        """Whether the name is a folder on this machine; otherwise it is a repository of the Hub."""
         return Path(self.name).is_dir()
 
     def read(self, path: str) -> dict[str, Any]:
@@ -92,10 +92,10 @@ class Source:
                     )
                 )
         try:
-            found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+            content: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError(f"The file {str(place)!r} cannot be read: {error}.") from None
-        return found
+        return content
 
     def weights(self, variant: str | None = None) -> int | None:
         """Bytes of the safetensors files that a pipeline loads; None where nobody was asked."""

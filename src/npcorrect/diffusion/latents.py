@@ -1,4 +1,4 @@
-"""Between latents and pictures: the picture that a model expects, and a picture to begin with."""
+"""Between latents and pictures: decoding of the x0 estimate, encoding of a picture to begin with."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Decode = Callable[[Any, "Tensor", int, int], "Tensor"]
-"""Pipeline, clean latents as the pipeline's loop holds them, height, width; returns pixels."""
+"""Pipeline, clean latents as the pipeline's loop holds them, height, width; returns pixels
+``(B, 3, H, W)`` in -1..1."""
 Encode = Callable[[Any, "Tensor"], "Tensor"]
 """Pipeline, pixels ``(1, 3, H, W)`` in -1..1; returns clean latents as the loop holds them."""
 
 
 def clean(scheduler: Any, step: int, noisy: Tensor, prediction: Tensor) -> Tensor:
-    """The clean latents that a prediction at ``step``, from 0, stands for.
+    """The clean latents (the x0 estimate) of a prediction at ``step``, from 0; shape of ``noisy``.
 
-    ``noisy`` is as the denoiser sees it, scaled by the scheduler. Flow matching predicts the
-    velocity, ``x - sigma v``; diffusion the noise or the v of arXiv 2202.00512. A prediction with
-    more channels than the latents carries a variance in the second half, which is left out.
+    ``noisy``, ``(B, T, D)`` or ``(B, C, H, W)``, is as the denoiser sees it, scaled by the
+    scheduler. Flow matching predicts the velocity, ``x - sigma v``; diffusion the noise or the v of
+    arXiv 2202.00512. A prediction with more channels than the latents carries a variance in the
+    second half, which is left out.
     """
     prediction = prediction[:, : noisy.shape[1]] if noisy.ndim == 4 else prediction
     config = scheduler.config
@@ -64,7 +66,7 @@ def decode_qwen(pipeline: Any, latents: Tensor, height: int, width: int) -> Tens
 
 
 def decode_flux2(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
-    """Packed latents, normalised by the autoencoder's batch norm."""
+    """Latents packed 2 x 2 into tokens, ``(B, T, 4 C)``, normalised by the VAE's batch norm."""
     side = 2 * pipeline.vae_scale_factor
     unpacked = latents.transpose(1, 2).unflatten(2, (height // side, width // side))
     norm = pipeline.vae.bn

@@ -28,7 +28,7 @@ def load_pipeline(settings: LoadSettings) -> PipelineModel:
     """
     device = chosen_device(settings.device)
     dtype = chosen_dtype(settings.dtype, device)
-    found = identify(settings)
+    identified = identify(settings)
     if settings.quantize and not device.startswith("cuda"):
         raise SettingsError(f"--quantize needs a CUDA device, not {device}; leave it out.")
     if settings.quantize:
@@ -37,14 +37,14 @@ def load_pipeline(settings: LoadSettings) -> PipelineModel:
         require("accelerate", "models", "--offload")
     if settings.lora:
         require("peft", "models", "--lora")
-    with loading_errors(found), _without_bars():
-        pipeline = _load_pipeline(found, settings, dtype)
+    with loading_errors(identified), _without_bars():
+        pipeline = _load_pipeline(identified, settings, dtype)
         for number, lora in enumerate(settings.lora):
             _load_lora(pipeline, lora, f"npc{number}", settings.offline)
         _weigh_loras(pipeline, settings.lora)
-        _place(pipeline, found, settings, device)
+        _place(pipeline, identified, settings, device)
     pipeline.set_progress_bar_config(disable=True)
-    return PipelineModel(settings.model, pipeline, found.family)
+    return PipelineModel(settings.model, pipeline, identified.family)
 
 
 def chosen_device(asked: str | None) -> str:
@@ -79,10 +79,10 @@ def chosen_dtype(asked: str | None, device: str) -> torch.dtype:
     return DTYPES[asked]
 
 
-def _load_pipeline(found: Identified, settings: LoadSettings, dtype: torch.dtype) -> Any:
+def _load_pipeline(identified: Identified, settings: LoadSettings, dtype: torch.dtype) -> Any:
     import diffusers
 
-    kind = getattr(diffusers, found.family.pipeline)
+    kind = getattr(diffusers, identified.family.pipeline)
     shared: dict[str, Any] = {"dtype": dtype, "local_files_only": settings.offline}
     whole = shared | {
         "revision": settings.revision,
@@ -91,25 +91,25 @@ def _load_pipeline(found: Identified, settings: LoadSettings, dtype: torch.dtype
         "trust_remote_code": settings.trust_remote_code,
     }
     if settings.quantize:
-        whole["quantization_config"] = quantization(found, settings.quantize, dtype)
-    if found.kind != "file":
-        return kind.from_pretrained(found.base, **whole)
-    if not found.denoiser_only:
-        return kind.from_single_file(found.name, config=found.base, **shared)
-    part = found.family.denoiser
-    denoiser = _denoiser_class(found, settings).from_single_file(
-        found.name, config=found.base, subfolder=part, **shared
+        whole["quantization_config"] = quantization(identified, settings.quantize, dtype)
+    if identified.kind != "file":
+        return kind.from_pretrained(identified.base, **whole)
+    if not identified.denoiser_only:
+        return kind.from_single_file(identified.name, config=identified.base, **shared)
+    part = identified.family.denoiser
+    denoiser = _denoiser_class(identified, settings).from_single_file(
+        identified.name, config=identified.base, subfolder=part, **shared
     )
-    return kind.from_pretrained(found.base, **{part: denoiser}, **whole)
+    return kind.from_pretrained(identified.base, **{part: denoiser}, **whole)
 
 
-def _denoiser_class(found: Identified, settings: LoadSettings) -> Any:
+def _denoiser_class(identified: Identified, settings: LoadSettings) -> Any:
     import diffusers
 
     from npcorrect.diffusion.identify import Source
 
-    source = Source(found.base, settings.revision, settings.offline)
-    _, name = source.read("model_index.json")[found.family.denoiser]
+    source = Source(identified.base, settings.revision, settings.offline)
+    _, name = source.read("model_index.json")[identified.family.denoiser]
     return getattr(diffusers, name)
 
 
@@ -155,14 +155,14 @@ def _weigh_loras(pipeline: Any, loras: tuple[str, ...]) -> None:
         pipeline.set_adapters(names, [lora_weight(lora)[1] for lora in loras])
 
 
-def _place(pipeline: Any, found: Identified, settings: LoadSettings, device: str) -> None:
+def _place(pipeline: Any, identified: Identified, settings: LoadSettings, device: str) -> None:
     """Bring the networks to the device, and prepare them as the settings say."""
     if settings.vae_tiling:
         if not hasattr(pipeline.vae, "enable_tiling"):
-            raise SettingsError(f"The autoencoder of {found.name!r} has no tiling.")
+            raise SettingsError(f"The autoencoder of {identified.name!r} has no tiling.")
         pipeline.vae.enable_tiling()
     if settings.compile:
-        denoiser = getattr(pipeline, found.family.denoiser)
+        denoiser = getattr(pipeline, identified.family.denoiser)
         regional = getattr(denoiser, "_repeated_blocks", None)
         (denoiser.compile_repeated_blocks if regional else denoiser.compile)()
     if settings.offload == "model":
@@ -215,24 +215,24 @@ def loading_errors(found: Identified) -> Iterator[None]:
         raise ModelError(_explained(found, error)) from error
 
 
-def _explained(found: Identified, error: Exception) -> str:
+def _explained(identified: Identified, error: Exception) -> str:
     text = str(error).strip()
     reason = text.splitlines()[0] if text else type(error).__name__
     if out_of_memory(error):
         return (
-            f"Memory ran out while {found.name!r} was loaded; try --offload model (or sequential, "
+            f"Memory ran out while {identified.name!r} was loaded; try --offload model (or sequential, "
             "slower and smaller), --quantize 4bit, or --dtype bfloat16."
         )
     if "trust_remote_code" in text:
         return (
-            f"The model {found.name!r} brings code of its own, which npc does not run unasked; "
+            f"The model {identified.name!r} brings code of its own, which npc does not run unasked; "
             "read it, and give --trust-remote-code if you trust it."
         )
     if "safetensors" in text and ("found" in text or "not" in text):
         return (
-            f"The model {found.name!r} has no safetensors weights where they are expected "
+            f"The model {identified.name!r} has no safetensors weights where they are expected "
             f"({reason}). Pickled weights are not loaded; try --variant fp16, or another revision."
         )
     if isinstance(error, ImportError):
-        return f"The model {found.name!r} needs a package that is not installed: {reason}"
-    return f"The model {found.name!r} cannot be loaded: {reason}"
+        return f"The model {identified.name!r} needs a package that is not installed: {reason}"
+    return f"The model {identified.name!r} cannot be loaded: {reason}"

@@ -28,7 +28,7 @@ class Looks:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody looks."""
+        """Whether the watch asks to look at emerging pictures; if not, none is decoded."""
         return self._look is not None
 
     def take(self, step: int, images: Sequence[Image]) -> bool:

@@ -98,7 +98,9 @@ def nag_processor(
 ) -> Callable[..., Any]:
     """An attention processor: the stock one, with its features guided before the projection.
 
-    Its signature is the stock one's, because modules hand it only what that names.
+    ``guide`` takes features ``(2 B, T, D)``, the positive prompt's half first, and how many of
+    their first channels are attention's (None: all), and returns them guided, of the same shape.
+    The processor's signature is the stock one's, because modules hand it only what that names.
     """
 
     @wraps(type(stock).__call__)

@@ -1,4 +1,4 @@
-"""Beginning a draw in the middle of its schedule, from a clean picture noised to that level.
+"""Start of a draw in the middle of its schedule, from clean latents noised to that level.
 
 Flow matching draws along ``x_sigma = (1 - sigma) x_0 + sigma noise``, so a picture, finished or
 only expected, can be taken back to any level of noise and drawn again from there (SDEdit, arXiv
@@ -51,7 +51,10 @@ class Clean:
         return cls(latents.to(device, dtype), torch.from_numpy(origins[0].sigmas).to(device))
 
     def origin(self, row: int, model: str) -> Origin:
-        """One picture's, as a record."""
+        """The origin of the picture at ``row``: its latents, ``(1, ...)``, and sigmas, as arrays.
+
+        ``model`` is the name of the model that drew it, which alone can begin with it.
+        """
         latents = self.latents[row : row + 1].float().cpu().numpy()
         return Origin(model, latents, self.sigmas.float().cpu().numpy())
 

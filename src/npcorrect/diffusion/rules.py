@@ -60,7 +60,10 @@ class Rule:
         return "empty"
 
     def second(self, predictions: Predictions, acting: bool) -> Tensor:
-        """The pipeline's second branch from the predictions that the step computed."""
+        """The pipeline's second branch, ``(B, ...)``, from the predictions that the step computed.
+
+        All predictions are of one shape. ``acting`` says whether the negative acts in this step.
+        """
         return predictions["empty"]
 
     def attached(
@@ -80,15 +83,15 @@ class Paper(Rule):
 
     @classmethod
     def default_window(cls, defaults: Defaults) -> float:
-        """The released share."""
+        """The share of the released schedule, 3 of 50 steps, whatever the family's defaults are."""
         return PAPER_WINDOW
 
     def first(self, acting: bool, look: bool) -> Branch:
-        """The negative's."""
+        """The negative's branch, in every step of the window: it replaces the unconditional one."""
         return "negative"
 
     def second(self, predictions: Predictions, acting: bool) -> Tensor:
-        """The negative's prediction as it is."""
+        """The negative's prediction ``(B, ...)`` unchanged, from which the pipeline guides."""
         return predictions["negative"]
 
 
@@ -103,14 +106,14 @@ class Extra(Rule):
     beside = True
 
     def second(self, predictions: Predictions, acting: bool) -> Tensor:
-        """What stands in for the sum; the unconditional branch where no negative acts."""
+        """The stand-in for the sum, ``(B, ...)``; the unconditional branch if no negative acts."""
         if not acting:
             return predictions["empty"]
         positive = predictions["positive"]
         return self.combined(positive, predictions["empty"], predictions["negative"])
 
     def combined(self, positive: Tensor, empty: Tensor, negative: Tensor) -> Tensor:
-        """The second branch from which the pipeline arrives at the rule's sum."""
+        """The second branch from which the pipeline arrives at the rule's sum; all ``(B, ...)``."""
         target = extra_rule(positive, empty, negative, self.scale, self.weight)
         return stand_in(target, positive, self.scale).to(empty.dtype)
 
@@ -134,7 +137,10 @@ class Turns(Extra):
         return "negative" if acting and not look and self._last == "empty" else "empty"
 
     def second(self, predictions: Predictions, acting: bool) -> Tensor:
-        """What stands in for the sum of the newest differences."""
+        """The stand-in for the sum of the newest differences, ``(B, ...)``.
+
+        While only one difference is known it is the prediction that the step computed.
+        """
         positive = predictions["positive"]
         self._last = "negative" if "negative" in predictions else "empty"
         computed = predictions[self._last]
@@ -159,12 +165,12 @@ class Nag(Rule):
 
     @classmethod
     def default_window(cls, defaults: Defaults) -> float:
-        """All steps."""
+        """A share of 1: the negative acts in all steps, whatever the family's defaults are."""
         return 1.0
 
     @classmethod
     def default_scale(cls, defaults: Defaults) -> float:
-        """The family's phi."""
+        """The paper's phi by the family's defaults, ``nag_scale``."""
         return defaults.nag_scale
 
     def attached(

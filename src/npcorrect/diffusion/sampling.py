@@ -65,7 +65,8 @@ class Stock:
     ) -> tuple[list[Image], Tensor | None]:
         """The stock call; under guidance against ``second`` texts, None for the pipeline's own.
 
-        Returns the pictures and, where the family restarts, their clean latents.
+        Returns the pictures and, where the family restarts, their clean latents, one row each, as
+        the pipeline's loop holds them.
         """
         scale = drawing.true_cfg_scale if guided else self.family.least_scale
         last: list[Tensor] = []
@@ -91,7 +92,7 @@ class Stock:
         return self._recorded(drawing, prompts, texts)[0]
 
     def sigmas(self, drawing: Drawing) -> Tensor:
-        """The noise levels by which the pipeline draws, one more than steps; the last is 0."""
+        """The noise levels by which the pipeline draws, ``(steps + 1,)``; the last is 0."""
         sigmas: Tensor = self._recorded(drawing, [drawing.prompt], None)[1].sigmas
         return sigmas
 
@@ -110,11 +111,14 @@ class Stock:
         return recorder.arguments, aside.scheduler
 
     def expected(self, step: int, noisy: Tensor, prediction: Tensor) -> Tensor:
-        """The clean latents that a prediction at ``step``, from 0, stands for."""
+        """The clean latents that a prediction at ``step``, from 0, stands for; all of one shape.
+
+        ``noisy`` and ``prediction`` are ``(B, ...)``, in the denoiser's layout.
+        """
         return clean(self.pipeline.scheduler, step, noisy, self.family.sign * prediction)
 
     def decoded(self, latents: Tensor, height: int, width: int) -> list[Image]:
-        """Clean latents, in the denoiser's layout, as pictures."""
+        """Clean latents ``(B, ...)``, in the denoiser's layout, as ``B`` pictures."""
         pixels = self.family.decode(self.pipeline, latents, height, width)
         images: list[Image] = self.pipeline.image_processor.postprocess(pixels)
         return images
@@ -181,7 +185,7 @@ class Draw:
 
     @property
     def prompts(self) -> list[str]:
-        """The prompts, in order."""
+        """The prompts of the batch's drawings, one each, in their order."""
         return [drawing.prompt for drawing in self.drawings]
 
     @property
@@ -209,7 +213,7 @@ class Draw:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds, in order."""
+        """The seeds of the batch's drawings, one each, in their order."""
         return [drawing.seed for drawing in self.drawings]
 
     def run(self, on_step: Callable[[int], None]) -> Drawn:
@@ -307,6 +311,8 @@ class Steering:
 
     def steer(self, step: int, noisy: Tensor, guided: Tensor) -> Negatives:
         """Look at the emerging pictures and renew their negatives.
+
+        ``noisy`` and ``guided`` are the step's latents and guided prediction, ``(B, ...)``.
 
         Raises:
             Rewind: this was the last look, and the pictures are wrong and may go back.

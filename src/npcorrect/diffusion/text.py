@@ -18,7 +18,7 @@ _PLACE = "\ue000"
 
 
 def bare(pipeline: Any, text: str) -> str:
-    """The text itself, without a template."""
+    """The text itself: the template of families that write nothing around a prompt."""
     return text
 
 
@@ -71,7 +71,7 @@ class TextSpec:
     framed: bool = True
 
     def read(self, reading: Reading) -> TextSpec:
-        """The encoders, called for another :data:`~npcorrect.diffusion.base.Reading`."""
+        """This record with the settings of another :data:`~npcorrect.diffusion.base.Reading`."""
         if reading == "alone":
             return replace(self, masked=True, padded=False, template=bare, framed=False)
         return replace(self, masked=True, padded=True) if reading == "masked" else self
@@ -88,7 +88,7 @@ class TextSpec:
         ]
         states = torch.cat([states for states, _ in parts], dim=-1).float().cpu().numpy()
         batch = parts[0][1]
-        found = []
+        encoded = []
         for i, text in enumerate(whole):
             starts = np.array(batch["offset_mapping"][i])[:, 0]
             kept = np.array(batch["attention_mask"][i]).astype(bool)
@@ -97,8 +97,8 @@ class TextSpec:
                 kept &= starts >= len(before)
             if after:
                 special |= starts >= len(text) - len(after)
-            found.append(TokenStates(np.ascontiguousarray(states[i][kept]), special[kept]))
-        return found
+            encoded.append(TokenStates(np.ascontiguousarray(states[i][kept]), special[kept]))
+        return encoded
 
     def _states(
         self, tokenizer: Any, encoder: Any, texts: list[str], length: int

@@ -85,7 +85,11 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         self._pending: Tensor | None = None
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Stand in for the denoiser's ``forward``."""
+        """Answer a call of the denoiser's ``forward`` by the schedule, in the call's own form.
+
+        The output has the rows that the pipeline expects, ``(B, ...)`` or ``(2 B, ...)``: the
+        prompt's, and a second branch from which the pipeline makes the rule's prediction.
+        """
         arguments = self.calls.bind(self.fn_ref.original_forward, args, kwargs)
         as_record = arguments.pop("return_dict", True)
         if not self.schedule.guided:
@@ -250,7 +254,13 @@ class Recorder(ModelHook):  # type: ignore[misc, unused-ignore]
         self._seen = 0
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Record, and end the call; pretend an answer where the branch is not there yet."""
+        """Record the branch's arguments and end the pipeline's call.
+
+        A first call for another branch is answered with its own latents, uncomputed.
+
+        Raises:
+            Recorded: the branch was seen; its arguments are in ``arguments``.
+        """
         arguments = self.calls.bind(self.fn_ref.original_forward, args, kwargs)
         as_record = arguments.pop("return_dict", True)
         if self.second and self.calls.order == "separate" and not self._seen:

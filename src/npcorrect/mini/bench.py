@@ -29,7 +29,11 @@ class Sample:
 
 
 def load() -> tuple[Sample, ...]:
-    """The committed prompts."""
+    """The prompts committed with the package, in the file's order.
+
+    Raises:
+        OSError: the file is missing from the package.
+    """
     lines = PROMPTS.read_text(encoding="utf-8").splitlines()
     return tuple(Sample(**json.loads(line)) for line in lines)
 

@@ -48,5 +48,5 @@ class MiniCodec(ModelMixin, ConfigMixin):
         return Decoded(self.decoder(latents))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """The reconstruction of ``pixels``, same shape."""
+        """The reconstruction of ``pixels`` ``(B, 3, H, W)``, of the same shape."""
         return self.decode(self.encode(pixels)).sample

@@ -110,10 +110,10 @@ class Spec:
         claims: list[Requirement] = []
 
         def claim(
-            kind: str, text: str, subject: str, value: str, *parts: str, of: str = ""
+            kind: str, text: str, subject: str, value: str, *parts: str, other: str = ""
         ) -> None:
             number = f"r{len(claims) + 1}"
-            claims.append(Requirement(number, kind, text, subject, value, of, tuple(parts)))
+            claims.append(Requirement(number, kind, text, subject, value, other, tuple(parts)))
 
         seen: dict[str, str] = {}
         for group in self.groups:
@@ -131,7 +131,7 @@ class Spec:
         if self.relation:
             first, second = (group.shape for group in self.groups)
             text = f"every {first} is {self.relation} every {second}"
-            claim("relation", text, first, self.relation, seen[first], seen[second], of=second)
+            claim("relation", text, first, self.relation, seen[first], seen[second], other=second)
         if self.groups:
             text = f"nothing but {', '.join(PLURALS[g.shape] for g in self.groups)} is visible"
             claim("only", text, "", "|".join(g.shape for g in self.groups))
@@ -167,19 +167,23 @@ def from_requirements(requirements: tuple[Requirement, ...]) -> Spec:
 
 
 def satisfied(claim: Requirement, scene: Scene) -> bool:
-    """Whether a scene meets one requirement of the miniature world."""
-    mine = [thing for thing in scene.things if thing.shape == claim.subject]
+    """Whether a scene meets one requirement of the miniature world.
+
+    Raises:
+        ValueError: the requirement's kind is none of the miniature world's.
+    """
+    things = [thing for thing in scene.things if thing.shape == claim.subject]
     if claim.kind == "object":
-        return bool(mine)
+        return bool(things)
     if claim.kind == "count":
-        return len(mine) == int(claim.value)
+        return len(things) == int(claim.value)
     if claim.kind == "attribute":
-        return bool(mine) and all(thing.color == claim.value for thing in mine)
+        return bool(things) and all(thing.color == claim.value for thing in things)
     if claim.kind == "size":
-        return bool(mine) and all(thing.size == claim.value for thing in mine)
+        return bool(things) and all(thing.size == claim.value for thing in things)
     if claim.kind == "relation":
         others = [thing for thing in scene.things if thing.shape == claim.object]
-        return holds(claim.value, mine, others)
+        return holds(claim.value, things, others)
     if claim.kind == "only":
         return all(thing.shape in claim.value.split("|") for thing in scene.things)
     if claim.kind == "scene":

@@ -75,7 +75,7 @@ class ReaderNetwork(nn.Module):
         return self.cells(features).flatten(2).transpose(1, 2), self.place(features.mean((2, 3)))
 
     def loss(self, pixels: Tensor, scenes: list[Scene]) -> Tensor:
-        """Cross-entropy against the true scenes."""
+        """The cross-entropy, a scalar, of reading ``pixels`` ``(B, 3, 96, 96)`` as the scenes."""
         cells, place = self(pixels)
         labels = torch.stack([cell_labels(scene) for scene in scenes]).to(pixels.device)
         pattern, color = place.float().split(_PLACE_SPLIT, dim=-1)
@@ -91,7 +91,10 @@ class ReaderNetwork(nn.Module):
 
     @torch.inference_mode()
     def read(self, pixels: Tensor) -> list[tuple[Scene, float]]:
-        """The likeliest scene of each picture, and the probability of its least certain part."""
+        """The likeliest scene of each picture, and the probability of its least certain part.
+
+        ``pixels`` are ``(B, 3, 96, 96)`` in -1..1.
+        """
         cells, place = self(pixels)
         shape, color, size = (part.softmax(-1).max(-1) for part in cells.split(_SPLIT, dim=-1))
         pattern, tone = (part.softmax(-1).max(-1) for part in place.split(_PLACE_SPLIT, dim=-1))

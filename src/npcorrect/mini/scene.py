@@ -58,7 +58,7 @@ class Thing:
 
     @property
     def center(self) -> tuple[int, int]:
-        """Centre in pixels, as ``(x, y)``."""
+        """The thing's centre ``(x, y)`` in pixels, its shift within the cell included."""
         return (
             self.column * CELL + CELL // 2 + self.dx,
             self.row * CELL + CELL // 2 + self.dy,
@@ -83,7 +83,11 @@ class Scene:
 
 @cache
 def shape_mask(shape: str, size: str) -> NDArray[np.float32]:
-    """Coverage of a shape in 0..1, on a square of ``CELL + 2`` pixels, centred."""
+    """Coverage of a shape in 0..1, ``(CELL + 2, CELL + 2)`` pixels, centred.
+
+    Raises:
+        ValueError: the shape is none of the miniature world's.
+    """
     side = (CELL + 2) * _SUPERSAMPLING
     c, r = side / 2, RADII[size] * _SUPERSAMPLING
     image = Image.new("L", (side, side))
@@ -119,7 +123,11 @@ def shape_mask(shape: str, size: str) -> NDArray[np.float32]:
 
 @cache
 def background_pixels(background: Background) -> NDArray[np.float32]:
-    """The empty background, ``(IMAGE_SIZE, IMAGE_SIZE, 3)`` in 0..255."""
+    """The empty background, ``(IMAGE_SIZE, IMAGE_SIZE, 3)`` in 0..255.
+
+    Raises:
+        ValueError: the pattern is none of the miniature world's.
+    """
     tone = np.array(BACKGROUND_COLORS[background.color], dtype=np.float32)
     y, x = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE]
     if background.pattern == "plain":

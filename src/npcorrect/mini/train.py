@@ -99,7 +99,7 @@ class Pool:
         self.captions = self.token_ids(captions)
 
     def token_ids(self, captions: list[str]) -> Tensor:
-        """Padded token ids, ``(B, MAX_TOKENS)``."""
+        """The token ids of captions, padded to ``(B, MAX_TOKENS)``, on the plan's device."""
         batch = self.tokenizer(
             captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt"
         )
@@ -227,7 +227,7 @@ class FlowTask:
         )
 
     def loss(self, step: int) -> Tensor:
-        """Squared error of the velocity, and the probe's cross-entropy."""
+        """The squared error of the velocity plus the probe's weighted cross-entropy; a scalar."""
         self.pool.refresh(step)
         batch, device = self.plan.batch, self.plan.device
         chosen = torch.randint(len(self.pool.tokens), (batch,), device=device)
@@ -307,7 +307,7 @@ def sample_grid(modules: dict[str, nn.Module], out: Path, step: int) -> None:
 
 
 def train_reader(plan: Plan, out: Path) -> None:
-    """The verifier's eyes: rendered pictures, and the same seen through the codec and noise."""
+    """Train the verifier's network on pictures as rendered, and as decoded from noisy latents."""
     codec = MiniCodec()
     load_weights(codec, out / "vae.safetensors")
     codec.to(plan.device).eval().requires_grad_(False)

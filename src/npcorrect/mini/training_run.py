@@ -93,7 +93,7 @@ class TrainingRun:
 
 
 def adamw(rate: float) -> Rates:
-    """AdamW on all parameters."""
+    """A maker of one AdamW over the parameters of all networks, with learning rate ``rate``."""
 
     def make(networks: dict[str, nn.Module]) -> list[torch.optim.Optimizer]:
         parameters = [p for network in networks.values() for p in network.parameters()]

@@ -33,7 +33,7 @@ class Reader(Protocol):
     """Sees scenes in pixels ``(B, 3, 96, 96)`` in -1..1; :class:`ReaderNetwork` does."""
 
     def read(self, pixels: Tensor) -> list[tuple[Scene, float]]:
-        """The scene of each picture, and how certain it is, 0 to 1."""
+        """The scene of each of ``B`` pictures, and how certain it is, 0 to 1."""
         ...
 
 
@@ -75,7 +75,7 @@ class MiniEyes:
     def _look(self, image: Image) -> tuple[Scene, float]:
         if image.size != (IMAGE_SIZE, IMAGE_SIZE):
             raise VLMError(
-                f"The embedded eyes read pictures of {IMAGE_SIZE} x {IMAGE_SIZE} pixels, not "
+                f"The embedded verifier reads pictures of {IMAGE_SIZE} x {IMAGE_SIZE} pixels, not "
                 f"{image.width} x {image.height}; use another verifier for this picture."
             )
         picture = image.convert("RGB")
@@ -94,21 +94,21 @@ def embedded_roles(weights: Path = WEIGHTS) -> Roles:
     """
     network = ReaderNetwork()
     load_weights(network, weights / "reader.safetensors")
-    eyes = MiniEyes(network.eval().requires_grad_(False))
-    return Roles(MiniChecklister(), eyes, eyes, RuleProposer(FALLBACK))
+    viewer = MiniEyes(network.eval().requires_grad_(False))
+    return Roles(MiniChecklister(), viewer, viewer, RuleProposer(FALLBACK))
 
 
 def _observed(claim: Requirement, scene: Scene) -> str:
     """The bare phrase of what is seen where a claim fails; empty where nothing can be named."""
-    mine = [thing for thing in scene.things if thing.shape == claim.subject]
+    things = [thing for thing in scene.things if thing.shape == claim.subject]
     group = Group(claim.subject)
     if claim.kind == "count":
-        return replace(group, count=len(mine)).text()
+        return replace(group, count=len(things)).text()
     if claim.kind == "attribute":
-        colors = dict.fromkeys(thing.color for thing in mine if thing.color != claim.value)
+        colors = dict.fromkeys(thing.color for thing in things if thing.color != claim.value)
         return " and ".join(replace(group, color=color).text() for color in colors)
     if claim.kind == "size":
-        sizes = dict.fromkeys(thing.size for thing in mine if thing.size != claim.value)
+        sizes = dict.fromkeys(thing.size for thing in things if thing.size != claim.value)
         return " and ".join(replace(group, size=size).text() for size in sizes)
     if claim.kind == "relation":
         return _seen_relation(claim, scene)

@@ -46,7 +46,7 @@ class TextToImage(BaseModel):
 
     @property
     def ignored(self) -> list[str]:
-        """What else was asked for."""
+        """The names of further fields that the client gave a value, sorted; none has an effect."""
         return sorted(name for name, value in (self.model_extra or {}).items() if value)
 
 
@@ -86,7 +86,7 @@ def progress(service: Serving) -> dict[str, Any]:
 
 @router.post("/interrupt")
 def interrupt(service: Serving) -> dict[str, Any]:
-    """End the job under way."""
+    """End the job under way at once, whoever asked for it; an empty object in any case."""
     if job := service.worker.current:
         service.stop(job.id)
     return {}
@@ -94,13 +94,17 @@ def interrupt(service: Serving) -> dict[str, Any]:
 
 @router.get("/options")
 def get_options(service: Serving) -> dict[str, Any]:
-    """Which model there is."""
+    """The options that clients read: the name of the one model there is."""
     return {"sd_model_checkpoint": service.model}
 
 
 @router.post("/options")
 def set_options(body: Annotated[dict[str, Any], Body()], service: Serving) -> None:
-    """Refuses another model; other options have no effect."""
+    """Accept options; none has an effect.
+
+    Raises:
+        ModelError: the options name a model that is not the server's.
+    """
     wanted = body.get("sd_model_checkpoint", service.model)
     if wanted != service.model:
         raise ModelError(f"There is no model {str(wanted)[:60]!r} here, but {service.model!r}.")
@@ -115,13 +119,13 @@ def models(service: Serving) -> list[dict[str, Any]]:
 
 @router.get("/samplers")
 def samplers() -> list[dict[str, Any]]:
-    """The model's own."""
+    """The list of samplers, whose one entry is the model's own."""
     return [{"name": SAMPLER, "aliases": [], "options": {}}]
 
 
 @router.get("/schedulers")
 def schedulers() -> list[dict[str, Any]]:
-    """The model's own."""
+    """The list of schedulers, whose one entry is the model's own."""
     return [{"name": SCHEDULER, "label": SCHEDULER.title()}]
 
 
@@ -129,7 +133,7 @@ def schedulers() -> list[dict[str, Any]]:
 @router.get("/latent-upscale-modes")
 @router.get("/sd-vae")
 def nothing() -> list[dict[str, Any]]:
-    """There are none."""
+    """An empty list: the server has no upscalers and no other autoencoders."""
     return []
 
 

@@ -20,7 +20,7 @@ LARGEST = 2**63 - 1
 
 
 def service_of(client: ClientRequest) -> Service:
-    """The service behind a request."""
+    """The service that the application behind a client's request holds."""
     service: Service = client.app.state.service
     return service
 
@@ -66,7 +66,11 @@ class Jobs(BaseModel):
 
 
 def job_of(job_id: JobId, service: Serving) -> Job:
-    """The job that a path names."""
+    """The job whose id is in the path.
+
+    Raises:
+        NoJobError: there is none.
+    """
     return service.job(job_id)
 
 
@@ -94,7 +98,7 @@ def list_jobs(
 
 @router.get("/jobs/{job_id}")
 def get_job(job: Named, service: Serving) -> JobView:
-    """How far a job is."""
+    """The job's state, and how many attempts and waiting jobs it has."""
     return _view(service, job)
 
 
@@ -124,7 +128,7 @@ def get_attempt(
 
 @router.get("/jobs/{job_id}/sheet.png", **_answers("image/png"))
 def get_sheet(job: Named, service: Serving) -> Response:
-    """The original beside the best picture."""
+    """A PNG of the original beside the best picture; 404 while it is not written."""
     return Response(service.file(job, "sheet.png"), media_type="image/png")
 
 

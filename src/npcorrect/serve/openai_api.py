@@ -94,7 +94,7 @@ async def generate(body: ImageBody, service: Serving, client: ClientRequest) -> 
 
 
 def failure(job: Job) -> str:
-    """Why a job left no picture."""
+    """One sentence that says why a job left no picture: its error, or that it was stopped."""
     return job.error or "The job was stopped before it had a picture."
 
 

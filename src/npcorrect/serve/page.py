@@ -50,14 +50,18 @@ def show_page(service: Serving) -> str:
 
 @router.get("/static/{name}")
 def show_static(name: str) -> Response:
-    """One of the page's files."""
+    """One of the page's own files, by its name.
+
+    Raises:
+        HTTPException: 404, where the page has no file of this name.
+    """
     if name not in KINDS:
         raise HTTPException(404)
     return Response(_static(name), media_type=KINDS[name])
 
 
 def field_of(one: Option) -> Field:
-    """The form's field of a setting."""
+    """The field of the page's form for a setting, with its help, default, choices and limits."""
     choices = ("true", "false") if one.kinds == (bool,) else one.choices
     numeric = str not in one.kinds and not choices
     attributes = _number_attributes(one) if numeric else {}

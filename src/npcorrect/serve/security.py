@@ -107,7 +107,7 @@ def problem(status: int, message: str, headers: Mapping[str, str] | None = None)
 
 
 def error_record(status: int, message: str) -> dict[str, Any]:
-    """An error as OpenAI writes it."""
+    """An error in the form of OpenAI's API: an object whose ``error`` has message and type."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     return {"error": {"message": message, "type": kind, "param": None, "code": None}}
 

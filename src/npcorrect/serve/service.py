@@ -51,7 +51,7 @@ class News:
         return self._waiting.setdefault(job_id, asyncio.Event())
 
     def ring(self, job_id: str) -> None:
-        """There are news of a job."""
+        """Wake those who wait for news of a job; does nothing once the event loop is closed."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake, job_id)
 

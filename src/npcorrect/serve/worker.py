@@ -53,7 +53,7 @@ class Worker:
 
     @property
     def current(self) -> Job | None:
-        """The job under way."""
+        """The job being worked on, or None where the worker is idle."""
         current = self._current
         return current[0] if current else None
 
@@ -63,7 +63,7 @@ class Worker:
         return self._step
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the worker's thread; it opens the session and takes jobs until it is closed."""
         self._thread.start()
 
     def ring(self) -> None:

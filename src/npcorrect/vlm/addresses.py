@@ -39,7 +39,7 @@ class Server:
 
     @property
     def is_openai(self) -> bool:
-        """Whether it is OpenAI's own server."""
+        """Whether the address is that of OpenAI's own API, however it is spelled."""
         return normal(self.address) == OPENAI
 
 
@@ -102,8 +102,8 @@ def key_for(model: Server, keys: Mapping[str, SecretStr], named: str | None) -> 
     if model.is_openai:
         sources = [("OPENAI_API_KEY", os.environ.get("OPENAI_API_KEY", ""))]
     else:
-        own = named is not None and _same_server(named, model)
-        sources = [("NPC_VLM_KEY", os.environ.get("NPC_VLM_KEY", "") if own else "")]
+        meant = named is not None and _same_server(named, model)
+        sources = [("NPC_VLM_KEY", os.environ.get("NPC_VLM_KEY", "") if meant else "")]
     if name is not None:
         sources.append((f"[vlm.keys] {name!r}", keys[name].get_secret_value()))
     key = next((key for source, text in sources if (key := sendable(text, source))), "")

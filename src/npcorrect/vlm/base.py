@@ -90,7 +90,8 @@ class VLM(Protocol):
         """Find out whether and how the model can be asked; not necessary before :meth:`ask`.
 
         Raises:
-            InputError: nothing can be asked: no such model, no key, no server, no sight.
+            InputError: nothing can be asked: no such model, no key, no server, or a
+                model that cannot read pictures.
             BudgetError: the budget does not allow finding out.
         """
         ...
@@ -108,9 +109,9 @@ class Memory(Protocol):
     """Keeps small texts between runs."""
 
     def recall(self, key: str) -> str | None:
-        """What was kept under a key."""
+        """The text kept under ``key``, or None where there is none."""
         ...
 
     def keep(self, key: str, value: str) -> None:
-        """Keep a text under a key."""
+        """Keep ``value`` under ``key``, in place of what was kept there."""
         ...

@@ -26,7 +26,7 @@ class Price:
     output: float
 
     def of(self, usage: Usage) -> float:
-        """What a reply cost."""
+        """The price of a reply by its tokens, in the unit of ``input`` and ``output``."""
         return (usage.input_tokens * self.input + usage.output_tokens * self.output) / 1e6
 
 

@@ -97,7 +97,11 @@ class _Builder:
         self._built: dict[str, VLM] = {}
 
     def roles(self) -> Roles:
-        """All four."""
+        """All four roles by the settings, with their models connected.
+
+        Raises:
+            InputError: a role has no model, or its model cannot be asked.
+        """
         verifier = self._role("verifier", lambda r: r.verifier, self._verifier)
         waits = any(vlm.remote for vlm in self._built.values())
         captioner = self._role("captioner", lambda r: r.captioner, VLMCaptioner)
@@ -109,7 +113,12 @@ class _Builder:
         return VLMVerifier(vlm, asked.votes, questions)
 
     def vlm(self, name: str) -> VLM:
-        """The model of that name."""
+        """The connected model of a name; names of one identity share one model and its answers.
+
+        Raises:
+            InputError: the model cannot be asked.
+            BudgetError: the budget does not allow finding out.
+        """
         identity = addresses.identity(name)
         if identity not in self._built:
             vlm = self._open(name)
@@ -118,7 +127,12 @@ class _Builder:
         return self._built[identity]
 
     def check(self, role: str, has_embedded: bool) -> None:
-        """Refuse a role that could not be opened."""
+        """Refuse a role that could not be opened, without asking anyone.
+
+        Raises:
+            SettingsError: the role has no model, or its model lacks a key, a price or a package, or
+                has a name that is not understood.
+        """
         roles = self._settings.roles
         name = getattr(roles, role) or roles.vlm
         if name == {"checklister": "grammar", "proposer": "rules"}.get(role):
@@ -147,10 +161,12 @@ class _Builder:
             return RuleProposer()
         return self._role("proposer", lambda r: r.proposer, VLMProposer)
 
-    def _role(self, role: str, own: Callable[[Roles], T], asking: Callable[[VLM], T]) -> T:
+    def _role(
+        self, role: str, embedded_role: Callable[[Roles], T], asking: Callable[[VLM], T]
+    ) -> T:
         name = getattr(self._settings.roles, role) or self._settings.roles.vlm
         if self._embedded and name in (None, "embedded"):
-            return own(self._embedded)
+            return embedded_role(self._embedded)
         if name is None or name == "embedded":
             raise SettingsError(f"The {role} has no model; name one with --vlm or --{role}.")
         return asking(self.vlm(name))

@@ -137,17 +137,17 @@ class CachedVLM:
 
     @property
     def name(self) -> str:
-        """The model's own name."""
+        """The name of the model that is asked where no answer is kept."""
         return self._vlm.name
 
     @property
     def remote(self) -> bool:
-        """The model's own."""
+        """Whether the model asked is a server's; see :attr:`npcorrect.vlm.base.VLM.remote`."""
         return self._vlm.remote
 
     @property
     def together(self) -> bool:
-        """The model's own."""
+        """What the model asked says of itself; see :attr:`npcorrect.vlm.base.VLM.together`."""
         return self._vlm.together
 
     @property
@@ -156,7 +156,12 @@ class CachedVLM:
         return getattr(self._vlm, "capabilities", None)
 
     def connect(self) -> None:
-        """The model's own."""
+        """Connect the model asked; see :meth:`npcorrect.vlm.base.VLM.connect`.
+
+        Raises:
+            InputError: nothing can be asked.
+            BudgetError: the budget does not allow finding out.
+        """
         self._vlm.connect()
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:

@@ -38,7 +38,7 @@ class FakeVLM:
         self._queue += answers
 
     def connect(self) -> None:
-        """Count how often this was called."""
+        """Do nothing but count the calls, in ``connected``."""
         self.connected += 1
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:

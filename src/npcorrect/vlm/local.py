@@ -242,8 +242,8 @@ class LocalVLM:
             token for one in first for other in first if one != other
             for token in first[one] & first[other]
         }  # fmt: skip
-        own = {choice: sorted(tokens - shared) for choice, tokens in first.items()}
-        return own if all(own.values()) else None
+        distinct = {choice: sorted(tokens - shared) for choice, tokens in first.items()}
+        return distinct if all(distinct.values()) else None
 
     def _generate(self, questions: Sequence[Question], inputs: Any) -> list[tuple[Reply, int]]:
         first = questions[0]

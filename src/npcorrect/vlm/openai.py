@@ -63,7 +63,10 @@ class OpenAIVLM:
 
     @property
     def together(self) -> bool:
-        """See :class:`~npcorrect.vlm.base.VLM`."""
+        """Whether claims may be asked in one question; False until connected.
+
+        See :attr:`npcorrect.vlm.base.VLM.together`.
+        """
         return self.capabilities is not None and self.capabilities.together
 
     def close(self) -> None:
@@ -131,10 +134,10 @@ class OpenAIVLM:
             ModelError: the bare request fails.
         """
         refusals: list[str] = []
-        found = await bare(partial(self._first, refusals))
-        if found is None:
+        answered = await bare(partial(self._first, refusals))
+        if answered is None:
             raise ModelError(f"{refusals[0]} It must answer questions about pictures.")
-        plain, tried = found
+        plain, tried = answered
         self._answered = True
         able = await probe(partial(self._extra, plain), partial(self._role, plain), plain, tried)
         if self._memory is not None:
@@ -240,15 +243,15 @@ class OpenAIVLM:
             UnusableError: the answer is not what was asked for.
         """
         said = _Said.of(answer)
-        found = read(said.text, question, self._sender.redact, whole=said.from_thought)
+        reading = read(said.text, question, self._sender.redact, whole=said.from_thought)
         if not question.choices:
-            return Reply(found.text)
+            return Reply(reading.text)
         tokens, greedy = said.completion.written, question.temperature == 0
         if question.schema is None:
-            likely = of_choice(said.text, found, tokens, question.choices, greedy=greedy)
-            return Reply(found.text, probabilities=likely)
-        fields = of_fields(said.text, found, tokens, question.choices, greedy=greedy)
-        return Reply(found.text, fields=fields)
+            likely = of_choice(said.text, reading, tokens, question.choices, greedy=greedy)
+            return Reply(reading.text, probabilities=likely)
+        fields = of_fields(said.text, reading, tokens, question.choices, greedy=greedy)
+        return Reply(reading.text, fields=fields)
 
     def _raw(self, answer: Answer) -> str:
         completion = answer.completion

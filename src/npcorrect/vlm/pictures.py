@@ -33,7 +33,7 @@ class Encoder:
         self._lock = Lock()
 
     def uri(self, image: Image.Image) -> str:
-        """The picture as a ``data:`` URI."""
+        """The picture as a ``data:`` URI, shrunk to the longest side; PNG if small, else JPEG."""
         name = fingerprint(image)
         with self._lock:
             if name not in self._known:

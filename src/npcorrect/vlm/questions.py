@@ -20,7 +20,11 @@ ANSWERS = ("yes", "no")
 
 @cache
 def instructions(role: str) -> str:
-    """The system message of a role."""
+    """The system message of a role, from the package's ``prompts/<role>.txt``.
+
+    Raises:
+        OSError: the package has no such file.
+    """
     return (files("npcorrect.vlm") / "prompts" / f"{role}.txt").read_text(encoding="utf-8")
 
 

@@ -67,7 +67,7 @@ class VLMTable(_Table):
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        """How long to wait for servers."""
+        """The retry policy of requests to servers that these values make; waits are in seconds."""
         return RetryPolicy(
             self.tries, self.timeout, self.first_wait, self.longest_wait, self.parallel
         )

@@ -109,7 +109,7 @@ class Sender:
         self._client = _client(_headers(server, key), retry_policy.timeout)
 
     async def close(self) -> None:
-        """Let go of all connections."""
+        """Close the client and all its connections; nothing can be sent afterwards."""
         await self._client.aclose()
 
     async def send(self, body: Mapping[str, Any], question: Question) -> Answer:
@@ -169,8 +169,8 @@ class Sender:
         """Whether trying again may help."""
         if isinstance(error, _StatusError):
             passing = error.code in _PASSING or error.code >= 500
-            patient = (error.wait or 0.0) <= self._policy.longest_wait
-            return passing and patient and error.kind != "insufficient_quota"
+            short_wait = (error.wait or 0.0) <= self._policy.longest_wait
+            return passing and short_wait and error.kind != "insufficient_quota"
         return isinstance(error, httpx2.TransportError | TimeoutError | OSError)
 
     def _wait(self, state: RetryCallState) -> float:

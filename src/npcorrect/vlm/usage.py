@@ -19,7 +19,7 @@ class Account:
         self.usage: Usage | None = None
 
     def add(self, usage: Usage) -> None:
-        """Charge the account."""
+        """Charge the account with ``usage``, on top of what it was charged before."""
         self.usage = usage if self.usage is None else self.usage + usage
 
     def joined(self, *others: Account) -> Account:
