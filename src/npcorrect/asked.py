@@ -67,7 +67,7 @@ class Asked:
     surroundings: frozenset[str] = frozenset()
 
     def named(self, mention: Mention) -> list[Thing]:
-        """The things that a mention can mean."""
+        """The things of the prompt that a mention can mean; empty where it means none."""
         return [thing for thing in self.things if can_mean(mention, thing.noun)]
 
 

@@ -141,7 +141,7 @@ def is_phrase(noun: str) -> bool:
 
 
 def is_adjective(word: str) -> bool:
-    """Whether it says how a thing is."""
+    """Whether the lexicon has the word, in this or its base form, as an adjective."""
     return _base(word) in _lexicon().adjectives
 
 

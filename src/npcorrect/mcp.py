@@ -147,7 +147,7 @@ class _Progress:
 
 
 def summary(result: Result) -> dict[str, Any]:
-    """What an assistant needs to know of a result."""
+    """The part of a result that an assistant gets: outcome, chosen picture and all attempts."""
     return {
         "prompt": result.request.prompt,
         "outcome": result.outcome,

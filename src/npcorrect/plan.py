@@ -65,7 +65,7 @@ class RuleTraits(Protocol):
         ...
 
     def default_window(self, defaults: Defaults) -> float:
-        """Share of the steps in which the negative acts."""
+        """The share of the steps in which the negative acts where the request is silent."""
         ...
 
     def default_scale(self, defaults: Defaults) -> float:
@@ -88,7 +88,7 @@ class FamilyTraits(Protocol):
 
     @property
     def distilled(self) -> str:
-        """Why guidance cannot act, where it cannot."""
+        """A clause that says why guidance cannot act; empty where it can."""
         ...
 
     @property

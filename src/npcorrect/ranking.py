@@ -108,7 +108,7 @@ class PaperSpace:
     def vectors(
         self, texts: Iterable[str], phrases: Iterable[str]
     ) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
-        """In at most two calls of the encoder."""
+        """The vectors of texts and of phrases, by text, in at most two calls of the encoder."""
         whole, alone = self._texts.states(texts), self._phrases.states(phrases)
         return (
             {text: _mean(states.states) for text, states in whole.items()},
@@ -129,7 +129,7 @@ class DrawnSpace:
     def vectors(
         self, texts: Iterable[str], phrases: Iterable[str]
     ) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
-        """In at most one call of the encoder."""
+        """The vectors of texts and of phrases, by text, in at most one call of the encoder."""
         texts, phrases = tuple(texts), tuple(phrases)
         known = self._texts.states((*texts, *phrases))
         return (
@@ -190,7 +190,7 @@ def paper_ranker(encoder: TextEncoder) -> ScoreRanker:
 
 
 def requirement_ranker(encoder: TextEncoder) -> ScoreRanker:
-    """The score over the phrases of the requirements."""
+    """The ranker by the score over what the requirements name; see the module."""
     return ScoreRanker("requirements", DrawnSpace(encoder), requirement_salient)
 
 
@@ -223,7 +223,7 @@ def ranker_maker(name: str | None) -> Callable[[TextEncoder], Ranker]:
 
 
 def paper_salient(prompt: str) -> Salient:
-    """The words of the released score; see :mod:`npcorrect.paper_words`."""
+    """The salient phrases by the released word lists; see :mod:`npcorrect.paper_words`."""
     return Salient(paper_words.quantities(prompt), paper_words.objects(prompt))
 
 

@@ -59,7 +59,7 @@ class Wrapped:
 
     @property
     def height(self) -> int:
-        """Pixels from line to line, times the lines."""
+        """The height of all lines, in pixels."""
         return self.line_height * len(self.lines)
 
     @property

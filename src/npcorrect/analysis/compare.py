@@ -52,7 +52,7 @@ class Terms:
 
     @property
     def words(self) -> Words:
-        """All terms together are the salient words."""
+        """All words of the prompt, with all terms together as the salient ones."""
         salient = {place for places in self.places.values() for place in places}
         return Words(self.prompt, tuple(sorted(salient)))
 

@@ -37,7 +37,7 @@ class Layout:
     sides: SidesOf
 
     def modules(self, denoiser: nn.Module) -> dict[str, nn.Module]:
-        """The attention modules by name, in the model's order."""
+        """The denoiser's attention modules by name, in its order; empty where none matches."""
         named = denoiser.named_modules()
         return {name: module for name, module in named if re.fullmatch(self.blocks, name)}
 

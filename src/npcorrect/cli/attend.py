@@ -125,7 +125,7 @@ class _Progress:
         self._bar.stop()
 
     def on_step(self, condition: Condition) -> Callable[[int, int], None]:
-        """Listens to the steps of one condition's draws."""
+        """A listener for the steps of one condition's draws, which advances the progress bar."""
 
         def step(_: int, total: int) -> None:
             self._bar.update(

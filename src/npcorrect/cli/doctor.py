@@ -95,7 +95,8 @@ def _diagnosed(roles: RoleSettings, servers: VLMTable, trials: int) -> Iterator[
     yield (
         "the same question",
         (
-            f"{diagnosis.flips} of {diagnosis.trials} answers differ from most, {diagnosis.unusable} unusable"
+            f"{diagnosis.flips} of {diagnosis.trials} answers differ from most, "
+            f"{diagnosis.unusable} unusable"
         ),
     )
     yield "first picture accepted", costs(diagnosis.accepted)

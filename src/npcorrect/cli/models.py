@@ -103,7 +103,7 @@ def _described(settings: LoadSettings) -> dict[str, str]:
 
 
 def facts(family: FamilySpec) -> dict[str, Any]:
-    """What a user wants to know of a family."""
+    """What the commands print of a family: its defaults and limits, by their printed names."""
     defaults = family.defaults
     first = max(1, round(defaults.num_inference_steps * 3 / 50))
     return {

@@ -62,11 +62,11 @@ class Calls:
         return (first, second) if self.order == "positive first" else (second, first)
 
     def ordered(self, positive: Any, second: Any) -> tuple[Any, Any]:
-        """Both branches in the order of the call."""
+        """Both branches' values in the order in which the pipeline's call holds them."""
         return (positive, second) if self.order == "positive first" else (second, positive)
 
     def condition(self, arguments: Arguments) -> Arguments:
-        """What a text decides: everything but the state."""
+        """The arguments that a text decides: all but the noisy latents and the time."""
         return {name: value for name, value in arguments.items() if name not in self.state}
 
 

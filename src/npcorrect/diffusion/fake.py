@@ -175,7 +175,7 @@ class _Draw:
 
     @property
     def first(self) -> Drawing:
-        """What the drawings have in common, and more."""
+        """The first drawing, for what all of them have in common."""
         return self.drawings[0]
 
     def run(self) -> None:

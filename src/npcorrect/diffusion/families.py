@@ -39,7 +39,7 @@ def _defaults(
 
 
 def any_prompt(prompt: str) -> None:
-    """Refuses nothing: the model can be asked for anything."""
+    """Accept every prompt: the check of families that can be asked for anything."""
 
 
 @dataclass(frozen=True)
@@ -388,5 +388,5 @@ FAMILIES: dict[str, FamilySpec] = {
 
 
 def families_of(pipeline: str) -> Sequence[FamilySpec]:
-    """The rows of a diffusers pipeline class."""
+    """The families of a diffusers pipeline class, by its name; empty where there is none."""
     return [family for family in FAMILIES.values() if family.pipeline == pipeline]

@@ -1,4 +1,4 @@
-"""Between latents and pictures: decoding of the x0 estimate, encoding of a picture to begin with."""
+"""Between latents and pictures: decoding of x0 estimates, encoding of pictures to begin with."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def decode_flux2(pipeline: Any, latents: Tensor, height: int, width: int) -> Ten
 
 
 def decode_kandinsky(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
-    """Latents with channels last, ``(B, 1, H, W, C)``."""
+    """Latents with channels last, ``(B, 1, H, W, C)``, as Kandinsky's pipeline has them."""
     plain = latents.squeeze(1).permute(0, 3, 1, 2).to(pipeline.vae.dtype)
     return _decoded(pipeline, plain / pipeline.vae.config.scaling_factor)
 

@@ -220,13 +220,13 @@ def _explained(identified: Identified, error: Exception) -> str:
     reason = text.splitlines()[0] if text else type(error).__name__
     if out_of_memory(error):
         return (
-            f"Memory ran out while {identified.name!r} was loaded; try --offload model (or sequential, "
-            "slower and smaller), --quantize 4bit, or --dtype bfloat16."
+            f"Memory ran out while {identified.name!r} was loaded; try --offload model (or "
+            "sequential, slower and smaller), --quantize 4bit, or --dtype bfloat16."
         )
     if "trust_remote_code" in text:
         return (
-            f"The model {identified.name!r} brings code of its own, which npc does not run unasked; "
-            "read it, and give --trust-remote-code if you trust it."
+            f"The model {identified.name!r} brings code of its own, which npc does not run "
+            "unasked; read it, and give --trust-remote-code if you trust it."
         )
     if "safetensors" in text and ("found" in text or "not" in text):
         return (

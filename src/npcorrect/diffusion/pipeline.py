@@ -43,7 +43,11 @@ class PipelineModel:
         self._fits: int | None = None
 
     def plan(self, request: Request) -> plan.Plan:
-        """The request with the family's defaults; see :class:`ImageModel`."""
+        """The plan of a request with the family's defaults; see :func:`npcorrect.plan.plan`.
+
+        Raises:
+            InputError: the model cannot do what was asked, or a negative could have no effect.
+        """
         made = plan.plan(request, self.family, self.defaults)
         self.check_text(request.prompt, prompt=True)
         return made

@@ -45,7 +45,7 @@ class Stock:
 
     @property
     def denoiser(self) -> nn.Module:
-        """The network that the pipeline asks in every step."""
+        """The network that predicts: the pipeline's U-Net or transformer."""
         module: nn.Module = getattr(self.pipeline, self.family.denoiser)
         return module
 
@@ -180,7 +180,7 @@ class Draw:
 
     @property
     def first(self) -> Drawing:
-        """What the drawings have in common, and more."""
+        """The first drawing, for what all of them have in common."""
         return self.drawings[0]
 
     @property
@@ -200,7 +200,7 @@ class Draw:
 
     @property
     def guided(self) -> bool:
-        """Whether the pipeline makes a second branch."""
+        """Whether the pipeline computes a second branch, that is, guides at all."""
         family = self.stock.family
         wanted = self.replaced or self.rule.renewable or family.after == "empty"
         return wanted and self.first.true_cfg_scale > family.least_scale

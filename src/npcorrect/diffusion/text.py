@@ -23,7 +23,7 @@ def bare(pipeline: Any, text: str) -> str:
 
 
 def lowered(pipeline: Any, text: str) -> str:
-    """The text as PixArt's and Sana's pipelines tidy it."""
+    """The text in lower case without outer blanks, as PixArt's and Sana's pipelines tidy it."""
     return text.lower().strip()
 
 
@@ -77,7 +77,7 @@ class TextSpec:
         return replace(self, masked=True, padded=True) if reading == "masked" else self
 
     def encode(self, pipeline: Any, texts: Sequence[str], length: int) -> list[TokenStates]:
-        """Token states of each text; ``length`` is the model's."""
+        """Token states ``(T, D)`` of each text, read at most ``length`` tokens, the model's."""
         import torch
 
         before, after = self.template(pipeline, _PLACE).split(_PLACE)
@@ -127,7 +127,7 @@ class TextSpec:
         return torch.cat([output.hidden_states[k] for k in self.layers], dim=-1), batch
 
     def count(self, pipeline: Any, text: str, prompt: bool) -> int:
-        """Tokens that a text takes of the pipeline's ``max_sequence_length``."""
+        """The number of tokens that a text takes of the pipeline's ``max_sequence_length``."""
         template = self.prompt_template if prompt and self.prompt_template else self.template
         tokenizer = fast(getattr(pipeline, self.encoders[0][0]))
         dropped = getattr(pipeline, "prompt_template_encode_start_idx", 0)
@@ -135,5 +135,5 @@ class TextSpec:
 
 
 def fast(tokenizer: Any) -> Any:
-    """The tokenizer itself, or that of a processor."""
+    """The tokenizer itself, or the one within a processor of texts and pictures."""
     return getattr(tokenizer, "tokenizer", tokenizer)

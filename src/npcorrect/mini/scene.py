@@ -158,5 +158,5 @@ def render(scene: Scene) -> NDArray[np.uint8]:
 
 
 def to_image(scene: Scene) -> Image.Image:
-    """Draw a scene as a PIL image."""
+    """Draw a scene as an RGB picture of ``IMAGE_SIZE`` pixels a side."""
     return Image.fromarray(render(scene))

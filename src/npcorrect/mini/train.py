@@ -243,7 +243,10 @@ class FlowTask:
         return F.mse_loss(velocity.float(), noise - clean) + AUXILIARY_WEIGHT * meaning
 
     def velocity(self, noisy: Tensor, t: Tensor, ids: Tensor) -> Tensor:
-        """The transformer's prediction, ``(B, tokens, 4 C)``."""
+        """The transformer's prediction, ``(B, tokens, 4 C)``, from ``noisy`` of the same shape.
+
+        ``t`` is ``(B,)`` in 0..1, ``ids`` ``(B, MAX_TOKENS)``.
+        """
         self.seen.clear()
         with torch.no_grad():
             text = self.modules["text_encoder_2"](ids).last_hidden_state
@@ -341,7 +344,7 @@ def finish(stage: TrainingRun, networks: dict[str, nn.Module]) -> None:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Half-precision safetensors; counters and other integers keep their type."""
+    """Write a network's weights to a safetensors file: floats in half precision, integers as is."""
     state = {
         name: (value.half() if value.is_floating_point() else value).contiguous().clone()
         for name, value in network.state_dict().items()

@@ -80,7 +80,7 @@ class TrainingRun:
         bar.close()
 
     def record(self) -> None:
-        """Add steps, seconds and loss curve to ``training.json``."""
+        """Write steps, seconds and loss curve into the folder's ``training.json``."""
         path = self.out / "training.json"
         record = json.loads(path.read_text()) if path.exists() else {}
         record[self.name] = {
@@ -115,6 +115,6 @@ def muon_and_adamw(networks: dict[str, nn.Module]) -> list[torch.optim.Optimizer
 
 @contextmanager
 def autocast(device: str) -> Iterator[None]:
-    """Matrix products in bfloat16, everything delicate in float32."""
+    """Within it, matrix products are in bfloat16 and precision-critical operations in float32."""
     with torch.autocast(device, torch.bfloat16):
         yield

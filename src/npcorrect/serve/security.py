@@ -102,7 +102,7 @@ def refused(access: Access, headers: Headers) -> JSONResponse | None:
 
 
 def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """One sentence in the shape of OpenAI's errors."""
+    """A JSON reply with this status whose body is :func:`error_record` of the sentence."""
     return JSONResponse(error_record(status, message), status, headers)
 
 

@@ -122,7 +122,7 @@ class Store:
         return [_job(row) for row in rows]
 
     def job(self, job_id: str) -> Job | None:
-        """The job of this id, if there is one."""
+        """The job of this id, or None where there is none."""
         with self._transaction() as do:
             rows = do(f"select {_COLUMNS} from job where id = ?", (job_id,))
         return _job(rows[0]) if rows else None
@@ -138,7 +138,7 @@ class Store:
         return [_job(row) for row in rows]
 
     def ahead(self, job: Job) -> int:
-        """How many jobs come before a queued one."""
+        """The number of jobs that have not ended and come before this one."""
         with self._transaction() as do:
             ((count,),) = do(
                 "select count(*) from job where state != 'ended' and number < ?", (job.number,)

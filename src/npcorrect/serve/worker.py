@@ -67,7 +67,7 @@ class Worker:
         self._thread.start()
 
     def ring(self) -> None:
-        """Say that there is a new job."""
+        """Wake the worker for a new job; it may be called from any thread."""
         self._bell.set()
 
     def stop(self, job_id: str) -> None:

@@ -69,7 +69,7 @@ class VLM(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user calls the model, for example ``openai:gpt-4.1``."""
+        """The name by which the user chose the model, for example ``openai:gpt-4.1``."""
         ...
 
     @property

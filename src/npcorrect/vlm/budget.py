@@ -126,7 +126,7 @@ class Till:
         return real
 
     def priced(self, usage: Usage) -> Usage:
-        """The usage with its price, where there is one."""
+        """The usage with ``money`` by the model's price; unchanged where it has none."""
         return replace(usage, money=self._price.of(usage)) if self._price else usage
 
 

@@ -152,7 +152,7 @@ class CachedVLM:
 
     @property
     def capabilities(self) -> Capabilities | None:
-        """The model's own, where it has any."""
+        """The capabilities of the model asked; None before it is connected, or if it has none."""
         return getattr(self._vlm, "capabilities", None)
 
     def connect(self) -> None:
@@ -165,7 +165,11 @@ class CachedVLM:
         self._vlm.connect()
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
-        """Answer in order; identical questions are asked once."""
+        """A reply for each question, in order; identical questions are asked once.
+
+        Raises:
+            InputError: nothing was ever answered, and nothing can be.
+        """
         keys = [self._key(question) for question in questions]
         asked = dict(zip(keys, questions, strict=True))
         replies = {key: known for key, q in asked.items() if (known := self._recall(key, q))}

@@ -50,7 +50,7 @@ class _Place(_Likely):
     top_logprobs: Annotated[list[Annotated[_Likely | None, Unsure]] | None, Unsure] = None
 
     def token_read(self) -> Token:
-        """The token with the likeliest ones in its place."""
+        """The token, with the log-probabilities of the likeliest ones in its place."""
         others = {entry.token: entry.logprob for entry in self.top_logprobs or [] if entry}
         return Token(self.token, {self.token: self.logprob} | others)
 

@@ -22,7 +22,10 @@ class Background:
         self._thread.start()
 
     def run(self, task: Coroutine[Any, Any, T]) -> T:
-        """The task's result; an interrupted wait cancels the task."""
+        """Run a coroutine on the loop and wait for its result; interrupted, cancel it.
+
+        Its exception is raised here.
+        """
         future = asyncio.run_coroutine_threadsafe(task, self._loop)
         try:
             return future.result()

@@ -42,7 +42,12 @@ class FakeVLM:
         self.connected += 1
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
-        """The next answers; an exception among them is raised."""
+        """The next queued answer for each question.
+
+        Raises:
+            AssertionError: the queue is empty.
+            Exception: the one that is queued as an answer.
+        """
         return [self._answer(question) for question in questions]
 
     def _answer(self, question: Question) -> Reply:

@@ -53,7 +53,7 @@ _PLACES = {"left": "on the left", "right": "on the right", "above": "above", "be
 
 
 def many(noun: str) -> str:
-    """The right plural of a noun of the grammar."""
+    """The plural of a noun of the grammar, irregular ones included."""
     return _IRREGULAR.get(noun) or plural(noun)
 
 
@@ -97,7 +97,7 @@ class Group:
     region: str | None = None
 
     def claims(self) -> Iterator[Requirement]:
-        """What a picture must show of them."""
+        """The requirements that the things make, one claim each."""
         noun, plural_ = self.noun, many(self.noun)
 
         def claim(kind: str, text: str, value: str) -> Requirement:

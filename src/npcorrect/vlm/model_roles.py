@@ -65,7 +65,11 @@ class FirstUnderstood:
         self._checklisters = checklisters
 
     def checklist(self, prompt: str) -> Checklist:
-        """The first checklist; the last checklister's refusal is final."""
+        """The checklist of the first checklister that understands the prompt.
+
+        Raises:
+            PromptError: none does; the last one's.
+        """
         *others, last = self._checklisters
         for checklister in others:
             try:

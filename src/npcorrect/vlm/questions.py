@@ -55,7 +55,7 @@ def asked(role: str, text: str, image: Image | None = None, **more: Any) -> Ques
 
 
 def about_claim(claim: str, image: Image, **more: Any) -> Question:
-    """Whether one claim holds in a picture."""
+    """The question whether one claim holds in a picture; the answer is yes or no."""
     text = f"Is this true of the picture? {quoted('claim', claim)}"
     return asked("verifier", text, image, choices=ANSWERS, **more)
 
@@ -68,7 +68,7 @@ def about_claims(claims: dict[str, str], image: Image, **more: Any) -> Question:
 
 
 def listed(claims: dict[str, str]) -> str:
-    """The claims by their names, a line each."""
+    """The claims as text, a line each, by their names."""
     return "\n".join(f"{name}: {quoted('claim', text)}" for name, text in claims.items())
 
 

@@ -54,7 +54,7 @@ def accounting() -> Iterator[Account]:
 
 
 def charge(usage: Usage) -> None:
-    """Charge the open account, if there is one."""
+    """Charge the account that this thread has open with ``usage``; without one, do nothing."""
     account = _current.get()
     if account is not None:
         account.add(usage)

@@ -145,7 +145,10 @@ class _Verification:
         return early or [c for c in self.claims if c.id not in self.checks and self._holds(c)]
 
     def verdict(self, seen: Mapping[str, str]) -> Verdict:
-        """All checks in order, with what was seen."""
+        """The verdict of all checks in the claims' order, unchecked ones unscored.
+
+        ``seen`` has what was observed in place of a claim, by the claim's id.
+        """
         checks = (self.checks.get(claim.id, Check(claim, None)) for claim in self.claims)
         named = tuple(replace(c, observed=seen.get(c.requirement.id, "")) for c in checks)
         return Verdict(named, "; ".join(dict.fromkeys(self.errors)))
