@@ -108,7 +108,7 @@ class PaperSpace:
     def vectors(
         self, texts: Iterable[str], phrases: Iterable[str]
     ) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
-        """The vectors of texts and of phrases, by text, in at most two calls of the encoder."""
+        """The vectors ``(D,)`` of texts and of phrases, in at most two calls of the encoder."""
         whole, alone = self._texts.states(texts), self._phrases.states(phrases)
         return (
             {text: _mean(states.states) for text, states in whole.items()},
@@ -129,7 +129,7 @@ class DrawnSpace:
     def vectors(
         self, texts: Iterable[str], phrases: Iterable[str]
     ) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
-        """The vectors of texts and of phrases, by text, in at most one call of the encoder."""
+        """The vectors ``(D,)`` of texts and of phrases, in at most one call of the encoder."""
         texts, phrases = tuple(texts), tuple(phrases)
         known = self._texts.states((*texts, *phrases))
         return (

@@ -65,7 +65,7 @@ class Stock:
     ) -> tuple[list[Image], Tensor | None]:
         """The stock call; under guidance against ``second`` texts, None for the pipeline's own.
 
-        Returns the pictures and, where the family restarts, their clean latents, one row each, as
+        Returns the pictures and, where the family restarts, their clean latents ``(B, ...)``, as
         the pipeline's loop holds them.
         """
         scale = drawing.true_cfg_scale if guided else self.family.least_scale

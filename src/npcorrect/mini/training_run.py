@@ -52,7 +52,10 @@ class TrainingRun:
     def run(
         self, loss_of: Callable[[int], Tensor], after: Callable[[int], None] | None = None
     ) -> None:
-        """Train to the last step: linear warm-up, then constant, then a linear fall to zero."""
+        """Train to the last step: linear warm-up, then constant, then a linear fall to zero.
+
+        ``loss_of`` makes a step's loss, a scalar; ``after`` is told the number of each step done.
+        """
         bar = tqdm(total=self.steps, initial=self.step, desc=self.name, mininterval=5)
         started, mean = time.monotonic() - self.seconds, 0.0
         while self.step < self.steps:

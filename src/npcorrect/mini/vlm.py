@@ -33,7 +33,7 @@ class Reader(Protocol):
     """Sees scenes in pixels ``(B, 3, 96, 96)`` in -1..1; :class:`ReaderNetwork` does."""
 
     def read(self, pixels: Tensor) -> list[tuple[Scene, float]]:
-        """The scene of each of ``B`` pictures, and how certain it is, 0 to 1."""
+        """The scene of each picture of ``(B, 3, 96, 96)``, and how certain it is, 0 to 1."""
         ...
 
 
