@@ -53,7 +53,16 @@ CORRECT = {
 VLM = {"vlm": "vlm"}
 ROLES = {
     name: name
-    for name in ("checklister", "verifier", "captioner", "proposer", "votes", "budget", "cache")
+    for name in (
+        "checklister",
+        "verifier",
+        "captioner",
+        "proposer",
+        "votes",
+        "budget",
+        "cache",
+        "questions",
+    )
 }
 _PREVIEW_SIDE = 512
 """Pixels that a preview has at most."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npcorrect.diffusion.base import TokenStates
+from npcorrect.diffusion.base import Reading, TokenStates
 from npcorrect.errors import PromptError, SettingsError
 
 Token = tuple[Any, float, int]
@@ -31,6 +31,24 @@ def text_rows(tokens: Sequence[Token]) -> tuple[int, list[bool]]:
 def _joined(tokens: Mapping[str, Sequence[Sequence[Token]]]) -> list[list[Token]]:
     """Each encoder's batches of tokens, one after the other."""
     return [list(chain.from_iterable(batches)) for batches in tokens.values()]
+
+
+def read(batches: Sequence[Sequence[Token]], reading: Reading) -> Sequence[Sequence[Token]]:
+    """The tokens of a text under a reading: padding that is hidden might as well not be there.
+
+    Raises:
+        SettingsError: the text is so long that the encoder reads it in parts.
+    """
+    if reading == "drawn":
+        return batches
+    if len(batches) != 1:
+        raise SettingsError(
+            "A text is too long to be read as the ranker 'paper' does; use the ranker 'salient'."
+        )
+    rows, special = text_rows(batches[0])
+    if reading == "masked" or all(special):
+        return [batches[0][:rows]]
+    return [[token for token in batches[0] if token[2]]]
 
 
 def token_states(states: Any, tokens: Mapping[str, Sequence[Sequence[Token]]]) -> TokenStates:
@@ -76,12 +94,12 @@ class ClipText:
                 "shorten it."
             )
 
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """Token states of each text."""
-        return [self._states(text) for text in texts]
+        return [self._states(text, reading) for text in texts]
 
-    def _states(self, text: str) -> TokenStates:
-        tokens = self._tokens(text)
+    def _states(self, text: str, reading: Reading) -> TokenStates:
+        tokens = {name: read(batches, reading) for name, batches in self._tokens(text).items()}
         bare = {name: [[t[:2] for t in b] for b in batches] for name, batches in tokens.items()}
         states = self._clip.encode_from_tokens(bare)[0]
         return token_states(states.float().cpu().numpy(), tokens)
