@@ -33,24 +33,6 @@ def _joined(tokens: Mapping[str, Sequence[Sequence[Token]]]) -> list[list[Token]
     return [list(chain.from_iterable(batches)) for batches in tokens.values()]
 
 
-def read(batches: Sequence[Sequence[Token]], reading: Reading) -> Sequence[Sequence[Token]]:
-    """The tokens of a text under a reading: padding that is hidden might as well not be there.
-
-    Raises:
-        SettingsError: the text is so long that the encoder reads it in parts.
-    """
-    if reading == "drawn":
-        return batches
-    if len(batches) != 1:
-        raise SettingsError(
-            "A text is too long to be read as the ranker 'paper' does; use the ranker 'salient'."
-        )
-    rows, special = text_rows(batches[0])
-    if reading == "masked" or all(special):
-        return [batches[0][:rows]]
-    return [[token for token in batches[0] if token[2]]]
-
-
 def token_states(states: Any, tokens: Mapping[str, Sequence[Sequence[Token]]]) -> TokenStates:
     """The states ``(T, D)`` that belong to a text, by the one list of tokens that has T of them.
 
@@ -95,11 +77,20 @@ class ClipText:
             )
 
     def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
-        """Token states of each text."""
-        return [self._states(text, reading) for text in texts]
+        """Token states of each text, as the model reads it when it draws.
 
-    def _states(self, text: str, reading: Reading) -> TokenStates:
-        tokens = {name: read(batches, reading) for name, batches in self._tokens(text).items()}
+        Raises:
+            SettingsError: they are wanted as a CLIP of ComfyUI does not read them.
+        """
+        if reading != "drawn":
+            raise SettingsError(
+                "The ranker 'paper' reads texts without their padding, which a CLIP of ComfyUI "
+                "does not; use the ranker 'salient', 'requirements' or 'source'."
+            )
+        return [self._states(text) for text in texts]
+
+    def _states(self, text: str) -> TokenStates:
+        tokens = self._tokens(text)
         bare = {name: [[t[:2] for t in b] for b in batches] for name, batches in tokens.items()}
         states = self._clip.encode_from_tokens(bare)[0]
         return token_states(states.float().cpu().numpy(), tokens)

@@ -117,8 +117,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [PYTHON, "main.py", "--cpu", "--disable-api-nodes", "--port", str(port)]
-    command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
+    command = [PYTHON, "main.py", "--cpu", "--use-pytorch-cross-attention", "--port", str(port)]
+    command += [
+        "--disable-api-nodes",
+        "--base-directory",
+        str(base),
+        "--database-url",
+        "sqlite:///:memory:",
+    ]
     environment = os.environ | {
         "PYTHONPATH": str(Path(npcorrect.__file__).parents[1]),
         "NPC_VLM_KEY": "secret-of-the-environment",
@@ -442,7 +448,7 @@ def test_example_workflows_fit_the_nodes(server: Server, path: Path) -> None:
         assert [one["name"] for one in node["outputs"]] == described["output_name"]
 
 
-@pytest.mark.parametrize("ranker", ["salient", "paper"])
+@pytest.mark.parametrize("ranker", ["salient", "requirements"])
 def test_a_picture_is_verified_and_negatives_are_ranked(server: Server, ranker: str) -> None:
     prompt, seed = FAILING[0]
     graph = correcting(prompt, seed, redrawings=0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfyui.text import ClipText, Token, plain, read, text_rows, token_states
+from comfyui.text import ClipText, Token, plain, text_rows, token_states
 from npcorrect.errors import PromptError, SettingsError
 from npcorrect.mini.model import build_tokenizer
 
@@ -68,11 +68,6 @@ def test_no_text_names_a_file() -> None:
     assert "embedding:" not in plain("a cat, embedding:../secret")
 
 
-def test_each_reading_has_its_tokens() -> None:
-    text = [END, *words(2), END, PAD, PAD]
-    assert read([text], "drawn") == [text]
-    assert read([text], "masked") == [text[:4]]
-    assert read([text], "alone") == [words(2)]
-    assert read([[END, PAD]], "alone") == [[END]]
+def test_a_reading_that_no_clip_has_is_refused() -> None:
     with pytest.raises(SettingsError, match="use the ranker 'salient'"):
-        read([text, text], "masked")
+        ClipText(FakeClip(), limit=20).encode(["two stars"], "masked")
