@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from npcorrect.errors import SettingsError
-from npcorrect.vlm.base import Message, Question, Reply, Usage
+from npcorrect.vlm.base import Encoding, Message, Question, Reply, Usage
 from npcorrect.vlm.cache import AnswerFile, CachedVLM
 from npcorrect.vlm.fake import FakeVLM
 from npcorrect.vlm.pictures import fingerprint
@@ -29,7 +29,13 @@ def file(tmp_path: Path) -> AnswerFile:
 
 
 def test_an_identical_question_is_answered_from_the_file(file: AnswerFile) -> None:
-    answer = Reply("yes", probabilities={"yes": 0.9, "no": 0.1}, usage=Usage(1, 5, 1), model="m")
+    answer = Reply(
+        "yes",
+        probabilities={"yes": 0.9, "no": 0.1},
+        usage=Usage(1, 5, 1),
+        model="m",
+        tokens={" yes": 0.6},
+    )
     fake = FakeVLM([answer])
     first, again = CachedVLM(fake, file).ask([QUESTION, QUESTION])
     (later,) = CachedVLM(FakeVLM(), file).ask([QUESTION])
@@ -45,6 +51,9 @@ def test_an_identical_question_is_answered_from_the_file(file: AnswerFile) -> No
         replace(QUESTION, temperature=0.5),
         replace(QUESTION, seed=1),
         replace(QUESTION, max_tokens=7),
+        replace(QUESTION, tokens=True),
+        replace(QUESTION, messages=(replace(QUESTION.messages[0], text_first=True),)),
+        replace(QUESTION, messages=(replace(QUESTION.messages[0], encoding=Encoding("JPEG")),)),
         replace(QUESTION, choices=(), schema={"type": "object"}),
         replace(QUESTION, messages=(Message("user", "Is it blue?", (PICTURE,)),)),
         replace(QUESTION, messages=(Message("system", "Is it red?", (PICTURE,)),)),

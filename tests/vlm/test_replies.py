@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from math import log
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npcorrect.vlm.replies import UnusableError, choice_in, object_in, probabilities
+from npcorrect.vlm.replies import UnusableError, choice_in, first_tokens, object_in, probabilities
 
 SCHEMA = {
     "type": "object",
@@ -92,3 +93,9 @@ def test_probabilities_are_not_made_up(likely: list[dict[str, float]]) -> None:
 def test_an_exact_word_is_not_taken_for_the_beginning_of_another() -> None:
     found = probabilities([{"1": math.log(0.3), "10": math.log(0.1)}], ("1", "10"))
     assert found == pytest.approx({"1": 0.75, "10": 0.25})
+
+
+def test_first_tokens_keep_their_probabilities_among_all() -> None:
+    likely = [{"Yes": log(0.5), " yes": log(0.25), "?": float("-inf")}, {"no": 0.0}]
+    assert first_tokens(likely) == pytest.approx({"Yes": 0.5, " yes": 0.25})
+    assert first_tokens([]) == {}

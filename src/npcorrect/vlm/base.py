@@ -12,12 +12,30 @@ from npcorrect.records import add_money
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """How a server is sent a picture, where that is not left to the client.
+
+    ``format`` and ``quality`` are Pillow's, ``media_type`` is what the picture is declared as.
+    """
+
+    format: Literal["JPEG", "PNG"]
+    quality: int | None = None
+    media_type: str = "image/jpeg"
+
+
+@dataclass(frozen=True)
 class Message:
-    """One turn of a conversation; pictures come before the text."""
+    """One turn of a conversation.
+
+    Pictures come before the text, unless ``text_first``. With ``encoding`` they are sent at full
+    size and as it says; without, the client chooses a size and a format.
+    """
 
     role: Literal["system", "user", "assistant"]
     text: str
     images: tuple[Image, ...] = field(default=(), repr=False)
+    text_first: bool = False
+    encoding: Encoding | None = None
 
 
 @dataclass(frozen=True)
@@ -25,7 +43,9 @@ class Question:
     """One call of a model.
 
     With ``schema``, a JSON schema, the reply's text is a JSON object that meets it. With
-    ``choices``, the reply is one of these words, and its probabilities are asked for.
+    ``choices``, the reply is one of these words, and its probabilities are asked for. With
+    ``tokens``, the reply is whatever the model begins with, and the probabilities of its likeliest
+    first tokens are asked for; nothing is added to the messages.
     """
 
     messages: tuple[Message, ...]
@@ -34,6 +54,7 @@ class Question:
     temperature: float = 0.0
     max_tokens: int = 1024
     seed: int | None = None
+    tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,8 +89,10 @@ class Reply:
 
     ``error`` says why there is no usable answer; ``text`` then holds whatever raw text came.
     ``probabilities`` are those of the question's choices, renormalised to 1, where the model gives
-    them. ``cached`` replies came from the cache and took nothing. ``stopped`` is set where the
-    question was not asked because the budget does not allow it.
+    them. ``tokens`` are the likeliest first tokens with their probabilities among *all* tokens:
+    what they lack to 1 belongs to tokens that the model did not tell of. ``cached`` replies came
+    from the cache and took nothing. ``stopped`` is set where the question was not asked because the
+    budget does not allow it.
     """
 
     text: str
@@ -79,6 +102,7 @@ class Reply:
     model: str = ""
     cached: bool = False
     stopped: bool = False
+    tokens: Mapping[str, float] = field(default_factory=dict)
 
 
 class VLM(Protocol):

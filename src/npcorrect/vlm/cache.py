@@ -107,10 +107,13 @@ class CachedVLM:
 
     def _key(self, question: Question) -> str:
         """A name for everything that the answer depends on."""
-        messages = [(m.role, m.text, [fingerprint(i) for i in m.images]) for m in question.messages]
+        messages = [
+            (m.role, m.text, [fingerprint(i) for i in m.images], m.text_first, repr(m.encoding))
+            for m in question.messages
+        ]
         parts = (
             self.name, messages, question.schema, question.choices, question.temperature,
-            question.max_tokens, question.seed,
+            question.max_tokens, question.seed, question.tokens,
         )  # fmt: skip
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -121,5 +124,10 @@ def _free(reply: Reply) -> Reply:
 
 
 def _to_text(reply: Reply) -> str:
-    kept = {"text": reply.text, "probabilities": dict(reply.probabilities), "model": reply.model}
+    kept = {
+        "text": reply.text,
+        "probabilities": dict(reply.probabilities),
+        "tokens": dict(reply.tokens),
+        "model": reply.model,
+    }
     return json.dumps(kept)

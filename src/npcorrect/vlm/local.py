@@ -28,6 +28,8 @@ from npcorrect.vlm.replies import UnusableError, choice_in, object_in
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SETTLING = 0.02
 """Seconds between looks at whether the budget has room again."""
+LIKELY = 1000
+"""First tokens that are told with their probabilities, where these are asked for."""
 BATCH = 8
 """Questions that are answered together."""
 
@@ -97,7 +99,10 @@ class LocalVLM:
         """What questions must have in common to be answered together."""
         pictures = any(message.images for message in question.messages)
         reads = bool(question.choices) and self._first_tokens(question.choices) is not None
-        return pictures, reads, question.temperature, question.max_tokens, question.seed
+        return (
+            pictures, reads, question.tokens, question.temperature, question.max_tokens,
+            question.seed,
+        )  # fmt: skip
 
     def _batch(self, questions: Sequence[Question]) -> list[Reply]:
         """Replies to all, together as far as the budget allows it."""
@@ -135,7 +140,9 @@ class LocalVLM:
         with torch.inference_mode(), torch.random.fork_rng(enabled=questions[0].temperature > 0):
             if questions[0].temperature > 0 and questions[0].seed is not None:
                 torch.manual_seed(questions[0].seed)
-            if questions[0].choices and self._first_tokens(questions[0].choices):
+            if questions[0].tokens:
+                drafts = self._first(inputs)
+            elif questions[0].choices and self._first_tokens(questions[0].choices):
                 drafts = self._choose(questions, inputs)
             else:
                 drafts = self._generate(questions, inputs)
@@ -173,16 +180,7 @@ class LocalVLM:
             return self._templated([replace(user, text=f"{system.text}\n\n{user.text}"), *others])
 
     def _templated(self, messages: Sequence[Message]) -> str:
-        turns = [
-            {
-                "role": message.role,
-                "content": [
-                    *({"type": "image"} for _ in message.images),
-                    {"type": "text", "text": message.text},
-                ],
-            }
-            for message in messages
-        ]
+        turns = [{"role": message.role, "content": _content(message)} for message in messages]
         prompt = self._processor.apply_chat_template(
             turns, add_generation_prompt=True, tokenize=False
         )
@@ -202,6 +200,19 @@ class LocalVLM:
                 place = int((share ** (1 / question.temperature)).multinomial(1))
             chances = dict(zip(question.choices, share.tolist(), strict=True))
             drafts.append((Reply(question.choices[place], probabilities=chances), 1))
+        return drafts
+
+    def _first(self, inputs: Any) -> list[tuple[Reply, int]]:
+        """The likeliest first tokens, with their probabilities among all."""
+        logits = self._model(**inputs).logits[:, -1].float()
+        likely = logits.softmax(dim=-1).cpu().topk(min(LIKELY, logits.shape[-1]), dim=-1)
+        drafts = []
+        for values, ids in zip(likely.values.tolist(), likely.indices.tolist(), strict=True):
+            texts = [self._tokenizer.decode([token]) for token in ids]
+            tokens: dict[str, float] = defaultdict(float)
+            for text, value in zip(texts, values, strict=True):
+                tokens[text] += value
+            drafts.append((Reply(texts[0], tokens=dict(tokens)), 1))
         return drafts
 
     def _first_tokens(self, choices: Sequence[str]) -> dict[str, list[int]] | None:
@@ -281,6 +292,13 @@ class _Grammar(LogitsProcessor):
                 allowed[: len(mask)] = torch.from_numpy(mask)
             scores[row, ~allowed.to(scores.device)] = -torch.inf
         return scores
+
+
+def _content(message: Message) -> list[dict[str, str]]:
+    """A message in the form of chat templates."""
+    text = {"type": "text", "text": message.text}
+    pictures = [{"type": "image"}] * len(message.images)
+    return [text, *pictures] if message.text_first else [*pictures, text]
 
 
 def _rules(question: Question) -> str | None:

@@ -14,7 +14,13 @@ from npcorrect.vlm.budget import Till
 from npcorrect.vlm.capabilities import Capabilities, probe
 from npcorrect.vlm.event_loop import Background
 from npcorrect.vlm.pictures import Encoder
-from npcorrect.vlm.replies import UnusableError, choice_in, object_in, probabilities
+from npcorrect.vlm.replies import (
+    UnusableError,
+    choice_in,
+    first_tokens,
+    object_in,
+    probabilities,
+)
 from npcorrect.vlm.settings import RetryPolicy
 from npcorrect.vlm.transport import RAW_KEPT, Answer, Sender, SendingError
 
@@ -168,18 +174,20 @@ class OpenAIVLM:
                 _add(messages, _in_words(question.schema, able))
         if question.choices:
             _add(messages, f"Answer with one word alone: {' or '.join(question.choices)}.")
-            if able.likely:
-                body |= {"logprobs": True, "top_logprobs": able.likely}
+        if (question.choices or question.tokens) and able.likely:
+            body |= {"logprobs": True, "top_logprobs": able.likely}
         return body
 
     def _message(self, message: Message) -> dict[str, Any]:
         if not message.images:
             return {"role": message.role, "content": message.text}
         parts: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": self._pictures.uri(image)}}
+            {"type": "image_url", "image_url": {"url": self._pictures.uri(image, message.encoding)}}
             for image in message.images
         ]
-        return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
+        text = {"type": "text", "text": message.text}
+        content = [text, *parts] if message.text_first else [*parts, text]
+        return {"role": message.role, "content": content}
 
 
 _REFUSED = "The model refused to answer."
@@ -202,6 +210,8 @@ def _read(answer: Answer, question: Question) -> Reply:
     if completion.said.refusal:
         raise _RefusedError(completion.said.refusal[:RAW_KEPT])
     text = completion.said.content or ""
+    if question.tokens:
+        return Reply(text, tokens=first_tokens(completion.likely))
     if not text.strip():
         raise UnusableError("it is empty")
     if question.schema is not None:
@@ -252,4 +262,5 @@ def _add(messages: list[dict[str, Any]], text: str) -> None:
     if isinstance(last["content"], str):
         last["content"] += f"\n\n{text}"
     else:
-        last["content"][-1]["text"] += f"\n\n{text}"
+        part = next(part for part in last["content"] if part["type"] == "text")
+        part["text"] += f"\n\n{text}"

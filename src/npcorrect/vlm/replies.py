@@ -77,6 +77,15 @@ def probabilities(
     return {}
 
 
+def first_tokens(likely: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The likeliest first tokens of a reply with their probabilities among all tokens.
+
+    ``likely`` maps tokens to log-probabilities at each place. Empty where the server gives none.
+    """
+    first = likely[0] if likely else {}
+    return {token: exp(min(p, 0.0)) for token, p in first.items() if isfinite(p)}
+
+
 def _objects(text: str) -> Iterator[dict[str, Any]]:
     decoder = json.JSONDecoder(parse_constant=_no_constant)
     start, tries = text.find("{"), 0
