@@ -35,7 +35,8 @@ def test_a_run_reports_and_continues(tmp_path: Path) -> None:
     assert "4 of 4" in done.stderr
     assert "npc" in done.stdout
     assert {p.name for p in (run / "report").iterdir()} == {
-        "report.html", "report.md", "report.csv", "report.json"
+        "report.html", "report.md", "report.csv", "report.json",
+        "parts.csv", "summary.csv", "summary.tex",
     }  # fmt: skip
     rows = list(csv.DictReader((run / "report" / "report.csv").read_text().splitlines()))
     assert len(rows) == 4

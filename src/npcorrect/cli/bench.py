@@ -224,6 +224,7 @@ def _run(
     from functools import partial
 
     from npcorrect.errors import SettingsError
+    from npcorrect.evaluation import benchmarks
     from npcorrect.evaluation.run import manifest, runner, tools
     from npcorrect.evaluation.run.progress import following
     from npcorrect.evaluation.run.store import Store
@@ -233,7 +234,7 @@ def _run(
         raise SettingsError("The method 'rewrite' needs a language model; name one with --vlm.")
     if settings.budget and workers > 1:
         raise SettingsError("A budget is kept by one worker; leave out --workers or --budget.")
-    source = tools.benchmark(settings.benchmark, data)
+    source = benchmarks.find(settings.benchmark, data)
     tools.check_judge(settings, source)
     samples = manifest.samples(settings, source)
     made = manifest.manifest(settings, source)
@@ -293,6 +294,7 @@ def score(
     Example: npc bench score geneval++ --images DIR --judge openai:gpt-4.1-2025-04-14 --out runs/b
     """
     from npcorrect.errors import SettingsError
+    from npcorrect.evaluation import benchmarks
     from npcorrect.evaluation.run import exchange, tools
     from npcorrect.evaluation.run.manifest import Settings, manifest
     from npcorrect.evaluation.run.progress import following
@@ -302,8 +304,8 @@ def score(
     place = images or results
     if place is None:
         raise SettingsError("Give pictures with --images, or a result file with --results.")
-    source = tools.benchmark(benchmark, data)
-    samples = source.samples()
+    source = benchmarks.find(benchmark, data)
+    samples = exchange.official_samples(source)
     method = name or place.resolve().stem
     if not re.fullmatch(METHOD_NAME, method):
         raise SettingsError(f"{method!r} cannot name pictures; give letters and digits as --name.")
@@ -349,7 +351,7 @@ def _report(runs: list[Path], out: Path | None, data: Path | None, faults: bool)
     from npcorrect.evaluation.report import files
     from npcorrect.evaluation.report.summary import summarise
 
-    made = summarise(runs, data, faults=faults)
+    made = summarise(runs, faults=faults)
     folder = out or runs[0] / "report"
     files.write(made, folder)
     files.show(made)
@@ -357,11 +359,12 @@ def _report(runs: list[Path], out: Path | None, data: Path | None, faults: bool)
 
 
 def _export(one: Path, data: Path | None) -> None:
-    from npcorrect.evaluation.run import exchange, tools
+    from npcorrect.evaluation import benchmarks
+    from npcorrect.evaluation.run import exchange
     from npcorrect.evaluation.run.store import Store
 
     store = Store(one)
-    source = tools.benchmark(store.manifest().settings.benchmark, data)
+    source = benchmarks.find(store.manifest().settings.benchmark, data)
     for folder in exchange.export(store, source, one / "official"):
         typer.echo(f"For upstream's script: {folder}")
 
@@ -396,13 +399,14 @@ def fetch(
     Example: npc bench fetch geneval++ imagine
     """
     from npcorrect.errors import SettingsError
-    from npcorrect.evaluation.benchmarks import official
+    from npcorrect.evaluation.benchmarks import official, official_files
 
-    for name in benchmarks or official.FILES:
-        if name not in official.FILES:
+    for name in benchmarks or official_files.FILES:
+        if name not in official_files.FILES:
             raise SettingsError(
-                f"The benchmark {name!r} has no official file; use {', '.join(official.FILES)}."
+                f"The benchmark {name!r} has no official file; use "
+                f"{', '.join(official_files.FILES)}."
             )
-        file = official.FILES[name]
-        path = official.fetch(file, data or official.cache())
-        typer.echo(f"{path} ({file.licence})")
+        for file in official_files.FILES[name]:
+            path = official.fetch(file, data or official.cache())
+            typer.echo(f"{path} ({file.licence})")

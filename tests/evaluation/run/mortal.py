@@ -11,7 +11,7 @@ from typing import Any
 from npcorrect.diffusion.base import Drawing, Look, OnStep
 from npcorrect.errors import ModelError
 from npcorrect.evaluation.methods.base import Tools
-from npcorrect.evaluation.run.fake import CoinModel, coin_tools
+from npcorrect.evaluation.run.fake import FakeModel, fake_tools
 from npcorrect.records import Generation
 
 
@@ -25,7 +25,7 @@ class MortalModel:
     name: str = "mortal"
 
     def resolve(self, *arguments: Any) -> Drawing:
-        return CoinModel().resolve(*arguments)
+        return FakeModel().resolve(*arguments)
 
     def draw(
         self,
@@ -40,11 +40,11 @@ class MortalModel:
             if prompt in self.deadly and not grave.exists():
                 grave.touch()
                 os._exit(1)
-        return CoinModel().draw(drawings, on_step, look)
+        return FakeModel().draw(drawings, on_step, look)
 
 
 def mortal_tools(folder: Path, deadly: Sequence[str], times: int) -> Tools:
-    return replace(coin_tools(), model=MortalModel(folder, deadly, times))
+    return replace(fake_tools(), model=MortalModel(folder, deadly, times))
 
 
 def unloadable() -> Tools:

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from atexit import register
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from npcorrect.errors import SettingsError
+from npcorrect.evaluation.benchmarks import find
 from npcorrect.evaluation.benchmarks.base import Benchmark, Judge
-from npcorrect.evaluation.benchmarks.geneval2 import GenEval2
-from npcorrect.evaluation.benchmarks.geneval_pp import GenEvalPP
-from npcorrect.evaluation.benchmarks.imagine_bench import ImagineBench
-from npcorrect.evaluation.benchmarks.mini_bench import MiniBench
 from npcorrect.evaluation.methods.base import Tools
 from npcorrect.evaluation.run.manifest import Settings
 from npcorrect.evaluation.run.spent import ending
 from npcorrect.records import Request
 from npcorrect.vlm import build
 from npcorrect.vlm.settings import VLMSettings, VLMTable
-
-BENCHMARKS: dict[str, Callable[[Path | None], Benchmark]] = {
-    "mini": lambda folder: MiniBench(),
-    "mini-tuning": lambda folder: MiniBench(tuning=True),
-    "geneval++": GenEvalPP,
-    "imagine": ImagineBench,
-    "geneval2": GenEval2,
-}
-"""The benchmarks by name, from a folder with their official files."""
-
-
-def benchmark(name: str, folder: Path | None = None) -> Benchmark:
-    """The benchmark with this name.
-
-    Raises:
-        SettingsError: there is none.
-    """
-    if name not in BENCHMARKS:
-        raise SettingsError(f"The benchmark {name!r} is unknown; use {', '.join(BENCHMARKS)}.")
-    return BENCHMARKS[name](folder)
 
 
 def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int) -> Tools:
@@ -61,7 +37,7 @@ def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int)
     stack = ExitStack()
     register(stack.close)
     asked = vlm_settings(settings, table)
-    source = benchmark(settings.benchmark, folder)
+    source = find(settings.benchmark, folder)
     # What is asked comes first: what is missing there should not wait for large weights.
     own_roles = embedded_roles() if settings.model == "mini" else None
     roles = ending(stack.enter_context(build.roles(asked, own_roles)))
@@ -125,14 +101,3 @@ def vlm_settings(settings: Settings, table: VLMTable) -> VLMSettings:
         dtype=settings.loading.get("dtype") or "float32",
         table=table,
     )
-
-
-def same_model(first: str | None, second: str | None) -> bool:
-    """Whether two names are of one model; a dated release is the model that it is a release of."""
-    if first is None or second is None:
-        return False
-    return _undated(first) == _undated(second)
-
-
-def _undated(name: str) -> str:
-    return re.sub(r"-\d{4}-?\d{2}-?\d{2}$", "", name)
