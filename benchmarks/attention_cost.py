@@ -21,11 +21,12 @@ import torch
 
 from npcorrect.analysis.compare import terms_of
 from npcorrect.analysis.trace import trace
+from npcorrect.diffusion.base import Reading, TokenStates
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.mini.data import TAGS, sample_spec
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.vlm import MiniChecklister
-from npcorrect.ranking import SalientRanker
+from npcorrect.ranking import salient_ranker
 from npcorrect.records import Candidate, Request
 
 PROMPT, NEGATIVE = "three red circles and one blue square", "four circles"
@@ -37,8 +38,8 @@ class Draws:
 
     def __init__(self, model: PipelineModel, batch: int) -> None:
         self._model = model
-        request = Request(PROMPT, looks=0, reseed=False)
-        self._drawings = [model.resolve(request, NEGATIVE) for _ in range(batch)]
+        plan = model.plan(Request(PROMPT, looks=0, strength=1.0))
+        self._drawings = [plan.drawing(0, NEGATIVE)] * batch
         self._terms = [terms_of(model, MiniChecklister().checklist(PROMPT)).places] * batch
 
     def plain(self) -> None:
@@ -106,9 +107,9 @@ class Encoder:
     def __init__(self, model: PipelineModel) -> None:
         self._model, self.calls = model, 0
 
-    def encode(self, texts: Sequence[str]) -> object:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         self.calls += 1
-        return self._model.encode(texts)
+        return self._model.encode(texts, reading)
 
 
 def cost_of_ranking(model: PipelineModel, rounds: int) -> None:
@@ -119,14 +120,14 @@ def cost_of_ranking(model: PipelineModel, rounds: int) -> None:
         handle = denoiser.register_forward_pre_hook(
             lambda _, args, kwargs: calls.append(kwargs), with_kwargs=True
         )
-        model.draw([model.resolve(Request(PROMPT, num_inference_steps=1, looks=0))])
+        model.draw([model.plan(Request(PROMPT, steps=1, looks=0)).drawing(0, None)])
         handle.remove()
         for number in CANDIDATES:
             candidates = [Candidate(text, "targeted") for text in some_texts(number)]
             ratios, times, encoded = [], [], 0
             for _ in range(rounds):
                 encoder = Encoder(model)
-                ranker = SalientRanker(encoder)  # type: ignore[arg-type]
+                ranker = salient_ranker(encoder)
                 evaluation = seconds(lambda: denoiser(**calls[0]))
                 times.append(seconds(lambda: ranker.rank(checklist, candidates)))  # noqa: B023
                 ratios.append(times[-1] / evaluation)

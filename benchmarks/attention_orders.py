@@ -10,15 +10,18 @@ import torch
 from attention_statistics import Floats, Picture, Scores
 from torch.nn.functional import layer_norm
 
-from npcorrect.diffusion.base import TextEncoder, TokenStates
+from npcorrect.diffusion.base import Reading, TextEncoder, TokenStates
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.ranking import (
     ALL_PARTS,
     SALIENT_PARTS,
-    PaperRanker,
+    DrawnSpace,
     Ranker,
-    RequirementRanker,
-    SalientRanker,
+    ScoreRanker,
+    paper_ranker,
+    paper_salient,
+    requirement_ranker,
+    salient_ranker,
 )
 from npcorrect.records import Candidate
 
@@ -34,10 +37,10 @@ class Keys:
         self._model = model
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         denoiser = self._model.pipeline.transformer
         found = []
-        for text in self._model.encode(texts):
+        for text in self._model.encode(texts, reading):
             states_TD = denoiser.context_embedder(torch.from_numpy(text.states))
             normal_TD = layer_norm(states_TD, states_TD.shape[-1:], eps=1e-6)
             keys = []
@@ -55,8 +58,8 @@ class Changed:
     inner: TextEncoder
     change: Callable[[TokenStates], TokenStates]
 
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
-        return [self.change(text) for text in self.inner.encode(texts)]
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
+        return [self.change(text) for text in self.inner.encode(texts, reading)]
 
 
 def centred(encoder: TextEncoder, texts: Sequence[str]) -> TextEncoder:
@@ -92,7 +95,7 @@ def score_of(ranker: Ranker, parts: Sequence[str] = ALL_PARTS) -> Scores:
 def rankings(model: PipelineModel, among: Sequence[Picture]) -> dict[str, Scores]:
     """Every way of ordering that is compared, by name."""
     texts = sorted({picture.original["prompt"] for picture in among})
-    paper, required = PaperRanker(model), RequirementRanker(model)
+    paper, required = paper_ranker(model), requirement_ranker(model)
     middle, keys = centred(model, texts), Keys(model)
     return {
         "random order": lambda p: np.zeros(len(p.proposed)),
@@ -102,13 +105,16 @@ def rankings(model: PipelineModel, among: Sequence[Picture]) -> dict[str, Scores
         ),
         "`paper`": score_of(paper),
         "`paper`, without the last term": score_of(paper, SALIENT_PARTS),
+        "`paper`'s words, our vectors": score_of(
+            ScoreRanker("words", DrawnSpace(model), lambda asked: paper_salient(asked.prompt))
+        ),
         "`requirements`": score_of(required),
-        "`salient` (`requirements` without the last term)": score_of(SalientRanker(model)),
+        "`salient` (`requirements` without the last term)": score_of(salient_ranker(model)),
         "last term alone": score_of(required, ("negative",)),
-        "`requirements`, centred": score_of(RequirementRanker(middle)),
-        "`salient`, centred": score_of(SalientRanker(middle)),
-        "`salient`, words without marks": score_of(SalientRanker(Changed(model, words_only))),
-        "`salient`, largest component": score_of(SalientRanker(Changed(model, largest))),
-        "`requirements`, blocks' keys": score_of(RequirementRanker(keys)),
-        "`salient`, blocks' keys": score_of(SalientRanker(keys)),
+        "`requirements`, centred": score_of(requirement_ranker(middle)),
+        "`salient`, centred": score_of(salient_ranker(middle)),
+        "`salient`, words without marks": score_of(salient_ranker(Changed(model, words_only))),
+        "`salient`, largest component": score_of(salient_ranker(Changed(model, largest))),
+        "`requirements`, blocks' keys": score_of(requirement_ranker(keys)),
+        "`salient`, blocks' keys": score_of(salient_ranker(keys)),
     }

@@ -34,12 +34,12 @@ from npcorrect.mini.embedded import embedded
 from npcorrect.mini.grammar import parse, satisfied
 from npcorrect.mini.reader import judge, read
 from npcorrect.mini.vlm import embedded_roles
-from npcorrect.records import Request
+from npcorrect.records import Drawing, Request
 from npcorrect.vlm.roles import Roles
 
-RULES: dict[str, Request] = {
-    "extra": Request("", rule="extra", negative_scale=1.0, strength=1.0, looks=0, reseed=False),
-    "paper": Request("", rule="paper", true_cfg_scale=1.8),
+RULES: dict[str, dict[str, Any]] = {
+    "extra": {"rule": "extra", "negative_scale": 1.0, "strength": 1.0, "looks": 0},
+    "paper": {"rule": "paper", "scale": 1.8},
 }
 """Ours without looks, so that one negative acts throughout, and the paper's as published."""
 REPEATS = 2
@@ -153,8 +153,9 @@ class Study:
         text_ST = over_blocks(attention.text_SBT)[:, places]
         return [[round(value, DIGITS) for value in row] for row in text_ST.tolist()]
 
-    def _drawing(self, rule: str, prompt: str, seed: int, negative: str | None) -> Any:
-        return self.model.resolve(replace(RULES[rule], prompt=prompt, seed=seed), negative)
+    def _drawing(self, rule: str, prompt: str, seed: int, negative: str | None) -> Drawing:
+        plan = self.model.plan(Request(prompt, seed=seed, **RULES[rule]))
+        return plan.drawing(0, negative)
 
 
 def _jobs(failures: Sequence[Failure], which: str, rule: str) -> Iterator[dict[str, Any]]:

@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
-from npcorrect.records import Request, Rule
+from npcorrect.records import Drawing, Request
 from tests.diffusion import tiny
 
 NEGATIVES = ("four circles", "two blue stars", "one cat", "a dog", "five hearts", "six squares",
@@ -75,7 +75,7 @@ def flux(size: str, device: str) -> PipelineModel:
         tokenizer_2=tiny.t5_tokenizer(),
     ).to(device, torch.bfloat16)
     pipeline.set_progress_bar_config(disable=True)
-    return PipelineModel(f"flux {size}", pipeline, family=FAMILIES["flux-dev"])
+    return PipelineModel(f"flux {size}", pipeline, FAMILIES["flux-dev"])
 
 
 def prepare(name: str, device: str) -> tuple[PipelineModel, int]:
@@ -85,7 +85,7 @@ def prepare(name: str, device: str) -> tuple[PipelineModel, int]:
         return flux(size, device), 1024 if size == "full" else 128
     family = FAMILIES[name]
     defaults = replace(family.defaults, sizes=(tiny.SIZE,))
-    return PipelineModel(name, tiny.build(name).to(device), defaults, family), tiny.SIZE
+    return PipelineModel(name, tiny.build(name).to(device), family, defaults), tiny.SIZE
 
 
 @contextmanager
@@ -105,13 +105,13 @@ def counting(model: PipelineModel) -> Iterator[list[int]]:
 def ways(model: PipelineModel, batch: int, steps: int, side: int) -> dict[str, Callable[[], Any]]:
     """The draws to compare, the stock call first."""
     rules = model.family.rules
-    own: Rule = "paper" if "paper" in rules else "nag"
+    own = "paper" if "paper" in rules else "nag"
     window = max(1, round(steps * 3 / 50))
 
-    def drawings(rule: Rule, window: int) -> list[Any]:
-        request = Request(tiny.PROMPT, seed=3, num_inference_steps=steps, rule=rule, window=window,
-                          height=side, width=side)  # fmt: skip
-        return [model.resolve(request, negative) for negative in NEGATIVES[:batch]]
+    def drawings(rule: str, window: int) -> list[Drawing]:
+        request = Request(tiny.PROMPT, seed=3, steps=steps, rule=rule, window=window, size=side)
+        plan = model.plan(request)
+        return [plan.drawing(0, negative) for negative in NEGATIVES[:batch]]
 
     found = {"all steps": drawings(own, steps), f"window of {window}": drawings(own, window)}
     if "nag" in rules and own != "nag":

@@ -15,8 +15,9 @@ from time import perf_counter
 from npcorrect.loop import correct
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.vlm import embedded_roles
-from npcorrect.ranking import RequirementRanker
+from npcorrect.ranking import requirement_ranker
 from npcorrect.records import Request
+from npcorrect.settings import RoleSettings
 from npcorrect.vlm import build
 from npcorrect.vlm.settings import VLMSettings
 from tests.vlm.loopback import loopback
@@ -28,22 +29,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     model = embedded()
-    ranker, ratios = RequirementRanker(model), []
-    request = Request("nine large red circles", max_candidates=5, looks=0)
+    ranker, ratios = requirement_ranker(model), []
+    request = Request("nine large red circles", candidates=5, looks=0)
     with loopback(wait=options.wait) as server:
-        settings = VLMSettings(server.name, {"proposer": "rules"}, cache=False)
-        with build.roles(settings, embedded_roles()) as roles:
-            for _ in range(options.rounds):
-                seconds, drawn = [], set()
-                for overlap in (False, True):
+        settings = VLMSettings(RoleSettings(vlm=server.name, proposer="rules", cache=False))
+        for _ in range(options.rounds):
+            seconds, drawn = [], set()
+            for overlap in (False, True):
+                # Roles remember what they were told; only fresh ones ask again.
+                with build.roles(settings, embedded_roles()) as roles:
                     start = perf_counter()
-                    mine = replace(roles, overlap=overlap)
-                    attempts = list(correct(request, model, mine, ranker))
+                    ordered = replace(roles, overlap=overlap)
+                    attempts = list(correct(request, model, ordered, ranker))
                     seconds.append(perf_counter() - start)
-                    drawn.add(tuple(attempt.generation.image.tobytes() for attempt in attempts))
-                assert len(drawn) == 1
-                ratios.append(seconds[1] / seconds[0])
-                print(f"without {seconds[0]:.1f} s, with {seconds[1]:.1f} s", flush=True)
+                drawn.add(tuple(attempt.generation.image.tobytes() for attempt in attempts))
+            assert len(drawn) == 1
+            ratios.append(seconds[1] / seconds[0])
+            print(f"without {seconds[0]:.1f} s, with {seconds[1]:.1f} s", flush=True)
     print(
         f"with overlap the same {len(attempts)} pictures take {statistics.median(ratios):.2f} "
         f"of the time ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} pairs)"

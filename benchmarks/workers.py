@@ -17,7 +17,7 @@ from time import perf_counter
 
 from npcorrect.evaluation.benchmarks import find
 from npcorrect.evaluation.run import runner, tools
-from npcorrect.evaluation.run.manifest import Settings, samples
+from npcorrect.evaluation.run.manifest import RunSettings, samples
 from npcorrect.evaluation.run.runner import Executor
 from npcorrect.vlm.settings import VLMTable
 
@@ -31,7 +31,7 @@ class Arm:
 
     def rate(self, pictures: int) -> tuple[float, float]:
         """Pictures per second once it runs, and seconds until the first was there."""
-        settings = Settings("mini", ("base",), images=1, limit=pictures)
+        settings = RunSettings("mini", ("base",), images=1, limit=pictures)
         groups = runner.todo(samples(settings, find("mini")), settings.methods, 1, set())
         load = partial(tools.load, settings, None, VLMTable(), self.threads)
         # One worker goes through Ray too, so that the arms differ in nothing else.

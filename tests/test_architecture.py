@@ -1,28 +1,113 @@
-"""Imports point one way: the core stays free of everything heavy."""
+"""Imports point one way, the core stays free of everything heavy, and the public names are kept."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "diffusers", "transformers", "openai", "npcorrect.mini")
+import npcorrect
 
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "npcorrect",
-        "npcorrect.loop",
-        "npcorrect.ranking",
-        "npcorrect.proposing",
-        "npcorrect.vlm.build",
-        "npcorrect.vlm.fake",
-        "npcorrect.vlm.roles",
-    ],
+PACKAGE = Path(npcorrect.__file__).parent
+LAYERS = (
+    ("errors", "english"),
+    ("extras", "text", "lexicon", "paper_words", "prompt_marks"),
+    ("settings", "phrases"),
+    ("records", "provenance"),
+    ("asked",),
+    ("meaning",),
+    ("plan", "files", "fonts", "faults"),
+    ("sheet",),
+    ("result",),
+    ("diffusion",),
+    ("proposing", "ranking"),
+    ("vlm", "analysis"),
+    ("role_calls",),
+    ("loop",),
+    ("mini",),
+    ("session",),
+    ("output", "prompts"),
+    ("batch", "redraw"),
+    ("evaluation",),
+    ("mcp", "serve"),
+    ("cli",),
 )
+"""Parts of the package; each imports from its own layer and from those before it."""
+HEAVY = ("torch", "diffusers", "transformers", "httpx2", "typer", "rich", "npcorrect.mini")
+CORE = (
+    "npcorrect",
+    "npcorrect.plan",
+    "npcorrect.session",
+    "npcorrect.diffusion.families",
+    "npcorrect.diffusion.rules",
+    "npcorrect.diffusion.fake",
+    "npcorrect.vlm.build",
+    "npcorrect.vlm.fake",
+    "npcorrect.result",
+)
+
+
+def layer(module: str) -> int:
+    """The layer of a module of the package, by its first part."""
+    part = module.split(".")[1]
+    places = [place for place, parts in enumerate(LAYERS) if part in parts]
+    assert places, f"{module} stands in no layer"
+    return places[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The package's modules that a file imports anywhere, in functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "npcorrect":
+            yield from (f"npcorrect.{name.name}" for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def modules() -> list[tuple[str, Path]]:
+    paths = sorted(PACKAGE.rglob("*.py"))
+    named = ((path.relative_to(PACKAGE.parent).with_suffix("").parts, path) for path in paths)
+    top = ("__init__", "__main__")
+    return [(".".join(parts), path) for parts, path in named if parts[1] not in top]
+
+
+def test_no_import_runs_upward() -> None:
+    upward = [
+        f"{module} imports {imported}"
+        for module, path in modules()
+        for imported in imports(path)
+        if imported.startswith("npcorrect.") and layer(imported) > layer(module)
+    ]
+    assert upward == []
+
+
+def test_every_module_stands_in_a_layer() -> None:
+    assert len({layer(module) for module, _ in modules()}) == len(LAYERS)
+
+
+def test_the_loop_knows_neither_torch_nor_a_client() -> None:
+    assert not set(imports(PACKAGE / "loop.py")) & {"torch", "diffusers", "httpx2"}
+
+
+@pytest.mark.parametrize("module", CORE)
 def test_the_core_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_public_names_are_there_and_sorted() -> None:
+    assert all(hasattr(npcorrect, name) for name in npcorrect.__all__)
+    assert npcorrect.__all__ == sorted(npcorrect.__all__)
+    exported = {
+        name
+        for name, value in vars(npcorrect).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("npcorrect.")
+    }
+    assert exported == {name for name in npcorrect.__all__ if name != "__version__"}

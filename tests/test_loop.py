@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from npcorrect.diffusion.base import Glance, Look
-from npcorrect.errors import PromptError, SettingsError, VLMError
-from npcorrect.loop import Event, correct, finish, select
+from npcorrect.diffusion.base import Glance
+from npcorrect.diffusion.fake import FakeImageModel, looking
+from npcorrect.errors import BudgetError, ModelError, PromptError, SettingsError, VLMError
+from npcorrect.loop import Correction, Event, correct
+from npcorrect.plan import Plan
 from npcorrect.ranking import SourceRanker
 from npcorrect.records import (
     Attempt,
@@ -21,11 +23,15 @@ from npcorrect.records import (
     Caption,
     Check,
     Checklist,
+    Cost,
+    Drawing,
     Generation,
     Request,
     Requirement,
+    Usage,
     Verdict,
 )
+from npcorrect.result import select
 from npcorrect.vlm.roles import Roles
 
 CLAIMS = tuple(
@@ -44,58 +50,9 @@ def scored(passed: int) -> Verdict:
 UNSCORED = Verdict((), "no usable answer")
 
 
-class Drawing(NamedTuple):
-    request: Request
-    negative: str | None
-
-    @property
-    def seed(self) -> int:
-        return self.request.seed
-
-
-class FakeModel:
-    name = "fake"
-
-    def __init__(self, looks: int = 0) -> None:
-        self.looks = looks
-        self.drawn: list[tuple[int, str | None]] = []
-        self.batches: list[int] = []
-        self.steered: list[Sequence[Glance]] = []
-        self.origins: list[Generation | None] = []
-
-    def resolve(
-        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
-    ) -> Any:
-        seed = request.seed + (attempt if request.reseed else 0)
-        return Drawing(replace(request, seed=seed), negative_prompt)
-
-    def draw(
-        self,
-        drawings: Sequence[Any],
-        on_step: Callable[[int, int], None] | None = None,
-        look: Look | None = None,
-        origin: Generation | None = None,
-    ) -> list[Generation]:
-        if on_step:
-            on_step(1, 1)
-        self.origins.append(origin)
-        self.batches.append(len(drawings))
-        self.drawn += [(drawing.seed, drawing.negative) for drawing in drawings]
-        negatives: Sequence[str | None] = [drawing.negative for drawing in drawings]
-        for _ in range(self.looks if look else 0):
-            assert look
-            glances = look(0, [Image.new("RGB", (8, 8))] * len(drawings), negatives)
-            negatives = [glance.negative for glance in glances]
-            self.steered.append(glances)
-        image = Image.new("RGB", (8, 8))
-        return [
-            Generation(image, d.request.prompt, d.negative, d.seed, 4, 1.8, 1.0, "paper", 1, 5, 0)
-            for d in drawings
-        ]
-
-
 def generation() -> Generation:
-    return FakeModel().draw([Drawing(REQUEST, None)])[0]
+    model = FakeImageModel()
+    return model.draw([model.plan(REQUEST).drawing(0, None)])[0]
 
 
 @dataclass
@@ -103,7 +60,7 @@ class FakeRoles:
     """All four roles. An error among the verdicts, or as a reply, is raised."""
 
     verdicts: Iterable[Verdict | Exception]
-    negatives: Sequence[str] = ("bad one", "bad two", "bad three")
+    negatives: tuple[str, ...] = ("bad one", "bad two", "bad three")
     fails: frozenset[str] = frozenset()
     asked: list[str] = field(default_factory=list)
 
@@ -142,15 +99,22 @@ class FakeRoles:
 
 def run(
     *verdicts: Verdict | Exception, request: Request = REQUEST, fails: Iterable[str] = ()
-) -> tuple[list[Attempt], FakeModel, FakeRoles]:
-    model, roles = FakeModel(), FakeRoles(verdicts, fails=frozenset(fails))
+) -> tuple[list[Attempt], FakeImageModel, FakeRoles]:
+    model, roles = FakeImageModel(), FakeRoles(verdicts, fails=frozenset(fails))
     return list(correct(request, model, roles.roles(), SourceRanker())), model, roles
+
+
+def begin(
+    *verdicts: Verdict | Exception, model: FakeImageModel | None = None, request: Request = REQUEST
+) -> Correction:
+    roles = FakeRoles(verdicts).roles()
+    return correct(request, model or FakeImageModel(), roles, SourceRanker())
 
 
 def test_an_accepted_original_is_the_end() -> None:
     attempts, model, roles = run(scored(4))
     assert [attempt.index for attempt in attempts] == [0]
-    assert attempts[0].generation.negative_prompt is None
+    assert attempts[0].generation.drawing.negative_prompt is None
     assert model.drawn == [(7, None)]
     assert roles.asked == ["checklist", "verify"]
 
@@ -164,17 +128,17 @@ def test_redraws_keep_the_seed_and_stop_at_the_first_accepted() -> None:
         "bad two",
     ]
     assert attempts[0].caption == Caption("a bird", ("a bird",))
-    assert finish(REQUEST, CHECKLIST, attempts).best == 2
-    assert finish(REQUEST, CHECKLIST, attempts).accepted
+    assert select(attempts) == 2
+    assert attempts[2].verdict.accepted
 
 
 def test_a_batch_is_drawn_together_and_verified_to_its_end() -> None:
     request = replace(REQUEST, batch=2)
     attempts, model, roles = run(scored(2), scored(4), scored(1), request=request)
-    assert model.batches == [1, 2]
+    assert [len(batch) for batch in model.drawings] == [1, 2]
     assert [attempt.index for attempt in attempts] == [0, 1, 2]
-    assert finish(request, CHECKLIST, attempts).best == 1
-    assert sum(attempt.cost.vlm_calls for attempt in attempts) == len(roles.asked)
+    assert select(attempts) == 1
+    assert sum(attempt.cost.usage.readings for attempt in attempts) == len(roles.asked)
 
 
 def test_each_redraw_can_have_a_seed_of_its_own() -> None:
@@ -183,12 +147,14 @@ def test_each_redraw_can_have_a_seed_of_its_own() -> None:
 
 
 def test_redrawings_begin_with_the_original() -> None:
-    attempts, model, _ = run(scored(2), scored(1), scored(4))
-    assert model.origins == [None, attempts[0].generation, attempts[0].generation]
+    model = FakeImageModel(replace(looking(looks=0), strength=0.5))
+    (original, *_) = begin(scored(2), scored(1), scored(4), model=model)
+    origins = [drawing.origin for batch in model.drawings for drawing in batch]
+    assert origins == [None, original.generation.origin, original.generation.origin]
 
 
 def test_with_seeds_of_their_own_redrawings_go_round_the_candidates() -> None:
-    request = replace(REQUEST, max_candidates=5)
+    request = replace(REQUEST, candidates=5)
     rejected = [scored(2)] * 6
     _, model, _ = run(*rejected, request=replace(request, reseed=True))
     bad = ["bad one", "bad two", "bad three"]
@@ -199,57 +165,55 @@ def test_with_seeds_of_their_own_redrawings_go_round_the_candidates() -> None:
 
 def test_looks_renew_the_negative_while_the_emerging_picture_fails() -> None:
     looks = (scored(1), VLMError("busy"), UNSCORED, scored(4), scored(2))
-    model, roles = FakeModel(looks=5), FakeRoles((scored(2), *looks, scored(4)))
+    model, roles = FakeImageModel(looking(looks=5)), FakeRoles((scored(2), *looks, scored(4)))
     attempts = list(correct(REQUEST, model, roles.roles(), SourceRanker()))
     assert model.drawn == [(7, None), (7, "bad one")]
     wrong, untold, right = Glance("a bird", True), Glance("a bird"), Glance(None)
-    assert model.steered == [[wrong], [untold], [untold], [right], [wrong]]
-    assert sum(attempt.cost.vlm_calls for attempt in attempts) == len(roles.asked)
+    assert model.glances == [[wrong], [untold], [untold], [right], [wrong]]
+    assert sum(attempt.cost.usage.readings for attempt in attempts) == len(roles.asked)
 
 
 def test_a_look_that_gets_no_caption_keeps_the_negative() -> None:
-    model = FakeModel(looks=1)
+    model = FakeImageModel(looking())
     roles = FakeRoles((scored(2), scored(1), scored(4)), fails=frozenset({"caption"}))
     attempts = list(correct(REQUEST, model, roles.roles(), SourceRanker()))
-    assert model.steered == [[Glance("bad one", wrong=True)]]
-    assert attempts[-1].cost.vlm_calls == 4
+    assert model.glances == [[Glance("bad one", wrong=True)]]
+    assert attempts[-1].cost.usage.readings == 4
 
 
 def test_the_calls_of_looks_are_counted_for_each_picture_of_a_batch() -> None:
     verdicts = (scored(2), scored(1), scored(4), scored(2), scored(2))
-    model, roles = FakeModel(looks=1), FakeRoles(verdicts, negatives=("bad one", "bad two"))
+    model, roles = FakeImageModel(looking()), FakeRoles(verdicts, negatives=("bad one", "bad two"))
     request = replace(REQUEST, batch=2)
     attempts = list(correct(request, model, roles.roles(), SourceRanker()))
-    assert model.steered == [[Glance("a bird", wrong=True), Glance(None)]]
-    assert [attempt.cost.vlm_calls for attempt in attempts[1:]] == [4, 2]
-    assert sum(attempt.cost.vlm_calls for attempt in attempts) == len(roles.asked)
+    assert model.glances == [[Glance("a bird", wrong=True), Glance(None)]]
+    assert [attempt.cost.usage.readings for attempt in attempts[1:]] == [4, 2]
+    assert sum(attempt.cost.usage.readings for attempt in attempts) == len(roles.asked)
 
 
 def test_a_batch_of_none_is_refused() -> None:
-    with pytest.raises(SettingsError, match="batch is 0"):
+    with pytest.raises(SettingsError, match="'batch' is 0"):
         run(request=replace(REQUEST, batch=0))
 
 
 def test_the_original_competes_when_nothing_is_accepted() -> None:
     attempts, _, _ = run(scored(3), scored(1), scored(3), scored(2))
-    result = finish(REQUEST, CHECKLIST, attempts)
     assert len(attempts) == 4
-    assert result.best == 0
-    assert not result.accepted
+    assert select(attempts) == 0
 
 
 def test_costs_add_up_to_all_that_was_asked_and_drawn() -> None:
     attempts, model, roles = run(scored(2), scored(1), scored(4))
-    cost = finish(REQUEST, CHECKLIST, attempts).cost
+    cost = sum((attempt.cost for attempt in attempts), Cost())
     assert cost.images == len(model.drawn) == 3
-    assert cost.evaluations == 15
-    assert cost.vlm_calls == len(roles.asked)
+    assert cost.evaluations == 4 + 5 + 5
+    assert cost.usage == Usage(readings=len(roles.asked))
     assert cost.seconds > 0
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2])
 def test_no_more_candidates_than_asked_for(limit: int) -> None:
-    request = Request(REQUEST.prompt, max_candidates=limit)
+    request = Request(REQUEST.prompt, candidates=limit)
     attempts, _, roles = run(*[scored(0)] * 4, request=request)
     assert len(attempts) == 1 + limit
     assert ("propose" in roles.asked) == (limit > 0)
@@ -283,56 +247,75 @@ def test_a_failed_caption_does_not_end_the_correction() -> None:
 def test_rules_propose_where_the_proposer_fails() -> None:
     events: list[Event] = []
     roles = FakeRoles((scored(0), scored(4)), fails=frozenset({"propose"}))
-    attempts = list(correct(REQUEST, FakeModel(), roles.roles(), SourceRanker(), events.append))
-    assert attempts[1].generation.negative_prompt == "a bird"
-    assert Event("propose", "rules propose instead: propose gave nothing") in events
+    attempts = list(
+        correct(REQUEST, FakeImageModel(), roles.roles(), SourceRanker(), events.append)
+    )
+    assert attempts[1].generation.drawing.negative_prompt == "a bird"
+    assert any(e.detail == "rules propose instead: propose gave nothing" for e in events)
 
 
 def test_a_given_checklist_is_not_asked_for_again() -> None:
     roles = FakeRoles((scored(4),))
-    list(correct(REQUEST, FakeModel(), roles.roles(), SourceRanker(), checklist=CHECKLIST))
+    list(correct(REQUEST, FakeImageModel(), roles.roles(), SourceRanker(), checklist=CHECKLIST))
     assert roles.asked == ["verify"]
 
 
 def test_events_tell_each_stage_in_order() -> None:
     events: list[Event] = []
     roles = FakeRoles((scored(0), scored(4)))
-    list(correct(REQUEST, FakeModel(), roles.roles(), SourceRanker(), events.append))
-    assert [(event.stage, event.step) for event in events] == [
-        ("checklist", 0),
-        ("draw", 0),
-        ("draw", 1),
-        ("verify", 0),
-        ("caption", 0),
-        ("propose", 0),
-        ("rank", 0),
-        ("draw", 0),
-        ("draw", 1),
-        ("verify", 0),
+    list(correct(REQUEST, FakeImageModel(), roles.roles(), SourceRanker(), events.append))
+    stages = [(event.stage, event.attempt, event.step) for event in events]
+    drawn = [("draw", step) for step in range(5)]
+    assert stages == [
+        ("checklist", 0, 0),
+        *((stage, 0, step) for stage, step in drawn),
+        ("verify", 0, 0),
+        ("caption", 0, 0),
+        ("propose", 1, 0),
+        ("rank", 1, 0),
+        *((stage, 1, step) for stage, step in drawn),
+        ("verify", 1, 0),
     ]
-    assert events[-2] == Event("draw", "bad one", 1, 1)
+    last = Event(stage="draw", detail="bad one", attempt=1, attempts=5, step=4, total=4)
+    assert events[-2] == last
+
+
+def test_a_look_tells_its_picture() -> None:
+    events: list[Event] = []
+    roles = FakeRoles((scored(0), scored(0), scored(4))).roles()
+    list(correct(REQUEST, FakeImageModel(looking()), roles, SourceRanker(), events.append))
+    (look,) = [event for event in events if event.stage == "look"]
+    assert look.preview is not None
+    assert look.preview.size == (16, 16)
+    assert (look.attempt, look.attempts) == (1, 5)
 
 
 def test_closing_early_draws_nothing_more_and_keeps_what_was_yielded() -> None:
-    model, roles = FakeModel(), FakeRoles((scored(2), scored(3), scored(4)))
+    model, roles = FakeImageModel(), FakeRoles((scored(2), scored(3), scored(4)))
     run = correct(REQUEST, model, roles.roles(), SourceRanker())
     kept = [next(run), next(run)]
     run.close()
     assert len(model.drawn) == 2
-    assert finish(REQUEST, CHECKLIST, kept).best == 1
+    assert select(kept) == 1
+    assert run.result.attempts == tuple(kept)
+    assert run.ended == "stopped"
 
 
 @pytest.mark.parametrize(
     ("request_", "error"),
     [
         (Request("  "), PromptError),
-        (Request("a cat", max_candidates=-1), SettingsError),
-        (Request("a cat", max_candidates=51), SettingsError),
+        (Request("a cat", candidates=-1), SettingsError),
+        (Request("a cat", candidates=51), SettingsError),
+        (Request("a cat", rule="magic"), SettingsError),
+        (Request("a cat", steps=-1), SettingsError),
+        (Request("a cat", scale=1.0), SettingsError),
+        (Request("a cat", seed="7"), SettingsError),  # type: ignore[arg-type]
     ],
 )
 def test_senseless_requests_are_refused_at_once(request_: Request, error: type[Exception]) -> None:
     with pytest.raises(error):
-        correct(request_, FakeModel(), FakeRoles(()).roles(), SourceRanker())
+        correct(request_, FakeImageModel(), FakeRoles(()).roles(), SourceRanker())
 
 
 def test_nothing_to_select_from_is_a_programming_error() -> None:
@@ -342,8 +325,10 @@ def test_nothing_to_select_from_is_a_programming_error() -> None:
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=1, max_size=6))
 def test_the_chosen_one_is_the_earliest_of_the_best(passed: list[int | None]) -> None:
+    drawn = generation()
     attempts = [
-        Attempt(i, generation(), UNSCORED if n is None else scored(n)) for i, n in enumerate(passed)
+        Attempt(index=i, generation=drawn, verdict=UNSCORED if n is None else scored(n))
+        for i, n in enumerate(passed)
     ]
     merits = [-1 if n is None else n for n in passed]
     assert select(attempts) == merits.index(max(merits))
@@ -351,5 +336,136 @@ def test_the_chosen_one_is_the_earliest_of_the_best(passed: list[int | None]) ->
 
 def test_a_partly_scored_picture_never_wins_over_a_scored_one() -> None:
     partly = Verdict((Check(CLAIMS[0], True), Check(CLAIMS[1], None)))
-    attempts = [Attempt(0, generation(), partly), Attempt(1, generation(), scored(1))]
+    verdicts = partly, scored(1)
+    attempts = [
+        Attempt(index=i, generation=generation(), verdict=v) for i, v in enumerate(verdicts)
+    ]
     assert select(attempts) == 1
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "ended"),
+    [
+        ((scored(4),), "accepted"),
+        ((scored(1), scored(4)), "accepted"),
+        ((scored(1), scored(1), scored(1), scored(1)), "exhausted"),
+        ((UNSCORED,), "unscored"),
+        ((VLMError("away"),), "unscored"),
+        ((scored(1), BudgetError("used up")), "budget"),
+        ((BudgetError("used up"),), "budget"),
+    ],
+)
+def test_it_says_why_it_ended(verdicts: tuple[Verdict | Exception, ...], ended: str) -> None:
+    correction = begin(*verdicts)
+    assert correction.ended is None
+    attempts = list(correction)
+    assert correction.ended == correction.result.ended == ended
+    assert correction.result.attempts == tuple(attempts)
+    assert correction.spent == (ended == "budget")
+
+
+def test_the_result_is_there_at_any_time() -> None:
+    correction = begin(scored(2), scored(3), scored(4))
+    assert correction.result.attempts == ()
+    assert not correction.result.accepted
+    assert correction.checklist == Checklist(REQUEST.prompt, ())
+    for attempt in correction:
+        assert attempt in correction.result.attempts
+        if attempt.index == 1:
+            break
+    assert correction.result.best_index == 1
+    assert correction.result.cost.images == 2
+    assert correction.checklist == CHECKLIST
+
+
+def test_it_can_be_stopped_from_any_thread_while_it_draws() -> None:
+    model = FakeImageModel()
+    correction = begin(scored(2), scored(3), scored(4), model=model)
+    next(correction)
+    threading.Thread(target=correction.stop).start()
+    while not correction._stopped.is_set():
+        pass
+    assert list(correction) == []
+    assert correction.ended == "stopped"
+    assert [attempt.index for attempt in correction.result.attempts] == [0]
+
+
+def test_stopping_in_the_middle_of_a_drawing_drops_it() -> None:
+    def stop_at_the_second_step(event: Event) -> None:
+        if event.attempt == 1 and event.step == 2:
+            correction.stop()
+
+    model, roles = FakeImageModel(), FakeRoles((scored(2), scored(3)))
+    correction = correct(REQUEST, model, roles.roles(), SourceRanker(), stop_at_the_second_step)
+    assert [attempt.index for attempt in correction] == [0]
+    assert model.begun == [None, "bad one"]
+    assert model.drawn == [(7, None)]
+    assert correction.ended == "stopped"
+
+
+def test_drawing_happens_on_the_thread_that_iterates() -> None:
+    threads: list[threading.Thread] = []
+    model = FakeImageModel(on_draw=lambda drawing: threads.append(threading.current_thread()))
+    roles = replace(FakeRoles([scored(1)] * 4).roles(), overlap=True)
+    list(correct(REQUEST, model, roles, SourceRanker()))
+    assert threads == [threading.current_thread()] * 4
+
+
+def test_a_picture_that_exists_is_corrected() -> None:
+    picture = Image.new("RGB", (32, 24), "red")
+    model = FakeImageModel(replace(looking(looks=0), strength=0.5))
+    roles = FakeRoles((scored(2), scored(4))).roles()
+    correction = correct(REQUEST, model, roles, SourceRanker(), original=picture)
+    original, redrawn = correction
+    assert original.generation.image is picture
+    assert (original.cost.images, original.cost.evaluations) == (0, 0)
+    ((drawing,),) = model.drawings
+    assert (drawing.width, drawing.height) == (32, 24)
+    assert drawing.origin is not None
+    assert redrawn.generation.start_step == drawing.restart_step > 0
+
+
+def test_an_attempt_of_the_same_model_is_corrected_further() -> None:
+    model = FakeImageModel(replace(looking(looks=0), strength=0.5))
+    first = next(begin(scored(4), model=model)).generation
+    roles = FakeRoles((scored(2), scored(4))).roles()
+    original, _ = correct(REQUEST, model, roles, SourceRanker(), original=first)
+    assert original.generation is first
+    assert model.drawings[-1][0].origin is first.origin
+
+
+def test_where_a_model_cannot_begin_with_a_picture_it_says_so() -> None:
+    class Blind(FakeImageModel):
+        def origin(self, image: Image.Image, drawing: Drawing) -> None:
+            return None
+
+    events: list[Event] = []
+    model = Blind(replace(looking(looks=0), strength=0.5))
+    roles = FakeRoles((scored(2), scored(4))).roles()
+    picture = Image.new("RGB", (16, 16))
+    list(correct(REQUEST, model, roles, SourceRanker(), events.append, original=picture))
+    assert model.drawings[0][0].origin is None
+    assert any("redrawings begin with noise" in event.detail for event in events)
+
+
+def test_another_models_attempt_is_an_error() -> None:
+    defaults = replace(looking(looks=0), strength=0.5)
+    other = FakeImageModel(defaults, name="other")
+    drawn = next(begin(scored(4), model=other)).generation
+    roles = FakeRoles((scored(2), scored(4))).roles()
+    correction = correct(REQUEST, FakeImageModel(defaults), roles, SourceRanker(), original=drawn)
+    with pytest.raises(ModelError, match="'other'"):
+        list(correction)
+    assert correction.ended is None
+
+
+def test_a_plan_is_made_once() -> None:
+    class Counting(FakeImageModel):
+        plans = 0
+
+        def plan(self, request: Request) -> Plan:
+            Counting.plans += 1
+            return super().plan(request)
+
+    assert len(list(begin(*[scored(1)] * 6, model=Counting()))) == 4
+    assert Counting.plans == 1

@@ -1,106 +1,218 @@
-"""What a correction leaves on disk is whole, readable and named as promised."""
+"""An output folder holds one correction: claimed, continued, or refused."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from npcorrect.errors import OutputError
-from npcorrect.output import (
-    abridged,
-    parameters,
-    prepare,
-    save_picture,
-    save_result,
-    sheet,
-    to_record,
+from npcorrect.output import LOCK, OutputFolder, correct_into
+from npcorrect.records import Request
+from npcorrect.result import Result, load_result, to_record
+from npcorrect.session import SessionSettings
+from npcorrect.settings import LoadSettings, RoleSettings
+from tests.fakes import FakeEyes, session
+
+REQUEST = Request(
+    "three circles", candidates=4, ranker="source", rule="extra", strength=0.5, looks=0
 )
-from npcorrect.records import (
-    Attempt,
-    Candidate,
-    Check,
-    Checklist,
-    Generation,
-    Ranked,
-    Request,
-    Requirement,
-    Result,
-    Verdict,
-)
-
-CLAIM = Requirement("r1", "count", "exactly three circles", "circle", "3")
+SETTINGS = SessionSettings()
 
 
-def attempt(index: int, passed: bool, negative: str | None = None) -> Attempt:
-    image = Image.new("RGB", (96, 96), "white" if passed else "black")
-    generation = Generation(image, "three circles", negative, 7, 24, 2.0, 1.0, "extra", 24, 48, 0.1)
-    ranked = Ranked(Candidate(negative, "targeted"), 0.5) if negative else None
-    return Attempt(index, generation, Verdict((Check(CLAIM, passed),)), ranked)
+class Killed(BaseException):
+    """Ends everything, as a signal would."""
 
 
-@pytest.fixture
-def result() -> Result:
-    request = Request("three circles", seed=7)
-    attempts = (attempt(0, False), attempt(1, True, "four circles"))
-    return Result(request, Checklist("three circles", (CLAIM,)), attempts, best=1)
+def folder(path: Path, request: Request = REQUEST, **more: Any) -> OutputFolder:
+    return OutputFolder(path, request, SETTINGS, **more)
 
 
-def test_the_folder_holds_best_sheet_and_result(tmp_path: Path, result: Result) -> None:
-    save_result(tmp_path, result)
-    assert {p.name for p in tmp_path.iterdir()} == {"best.png", "sheet.png", "result.json"}
-    record = json.loads((tmp_path / "result.json").read_text())
-    assert record == json.loads(json.dumps(to_record(result)))
-    assert record["schema_version"] == 1
-    assert record["accepted"] is True
-    assert [a["file"] for a in record["attempts"]] == ["original.png", "attempt-1.png"]
+def corrected(one: OutputFolder, *sees: str | None, dies: int | None = None) -> Result:
+    """Correct into a folder; at drawing number ``dies`` the process is killed."""
+    drawn = []
+
+    def on_draw(drawing: object) -> None:
+        drawn.append(drawing)
+        if len(drawn) == dies:
+            raise Killed
+
+    opened = session(FakeEyes(sees or ("four circles",)), on_draw=on_draw)
+    with one.claimed() as begun:
+        return correct_into(one, begun, opened)
 
 
-def test_pictures_carry_their_parameters(tmp_path: Path, result: Result) -> None:
-    generation = result.attempts[1].generation
-    save_picture(tmp_path / "a.png", generation)
-    with Image.open(tmp_path / "a.png") as image:
-        text = image.info["parameters"]
-    assert text == parameters(generation)
-    lines = text.splitlines()
-    assert lines[:2] == ["three circles", "Negative prompt: four circles"]
-    assert "Steps: 24, CFG scale: 2.0, Seed: 7, Size: 96x96" in lines[2]
+def contents(path: Path) -> dict[str, Any]:
+    """All files but the lock; the record without the clock and what proposing again took."""
+    files: dict[str, Any] = {p.name: p.read_bytes() for p in path.iterdir() if p.name != LOCK}
+    record = json.loads(files["result.json"])
+    for cost in (record["cost"], *(attempt["cost"] for attempt in record["attempts"])):
+        cost["seconds"] = cost["readings"] = 0
+    return files | {"result.json": record}
 
 
-def test_the_sheet_shows_one_picture_when_the_original_is_best(result: Result) -> None:
-    alone = Result(result.request, result.checklist, result.attempts[:1], best=0)
-    assert sheet(alone).width < sheet(result).width
+@pytest.mark.parametrize("dies", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_killed_correction_is_continued_and_ends_as_an_undisturbed_one(
+    dies: int, batch: int, tmp_path: Path
+) -> None:
+    request = replace(REQUEST, batch=batch)
+    corrected(folder(tmp_path / "whole", request))
+    with pytest.raises(Killed):
+        corrected(folder(tmp_path / "cut", request), dies=dies)
+    assert folder(tmp_path / "cut", request).state() == ("begun" if dies > 1 else "new")
+    corrected(folder(tmp_path / "cut", request))
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
-def test_the_sheet_is_wide_enough_for_its_title(result: Result) -> None:
-    request = Request("three circles and " * 8)
-    alone = Result(request, result.checklist, result.attempts[:1], best=0)
-    assert sheet(alone).width > sheet(result).width
+@pytest.mark.parametrize("write", range(1, 24))
+def test_killed_at_any_write_it_is_continued_and_ends_as_an_undisturbed_one(
+    write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corrected(folder(tmp_path / "whole"))
+    replaced = []
+
+    def dying(source: str, target: Path) -> None:
+        replaced.append(target)
+        if len(replaced) == write:
+            raise Killed
+        os.rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", dying)
+        with pytest.raises(Killed):
+            corrected(folder(tmp_path / "cut"))
+    corrected(folder(tmp_path / "cut"))
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".best.png.x1y2").write_bytes(b"half")
+    with folder(tmp_path).claimed():
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_what_is_continued_is_not_drawn_or_asked_again(tmp_path: Path) -> None:
+    one = folder(tmp_path / "out")
+    with pytest.raises(Killed):
+        corrected(one, dies=4)
+    eyes = FakeEyes()
+    opened = session(eyes)
+    with one.claimed() as begun:
+        correct_into(one, begun, opened)
+    assert [len(begun.attempts), len(eyes.asked)] == [3, 2]
+    # The original is drawn again for its latents, of which no file tells.
+    assert opened.model.drawn == [(0, None), (0, "6 circles"), (0, "7 circles")]  # type: ignore[attr-defined]
+
+
+def test_each_attempt_is_on_disk_before_the_next_is_drawn(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        corrected(folder(tmp_path), dies=3)
+    kept = load_result(tmp_path)
+    assert len(kept.attempts) == 2
+    assert kept.ended is None
+
+
+def test_an_unscored_correction_is_asked_again(tmp_path: Path) -> None:
+    assert corrected(folder(tmp_path), None).ended == "unscored"
+    assert corrected(folder(tmp_path), "four circles", "").outcome == "corrected"
+
+
+def test_a_finished_correction_is_refused(tmp_path: Path) -> None:
+    corrected(folder(tmp_path), "")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=r"finished.*--overwrite"):
+        corrected(folder(tmp_path))
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(
-    ("negatives", "text"),
+    "other",
     [
-        ((), ""),
-        (("a",), "a"),
-        (("a", "b"), "a, then b"),
-        (("a", "b", "c"), "a, then 1 more, then c"),
+        OutputFolder(Path(), replace(REQUEST, prompt="two circles"), SETTINGS),
+        OutputFolder(Path(), replace(REQUEST, seed=1), SETTINGS),
+        OutputFolder(
+            Path(), REQUEST, SessionSettings(load=LoadSettings(model="mini", dtype="bfloat16"))
+        ),
+        OutputFolder(Path(), REQUEST, SessionSettings(roles=RoleSettings(votes=3))),
+        OutputFolder(Path(), REQUEST, SETTINGS, Image.new("RGB", (16, 16))),
     ],
 )
-def test_long_lists_of_negatives_are_abridged(negatives: tuple[str, ...], text: str) -> None:
-    assert abridged(negatives) == text
+def test_another_request_is_refused(other: OutputFolder, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        corrected(folder(tmp_path), dies=3)
+    with (
+        pytest.raises(OutputError, match=r"another.*--overwrite"),
+        replace(other, path=tmp_path).claimed(),
+    ):
+        pass
 
 
-def test_parameters_tell_how_looks_renewed_the_negative(result: Result) -> None:
-    steered = replace(result.attempts[1].generation, steering=((4, "a, b"), (8, None)))
-    assert 'NPC steering: "4 a, b > 8 none"' in parameters(steered)
-    assert "steering" not in parameters(result.attempts[1].generation)
+def test_more_budget_is_no_other_request(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        corrected(folder(tmp_path), dies=3)
+    richer = SessionSettings(roles=RoleSettings(budget="900 calls", cache=False))
+    with OutputFolder(tmp_path, REQUEST, richer).claimed() as begun:
+        assert len(begun.attempts) == 2
 
 
-def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="choose another with --out"):
-        prepare(tmp_path / "file" / "out")
+def test_overwriting_leaves_nothing_of_another_run(tmp_path: Path) -> None:
+    corrected(folder(tmp_path))
+    other = folder(tmp_path, replace(REQUEST, prompt="two circles"))
+    with other.claimed(overwrite=True) as begun:
+        assert (tmp_path / "attempt-4.png").exists()  # until there is something in its place
+        correct_into(other, begun, session(FakeEyes([""])))
+    assert {*contents(tmp_path)} == {"original.png", "best.png", "sheet.png", "result.json"}
+
+
+def test_pictures_without_a_record_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "best.png").mkdir()
+    with pytest.raises(OutputError, match=r"has a best\.png that no record tells of"):
+        folder(tmp_path).state()
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    with (
+        folder(tmp_path).claimed(),
+        pytest.raises(OutputError, match="Another process writes"),
+        folder(tmp_path).claimed(),
+    ):
+        pass
+    with folder(tmp_path).claimed():
+        pass
+
+
+def test_an_original_is_recognised_when_a_correction_is_continued(tmp_path: Path) -> None:
+    request = replace(REQUEST, strength=1.0)
+    given = Image.new("RGB", (16, 16), "blue")
+    with pytest.raises(Killed):
+        corrected(folder(tmp_path, request, original=given), dies=2)
+    with folder(tmp_path, request, original=given).claimed() as begun:
+        assert len(begun.attempts) == 2
+    other = Image.new("RGB", (16, 16), "green")
+    with (
+        pytest.raises(OutputError, match="another original"),
+        folder(tmp_path, request, original=other).claimed(),
+    ):
+        pass
+
+
+def test_a_full_disk_leaves_what_was_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Killed):
+        corrected(folder(tmp_path), dies=3)
+    before = to_record(load_result(tmp_path))
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        corrected(folder(tmp_path))
+    assert to_record(load_result(tmp_path)) == before

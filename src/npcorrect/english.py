@@ -1,10 +1,15 @@
-"""English just deep enough to compare short phrases: numbers, plurals, negations."""
+"""English just deep enough to compare short phrases: numbers, plurals."""
 
 from __future__ import annotations
 
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text, each once."""
+    return frozenset(text.split())
+
+
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-ARTICLES = frozenset({"a", "an", "the"})
-NEGATIONS = frozenset({"no", "not", "without", "never", "none"})
+ARTICLES = word_set("a an the")
 RELATION_WORDS = {
     "to the left of": "to the left of",
     "left of": "to the left of",
@@ -41,11 +46,3 @@ def singular(noun: str) -> str:
     if noun.endswith("es") and noun[:-2].endswith(("ss", *_HISSES[1:])):
         return noun[:-2]
     return noun[:-1] if noun.endswith("s") and not noun.endswith("ss") else noun
-
-
-def forms(word: str) -> frozenset[str]:
-    """The word and what it may be an inflection of; two words match where their forms meet."""
-    known = {word, singular(word)}
-    if word.endswith("ses"):
-        known.add(word[:-2])
-    return frozenset(known)

@@ -1,163 +1,218 @@
-"""What a correction leaves on disk: pictures with their parameters, a sheet, ``result.json``."""
+"""An output folder: claimed for one correction, locked while it is written, and continued."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
-from dataclasses import asdict
-from math import ceil
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
+from filelock import FileLock, Timeout
+from PIL.Image import Image
 
 from npcorrect.errors import OutputError
-from npcorrect.records import Attempt, Generation, Result
+from npcorrect.files import prepare
+from npcorrect.loop import OnEvent, sized
+from npcorrect.provenance import Provenance
+from npcorrect.records import Attempt, Checklist, Request
+from npcorrect.result import (
+    Result,
+    damaged,
+    file_name,
+    load_result,
+    read_record,
+    read_request,
+)
+from npcorrect.session import Session, SessionSettings
 
-SCHEMA_VERSION = 1
-_TILE = 320
-_MARGIN = 16
+State = Literal["new", "begun", "finished"]
+"""What a folder holds of a correction; see :meth:`OutputFolder.state`."""
+LOCK = ".npc.lock"
+_SUMMARY = ("result.json", "best.png", "sheet.png")
+_PICTURES = ("original.png", "attempt-*.png")
+_REMEDY = "choose another with --out, or --overwrite it"
 
 
-def prepare(folder: Path) -> None:
-    """Make the output folder before anything is drawn.
+@dataclass(frozen=True)
+class OutputFolder:
+    """A folder for the correction of one request, by settings, of an original if there is one."""
+
+    path: Path
+    request: Request
+    settings: SessionSettings
+    original: Image | None = None
+
+    @property
+    def record_path(self) -> Path:
+        """Where the result is written."""
+        return self.path / "result.json"
+
+    @property
+    def asked(self) -> Result:
+        """The result before anything is drawn."""
+        settings = self.settings
+        request = settings.policy(self.request)
+        if self.original is not None:
+            request = sized(request, self.original)
+        made_with = Provenance(load=settings.load, roles=settings.roles)
+        return Result(request, Checklist(request.prompt, ()), (), made_with=made_with)
+
+    def state(self) -> State:
+        """What the folder holds.
+
+        ``begun`` is a correction that was interrupted, stopped, or ended without a verdict.
+
+        Raises:
+            OutputError: it holds what is not this correction's.
+            SettingsError: the record in it cannot be read.
+        """
+        if not self.path.exists():
+            return "new"
+        if not self.path.is_dir():
+            raise OutputError(f"{str(self.path)!r} is no folder; choose another place with --out.")
+        if not self.record_path.is_file():
+            if names := self._names():
+                raise OutputError(
+                    f"{str(self.path)!r} has a {names[0].name} that no record tells of; {_REMEDY}."
+                )
+            return "new"
+        record = read_record(self.record_path)
+        self._refuse_another(record)
+        open_ends = (None, "stopped", "budget", "unscored")
+        return "begun" if record.get("ended") in open_ends else "finished"
+
+    def refuse_finished(self) -> None:
+        """Refuse a folder that holds this correction, finished, or something else.
+
+        Raises:
+            OutputError: it does.
+            SettingsError: the record in it cannot be read.
+        """
+        if self.state() == "finished":
+            raise OutputError(
+                f"{str(self.path)!r} holds this correction, finished; see its result.json, or "
+                f"{_REMEDY}."
+            )
+
+    @contextmanager
+    def claimed(self, overwrite: bool = False) -> Generator[Result]:
+        """Claim the folder, alone, for as long as the block lasts; what is in it stays.
+
+        Yields what was finished of the correction before, with which it can go on; nothing with
+        ``overwrite``.
+
+        Raises:
+            OutputError: it holds something else, is being written to, or cannot be written.
+            SettingsError: the record in it cannot be read.
+        """
+        prepare(self.path)
+        with _locked(self.path):
+            if overwrite:
+                yield self.asked
+                return
+            self.refuse_finished()
+            yield self._continuable() if self.state() == "begun" else self.asked
+
+    def begin(self, begun: Result) -> None:
+        """Leave nothing in the folder but what a correction goes on with.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        kept = {file_name(attempt.index) for attempt in begun.attempts}
+        if kept:
+            begun.save_summary(self.path)
+            kept |= {*_SUMMARY}
+        _remove([one for one in self._names() if one.name not in kept])
+
+    def _names(self) -> list[Path]:
+        """The files in the folder that are named as a correction's, its record first."""
+        return [one for name in (*_SUMMARY, *_PICTURES) for one in self.path.glob(name)]
+
+    def _refuse_another(self, record: Mapping[str, Any]) -> None:
+        try:
+            request, made_with, _ = read_request(record)
+        except ValueError as error:
+            raise damaged(self.record_path, error) from None
+        asked = self.asked
+        assert asked.made_with is not None
+        if request != asked.request or not (made_with and asked.made_with.asks_the_same(made_with)):
+            raise OutputError(
+                f"{str(self.path)!r} holds the correction of another request "
+                f"({request.prompt[:60]!r}); {_REMEDY}."
+            )
+
+    def _continuable(self) -> Result:
+        """What is in the folder up to the end of a batch, as long as it is scored."""
+        kept = load_result(self.path)
+        scored = [*takewhile(lambda a: a.verdict.accepted is not None, kept.attempts)]
+        if scored and not self._begins_alike(scored[0]):
+            raise OutputError(f"{str(self.path)!r} begins with another original; {_REMEDY}.")
+        size = self.request.batch
+        whole = (len(scored) - 1) // size * size + 1 if scored else 0
+        return replace(kept, attempts=tuple(scored[:whole]), ended=None)
+
+    def _begins_alike(self, first: Attempt) -> bool:
+        """Whether a first attempt is this folder's original, or was drawn where there is none."""
+        if self.original is None:
+            return first.cost.images > 0
+        kept = first.generation.image
+        return first.cost.images == 0 and kept.tobytes() == self.original.tobytes()
+
+
+def correct_into(
+    folder: OutputFolder, begun: Result, session: Session, on_event: OnEvent | None = None
+) -> Result:
+    """Go on with what was begun in a claimed folder; each attempt is written once it is final.
 
     Raises:
-        OutputError: the folder cannot be made or written.
+        InputError: the request cannot work, or the folder cannot be written.
     """
+    correction = session.correct(folder.request, on_event, original=folder.original, begun=begun)
+    known = len(begun.attempts)
+    for attempt in correction:
+        if attempt.index == known:
+            folder.begin(begun)
+        if attempt.index >= known:
+            correction.result.save_attempt(folder.path, attempt)
+            correction.result.save_summary(folder.path)
+    correction.result.save_summary(folder.path)
+    return correction.result
+
+
+@contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    """Keep other processes out of a folder.
+
+    Raises:
+        OutputError: another one is in it.
+    """
+    lock = FileLock(folder / LOCK)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError as error:
-        reason = error.strerror or str(error)
+        lock.acquire(timeout=0)
+    except Timeout:
         raise OutputError(
-            f"Cannot write to the output folder {str(folder)!r} ({reason}); "
-            "choose another with --out."
+            f"Another process writes to {str(folder)!r}; wait for it, or choose another folder "
+            "with --out."
         ) from None
-    if not writable:
+    except OSError as error:
         raise OutputError(
-            f"The output folder {str(folder)!r} is not writable; choose another with --out."
-        )
+            f"Cannot write {str(folder / LOCK)!r} ({error.strerror}); choose another place with "
+            "--out."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def file_name(attempt: Attempt) -> str:
-    """``original.png`` for the first picture, then ``attempt-1.png`` and so on."""
-    return f"attempt-{attempt.index}.png" if attempt.index else "original.png"
-
-
-def parameters(generation: Generation) -> str:
-    """The A1111-style text: prompt, negative prompt, then one line of settings."""
-    lines = [generation.prompt]
-    if generation.negative_prompt:
-        lines.append(f"Negative prompt: {generation.negative_prompt}")
-    width, height = generation.image.size
-    settings = {
-        "Steps": generation.num_inference_steps,
-        "CFG scale": generation.true_cfg_scale,
-        "Seed": generation.seed,
-        "Size": f"{width}x{height}",
-        "NPC rule": generation.rule,
-        "NPC negative scale": generation.negative_scale,
-        "NPC window": generation.window_steps,
-        "NPC evaluations": generation.evaluations,
-    }
-    if generation.start_step:
-        settings |= {"NPC start": generation.start_step, "NPC rewinds": generation.rewinds}
-    if generation.steering:
-        looks = (f"{step} {negative or 'none'}" for step, negative in generation.steering)
-        settings["NPC steering"] = json.dumps(" > ".join(looks))
-    lines.append(", ".join(f"{key}: {value}" for key, value in settings.items()))
-    return "\n".join(lines)
-
-
-def abridged(negatives: Sequence[str]) -> str:
-    """The first and the last negative that acted, and how many lay between."""
-    first, between, last = negatives[:1], negatives[1:-1], negatives[1:][-1:]
-    return ", then ".join((*first, *([f"{len(between)} more"] if between else []), *last))
-
-
-def save_picture(path: Path, generation: Generation) -> None:
-    """Write one PNG with its parameters, in one move."""
-    info = PngInfo()
-    info.add_text("parameters", parameters(generation))
-    partial = path.with_suffix(".partial")
-    generation.image.save(partial, format="PNG", pnginfo=info)
-    partial.replace(path)
-
-
-def to_record(result: Result) -> dict[str, Any]:
-    """The whole result as JSON values; pictures appear by the name of their file."""
-    attempts = []
-    for attempt in result.attempts:
-        kept = vars(attempt.generation).items()
-        generation = {k: v for k, v in kept if k not in ("image", "latents")}
-        attempts.append(
-            {
-                "index": attempt.index,
-                "file": file_name(attempt),
-                "generation": generation,
-                "verdict": asdict(attempt.verdict)
-                | {"accepted": attempt.verdict.accepted, "score": attempt.verdict.score},
-                "ranked": asdict(attempt.ranked) if attempt.ranked else None,
-                "caption": asdict(attempt.caption) if attempt.caption else None,
-                "cost": asdict(attempt.cost),
-            }
-        )
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "request": asdict(result.request),
-        "checklist": asdict(result.checklist),
-        "attempts": attempts,
-        "best": result.best,
-        "accepted": result.accepted,
-        "cost": asdict(result.cost),
-    }
-
-
-def save_result(folder: Path, result: Result) -> None:
-    """Write ``best.png``, ``sheet.png`` and ``result.json``."""
-    best = result.attempts[result.best]
-    save_picture(folder / "best.png", best.generation)
-    sheet(result).save(folder / "sheet.png")
-    partial = folder / "result.json.partial"
-    partial.write_text(json.dumps(to_record(result), indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / "result.json")
-
-
-def sheet(result: Result) -> Image.Image:
-    """The original beside the chosen picture, captioned; one picture where they are the same."""
-    chosen: Sequence[Attempt] = (result.attempts[0],)
-    if result.best:
-        chosen = (result.attempts[0], result.attempts[result.best])
-    text_height = 84
-    title, body = ImageFont.load_default(18), ImageFont.load_default(15)
-    heading = f"“{result.request.prompt}”"
-    width = _MARGIN + max(len(chosen) * (_TILE + _MARGIN), ceil(title.getlength(heading)) + _MARGIN)
-    canvas = Image.new("RGB", (width, _TILE + text_height + 2 * _MARGIN + 28), "white")
-    draw = ImageDraw.Draw(canvas)
-    draw.text((_MARGIN, _MARGIN - 4), heading, fill="black", font=title)
-    for i, attempt in enumerate(chosen):
-        left, top = _MARGIN + i * (_TILE + _MARGIN), _MARGIN + 28
-        picture = attempt.generation.image.convert("RGB")
-        canvas.paste(picture.resize((_TILE, _TILE), Image.Resampling.LANCZOS), (left, top))
-        color, text = _words(attempt)
-        draw.multiline_text((left, top + _TILE + 8), _wrap(text, 42), fill=color, font=body)
-    return canvas
-
-
-def _words(attempt: Attempt) -> tuple[str, str]:
-    accepted = attempt.verdict.accepted
-    mark = {True: "accepted", False: "not accepted", None: "unscored"}[accepted]
-    color = {True: "#00695c", False: "#b23c00", None: "#555555"}[accepted]
-    failed = [c.requirement.text for c in attempt.verdict.checks if c.passed is False]
-    if attempt.ranked:
-        return color, f"{mark}; negatives: {abridged(attempt.generation.negatives)}"
-    return color, f"original, {mark}" + (f"; failed: {failed[0]}" if failed else "")
-
-
-def _wrap(text: str, columns: int) -> str:
-    from textwrap import fill
-
-    return fill(text, columns, max_lines=4, placeholder=" …")
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"Cannot remove {str(path)!r} ({error.strerror}); choose another place with --out."
+            ) from None

@@ -1,21 +1,29 @@
 """Text-space scores: which negative to try first, judged without drawing anything.
 
-The score is that of Negative Prompting for Image Correction (arXiv 2512.07702). With ``e`` the mean
-of a text's token states, special tokens included, ``v`` the same without them, and
-``D = e(prompt) - e(negative)``::
+The score is that of Negative Prompting for Image Correction (arXiv 2512.07702). With ``e`` the
+vector of a whole text, ``v`` that of a phrase, and ``D = e(prompt) - e(negative)``::
 
     score = mean_q cos(D, v(q)) + mean_o cos(D, v(o)) - cos(D, v(negative))
 
 over quantity phrases q and object phrases o. Higher is better: the negative leads away from itself
 and towards what the prompt is about. A mean over nothing, and a cosine with a zero vector, is 0.
 
-Our default, :class:`SalientRanker`, leaves the last term out: over the failed pictures of
-docs/why-it-works.md it hurt the order.
+The rankers differ in words, vectors and terms:
+
+==============  ================================  ====================  =====================
+name            words                             vectors               terms
+==============  ================================  ====================  =====================
+paper           :mod:`npcorrect.paper_words`      :class:`PaperSpace`   all
+requirements    :func:`requirement_salient`       :class:`DrawnSpace`   all
+salient         :func:`requirement_salient`       :class:`DrawnSpace`   all but the last
+source          none: the proposer's order
+==============  ================================  ====================  =====================
+
+``paper`` is the released score; ``requirements`` and ``salient``, the default, are our own.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,9 +31,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from npcorrect.diffusion.base import TextEncoder, TokenStates
-from npcorrect.english import NUMBERS, in_words, plural, singular
+from npcorrect import paper_words
+from npcorrect.diffusion.base import Reading, TextEncoder, TokenStates
+from npcorrect.english import in_words
 from npcorrect.errors import SettingsError
+from npcorrect.lexicon import plural
 from npcorrect.records import Candidate, Checklist, Ranked, Requirement
 
 Vector = NDArray[np.float64]
@@ -33,14 +43,15 @@ CACHED_TEXTS = 4096
 """Texts whose vectors a ranker remembers; beyond them it starts anew."""
 SALIENT_PARTS = ("quantity", "object")
 ALL_PARTS = (*SALIENT_PARTS, "negative")
-_NUMBER_AND_NEXT = re.compile(rf"\b({'|'.join(NUMBERS[1:])}|\d+)\s+([a-z]+)")
-_MADE_UP_QUANTITIES = NUMBERS[1:4]
 
 
 class Ranker(Protocol):
     """Puts candidates in the order in which they are worth drawing."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        ...
 
     def rank(self, checklist: Checklist, candidates: Sequence[Candidate]) -> tuple[Ranked, ...]:
         """All candidates, best first; ties keep their order. The parts add up to the score."""
@@ -55,31 +66,76 @@ class Salient:
     objects: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Vectors:
-    """A text's mean with special tokens (``e``) and without (``v``), ``(D,)`` each."""
+class Space(Protocol):
+    """Vectors of texts under one encoder."""
 
-    e: Vector
-    v: Vector
+    def vectors(
+        self, texts: Iterable[str], phrases: Iterable[str]
+    ) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
+        """``e`` of each text and ``v`` of each phrase, ``(D,)`` each."""
+        ...
 
 
-class _Space:
-    """Vectors of texts under one encoder, remembered."""
+class _Memory:
+    """Token states of texts under one reading, remembered."""
 
-    def __init__(self, encoder: TextEncoder) -> None:
-        self._encoder = encoder
-        self._known: dict[str, _Vectors] = {}
+    def __init__(self, encoder: TextEncoder, reading: Reading) -> None:
+        self._encoder, self._reading = encoder, reading
+        self._known: dict[str, TokenStates] = {}
 
-    def vectors(self, texts: Iterable[str]) -> dict[str, _Vectors]:
-        """The vectors of all texts, in at most one call of the encoder."""
+    def states(self, texts: Iterable[str]) -> dict[str, TokenStates]:
+        """The states of all texts, in at most one call of the encoder."""
         wanted = tuple(dict.fromkeys(texts))
         if len(self._known) + len(wanted) > CACHED_TEXTS:
             self._known.clear()
         new = [text for text in wanted if text not in self._known]
         if new:
-            states = self._encoder.encode(new)
-            self._known.update(zip(new, map(_pool, states), strict=True))
+            states = self._encoder.encode(new, self._reading)
+            self._known.update(zip(new, states, strict=True))
         return {text: self._known[text] for text in wanted}
+
+
+class PaperSpace:
+    """The released vectors.
+
+    ``e`` is the mean over the tokens of the text, special ones included, with the padding hidden
+    from the encoder; ``v`` the mean over those of the phrase encoded without special tokens.
+    """
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._texts, self._phrases = _Memory(encoder, "masked"), _Memory(encoder, "alone")
+
+    def vectors(
+        self, texts: Iterable[str], phrases: Iterable[str]
+    ) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
+        """In at most two calls of the encoder."""
+        whole, alone = self._texts.states(texts), self._phrases.states(phrases)
+        return (
+            {text: _mean(states.states) for text, states in whole.items()},
+            {text: _mean(states.states) for text, states in alone.items()},
+        )
+
+
+class DrawnSpace:
+    """Our own vectors, of texts as the model reads them when it draws.
+
+    ``e`` is the mean over the tokens of the text, special ones included; ``v`` the same without the
+    special ones, which the encoder saw all the same.
+    """
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._texts = _Memory(encoder, "drawn")
+
+    def vectors(
+        self, texts: Iterable[str], phrases: Iterable[str]
+    ) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
+        """In at most one call of the encoder."""
+        texts, phrases = tuple(texts), tuple(phrases)
+        known = self._texts.states((*texts, *phrases))
+        return (
+            {text: _mean(known[text].states) for text in texts},
+            {text: _mean(known[text].states[~known[text].special]) for text in phrases},
+        )
 
 
 class SourceRanker:
@@ -98,50 +154,55 @@ class SourceRanker:
         )
 
 
-class PaperRanker:
-    """The score with the salient words of :func:`paper_salient`, the faithful baseline."""
+@dataclass(frozen=True)
+class ScoreRanker:
+    """The score over some words, vectors and terms."""
 
-    name = "paper"
-
-    def __init__(self, encoder: TextEncoder) -> None:
-        self._space = _Space(encoder)
-
-    def rank(self, checklist: Checklist, candidates: Sequence[Candidate]) -> tuple[Ranked, ...]:
-        """Best first, in at most one call of the encoder."""
-        return _rank(self._space, checklist.prompt, paper_salient(checklist.prompt), candidates)
-
-
-class RequirementRanker:
-    """The score with the salient phrases of :func:`requirement_salient`."""
-
-    name = "requirements"
-
-    def __init__(self, encoder: TextEncoder) -> None:
-        self._space = _Space(encoder)
+    name: str
+    space: Space
+    salient: Callable[[Checklist], Salient]
+    terms: tuple[str, ...] = ALL_PARTS
 
     def rank(self, checklist: Checklist, candidates: Sequence[Candidate]) -> tuple[Ranked, ...]:
-        """Best first, in at most one call of the encoder."""
-        return _rank(self._space, checklist.prompt, requirement_salient(checklist), candidates)
+        """Best first, in as many calls of the encoder as the space takes."""
+        if not candidates:
+            return ()
+        salient, prompt = self.salient(checklist), checklist.prompt
+        negatives = [candidate.negative_prompt for candidate in candidates]
+        phrases = (*salient.quantities, *salient.objects, *negatives)
+        e, v = self.space.vectors((prompt, *negatives), phrases)
+        ranked = []
+        for candidate, negative in zip(candidates, negatives, strict=True):
+            delta = e[prompt] - e[negative]
+            parts = (
+                ("quantity", _mean_cosine(delta, [v[text] for text in salient.quantities])),
+                ("object", _mean_cosine(delta, [v[text] for text in salient.objects])),
+                ("negative", -_cosine(delta, v[negative])),
+            )
+            parts_used = tuple(part for part in parts if part[0] in self.terms)
+            ranked.append(Ranked(candidate, sum(value for _, value in parts_used), parts_used))
+        return tuple(sorted(ranked, key=lambda entry: -entry.score))
 
 
-class SalientRanker:
-    """The score with the salient phrases of :func:`requirement_salient`, but not its last term."""
+def paper_ranker(encoder: TextEncoder) -> ScoreRanker:
+    """The released score."""
+    return ScoreRanker("paper", PaperSpace(encoder), lambda asked: paper_salient(asked.prompt))
 
-    name = "salient"
 
-    def __init__(self, encoder: TextEncoder) -> None:
-        self._space = _Space(encoder)
+def requirement_ranker(encoder: TextEncoder) -> ScoreRanker:
+    """The score over the phrases of the requirements."""
+    return ScoreRanker("requirements", DrawnSpace(encoder), requirement_salient)
 
-    def rank(self, checklist: Checklist, candidates: Sequence[Candidate]) -> tuple[Ranked, ...]:
-        """Best first, in at most one call of the encoder."""
-        salient = requirement_salient(checklist)
-        return _rank(self._space, checklist.prompt, salient, candidates, SALIENT_PARTS)
+
+def salient_ranker(encoder: TextEncoder) -> ScoreRanker:
+    """The score over the phrases of the requirements, without its last term."""
+    return ScoreRanker("salient", DrawnSpace(encoder), requirement_salient, SALIENT_PARTS)
 
 
 RANKERS: Mapping[str, Callable[[TextEncoder], Ranker]] = {
-    "salient": SalientRanker,
-    "requirements": RequirementRanker,
-    "paper": PaperRanker,
+    "salient": salient_ranker,
+    "requirements": requirement_ranker,
+    "paper": paper_ranker,
     "source": lambda encoder: SourceRanker(),
 }
 """Makes each ranker, by its name."""
@@ -162,20 +223,15 @@ def ranker_maker(name: str | None) -> Callable[[TextEncoder], Ranker]:
 
 
 def paper_salient(prompt: str) -> Salient:
-    """Numbers, and the word after each in singular and plural, as the released code finds them.
-
-    Faithful to its faults: an adjective passes for the object ("three red circles" gives "red"),
-    and a prompt without numbers is taken to ask for one, two and three.
-    """
-    pairs = _NUMBER_AND_NEXT.findall(prompt.lower())
-    quantities = tuple(dict.fromkeys(number for number, _ in pairs))
-    nouns = (singular(word) for _, word in pairs)
-    objects = dict.fromkeys(form for noun in nouns for form in (noun, plural(noun)))
-    return Salient(quantities or _MADE_UP_QUANTITIES, tuple(objects))
+    """The words of the released score; see :mod:`npcorrect.paper_words`."""
+    return Salient(paper_words.quantities(prompt), paper_words.objects(prompt))
 
 
 def requirement_salient(checklist: Checklist) -> Salient:
-    """What the requirements name: counted nouns, nouns, and their colours, sizes and relations."""
+    """What the requirements name: counted nouns, nouns, and what is said of them, in English.
+
+    What must be absent, and writing, are not among them.
+    """
     quantities: list[str] = []
     objects: list[str] = []
     for claim in checklist.requirements:
@@ -185,7 +241,7 @@ def requirement_salient(checklist: Checklist) -> Salient:
             quantities.append(_counted(claim))
         elif claim.kind == "object":
             objects += (claim.subject, plural(claim.subject))
-        else:
+        elif claim.kind not in ("text", "only"):
             objects.append(_described(claim))
     return Salient(tuple(dict.fromkeys(quantities)), tuple(dict.fromkeys(objects)))
 
@@ -196,43 +252,15 @@ def _counted(claim: Requirement) -> str:
 
 
 def _described(claim: Requirement) -> str:
-    if claim.object:
-        return f"{claim.subject} {claim.value} {claim.object}"
-    return f"{claim.value} {claim.subject}".strip()
+    """Such as "red cup", "clock on the left", "umbrella made of seashells"."""
+    follows = claim.object or claim.kind == "relation" or len(claim.value.split()) > 1
+    parts = (claim.subject, claim.value) if follows else (claim.value, claim.subject)
+    return " ".join(part for part in (*parts, claim.object) if part)
 
 
-def _rank(
-    space: _Space,
-    prompt: str,
-    salient: Salient,
-    candidates: Sequence[Candidate],
-    counted: Sequence[str] = ALL_PARTS,
-) -> tuple[Ranked, ...]:
-    if not candidates:
-        return ()
-    negatives = (candidate.negative_prompt for candidate in candidates)
-    of = space.vectors((prompt, *salient.quantities, *salient.objects, *negatives))
-    ranked = []
-    for candidate in candidates:
-        negative = of[candidate.negative_prompt]
-        delta = of[prompt].e - negative.e
-        terms = (
-            ("quantity", _mean_cosine(delta, [of[text].v for text in salient.quantities])),
-            ("object", _mean_cosine(delta, [of[text].v for text in salient.objects])),
-            ("negative", -_mean_cosine(delta, [negative.v])),
-        )
-        parts = tuple(term for term in terms if term[0] in counted)
-        ranked.append(Ranked(candidate, sum(value for _, value in parts), parts))
-    return tuple(sorted(ranked, key=lambda entry: -entry.score))
-
-
-def _pool(states: TokenStates) -> _Vectors:
-    """Means over the tokens, which are the first axis."""
-    tokens = np.asarray(states.states, dtype=np.float64)
-    return _Vectors(_mean(tokens), _mean(tokens[~np.asarray(states.special, dtype=bool)]))
-
-
-def _mean(tokens: Vector) -> Vector:
+def _mean(states: NDArray[np.float32]) -> Vector:
+    """The mean over the tokens, which are the first axis."""
+    tokens: Vector = np.asarray(states, dtype=np.float64)
     mean: Vector = tokens.sum(axis=0) / max(len(tokens), 1)
     return mean
 

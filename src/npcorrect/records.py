@@ -1,50 +1,29 @@
 """The records that flow through the program, in the order in which they come to be.
 
-All are frozen; functions return new ones. Nothing here imports torch.
+All are frozen; functions return new ones. Nothing here imports torch, and no record holds a tensor.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
+from pydantic import ConfigDict
+
+from npcorrect.settings import DrawSettings
 
 Source = Literal["targeted", "untargeted", "combined", "fallback"]
 """Where a negative comes from: a failed check, unasked content, both, or a fixed list."""
-Rule = Literal["paper", "extra", "turns", "nag"]
-"""How the negative enters: in the empty branch's place, as a direction beside it (computed in every
-step, or in turn with the empty branch), or in attention (NAG)."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user wants drawn, and how. ``None`` leaves a choice to the model.
-
-    ``window`` is the number of first steps in which the negative acts when it is an ``int``, and a
-    share of all steps, 0 to 1, when it is a ``float``. ``looks`` is how often each redrawing is
-    looked at while it emerges, to renew its negative. ``strength`` is the share of the steps that a
-    redrawing takes, beginning from the noised original; at 1 it begins from noise alone. Where the
-    last look finds it wrong, it goes back to that beginning, up to ``rewinds`` times. With
-    ``reseed``, attempt k has the seed ``seed + k`` instead of the original's. ``batch`` candidates
-    are drawn together.
-    """
+class Request(DrawSettings):
+    """What the user wants drawn, and the settings of :class:`~npcorrect.settings.DrawSettings`."""
 
     prompt: str
-    seed: int = 0
-    max_candidates: int = 5
-    num_inference_steps: int | None = None
-    true_cfg_scale: float | None = None
-    negative_scale: float | None = None
-    rule: Rule | None = None
-    window: int | float | None = None
-    looks: int | None = None
-    strength: float | None = None
-    rewinds: int | None = None
-    reseed: bool | None = None
-    height: int | None = None
-    width: int | None = None
-    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -74,36 +53,74 @@ class Checklist:
     requirements: tuple[Requirement, ...]
 
 
-@dataclass(frozen=True)
-class Generation:
-    """One picture and exactly how it was drawn. ``evaluations`` counts denoiser calls (NFE).
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What a model can begin another picture with: clean latents of one picture.
 
-    ``steering`` lists the looks that changed the negative: the step, from 0, from which on the text
-    beside it acted instead of the one before; None where the emerging picture was right. The
-    picture began at ``start_step``, from 0, and went back there ``rewinds`` times. ``latents`` are
-    what its model may begin another picture with, and mean nothing to anyone else.
+    ``latents`` have the layout of the model's own denoiser, one row, float32. ``sigmas`` are the
+    noise levels of the schedule that they were drawn by, one more than there are steps, the last 0.
+    Origins are compared by identity and mean nothing to another ``model``.
     """
 
-    image: Image = field(repr=False, compare=False)
+    model: str
+    latents: NDArray[np.float32]
+    sigmas: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One picture to draw, with every choice made: what a request becomes on a model.
+
+    The negative acts in the steps from ``window[0]`` up to before ``window[1]``, counted from 0.
+    The emerging picture is looked at before each of ``look_steps``. With an ``origin`` it begins
+    at ``restart_step`` with that picture noised, without one with noise alone at step 0; where its
+    last look finds it wrong, it goes back to ``restart_step`` up to ``max_rewinds`` times.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
+
     prompt: str
-    negative_prompt: str | None
     seed: int
+    negative_prompt: str | None = None
     num_inference_steps: int
     true_cfg_scale: float
     negative_scale: float
-    rule: Rule
-    window_steps: int
+    rule: str
+    window: tuple[int, int]
+    look_steps: tuple[int, ...] = ()
+    height: int
+    width: int
+    restart_step: int = 0
+    max_rewinds: int = 0
+    origin: Origin | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """One picture and exactly how it was drawn. ``evaluations`` counts denoiser calls (NFE).
+
+    ``steering`` lists the looks that changed the negative or sent the picture back: the step, from
+    0, from which on the text beside it acted; None where the emerging picture was right. The
+    picture began at ``start_step``, from 0, went back there ``rewinds`` times, and was looked at
+    ``looks`` times. ``origin`` is what its model may begin another picture with.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
+
+    image: Image = field(repr=False, compare=False)
+    drawing: Drawing
     evaluations: int
     seconds: float
     steering: tuple[tuple[int, str | None], ...] = ()
     start_step: int = 0
     rewinds: int = 0
-    latents: object = field(default=None, repr=False, compare=False)
+    looks: int = 0
+    origin: Origin | None = field(default=None, repr=False, compare=False)
 
     @property
     def negatives(self) -> tuple[str, ...]:
         """Every negative that acted on the picture, in order, each once."""
-        texts = (self.negative_prompt, *(text for _, text in self.steering))
+        texts = (self.drawing.negative_prompt, *(text for _, text in self.steering))
         return tuple(dict.fromkeys(text for text in texts if text))
 
 
@@ -201,35 +218,58 @@ def add_money(one: float | None, other: float | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What something took. Costs add up with ``+``.
+class Usage:
+    """What answers took. Usages add up with ``+``.
 
-    ``tokens`` are those read and written by VLMs; ``retries`` counts the calls that had to be sent
-    again, which ``vlm_calls`` includes. ``money`` is in the currency of the user's price table,
-    and None where it has no price.
+    ``calls`` counts every request that was sent to a model; ``retries`` those of them that were
+    sent again. ``readings`` counts the answers of roles that ask no model. ``money`` is in the
+    currency of the user's price table, and None where it has no price.
     """
 
-    images: int = 0
-    evaluations: int = 0
-    vlm_calls: int = 0
-    tokens: int = 0
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
     seconds: float = 0.0
     retries: int = 0
     money: float | None = None
+    readings: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read and written."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            calls=self.calls + other.calls,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            seconds=self.seconds + other.seconds,
+            retries=self.retries + other.retries,
+            money=add_money(self.money, other.money),
+            readings=self.readings + other.readings,
+        )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What something took. Costs add up with ``+``; ``usage`` is that of the roles."""
+
+    images: int = 0
+    evaluations: int = 0
+    seconds: float = 0.0
+    usage: Usage = Usage()
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
             self.images + other.images,
             self.evaluations + other.evaluations,
-            self.vlm_calls + other.vlm_calls,
-            self.tokens + other.tokens,
             self.seconds + other.seconds,
-            self.retries + other.retries,
-            add_money(self.money, other.money),
+            self.usage + other.usage,
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One picture of a correction: the original has index 0 and no candidate."""
 
@@ -239,23 +279,3 @@ class Attempt:
     ranked: Ranked | None = None
     caption: Caption | None = None
     cost: Cost = Cost()
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished correction. ``best`` is the index of the chosen attempt, the original included."""
-
-    request: Request
-    checklist: Checklist
-    attempts: tuple[Attempt, ...]
-    best: int
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the verifier accepted the chosen picture."""
-        return self.attempts[self.best].verdict.accepted is True
-
-    @property
-    def cost(self) -> Cost:
-        """The whole cost."""
-        return sum((attempt.cost for attempt in self.attempts), Cost())

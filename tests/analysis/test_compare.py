@@ -23,7 +23,7 @@ from npcorrect.analysis.compare import (
 )
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
-from npcorrect.mini.embedded import DEFAULTS
+from npcorrect.mini.family import FAMILY
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.model import assemble, build_modules
 from npcorrect.records import Checklist, Request
@@ -40,7 +40,7 @@ def model() -> PipelineModel:
     modules = build_modules()
     for module in modules.values():
         module.eval().requires_grad_(False)
-    return PipelineModel("tiny", assemble(modules), DEFAULTS)
+    return PipelineModel("tiny", assemble(modules), FAMILY)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def terms(model: PipelineModel) -> Terms:
 
 @pytest.fixture(scope="module")
 def samples(model: PipelineModel, terms: Terms) -> Sequence[AttentionSample]:
-    request = Request(PROMPT, num_inference_steps=STEPS, window=1, batch=2)
+    request = Request(PROMPT, steps=STEPS, window=1, batch=2)
     under = conditions(CHECKLIST, NEGATIVES[:2])
     return tuple(compare(model, request, SEEDS, terms, under))
 
@@ -80,7 +80,7 @@ def test_roles_are_worked_out_and_no_negative_comes_first() -> None:
 def test_every_seed_is_drawn_under_every_condition(
     samples: Sequence[AttentionSample], terms: Terms
 ) -> None:
-    assert [sample.generation.seed for sample in samples] == [*SEEDS] * 3
+    assert [sample.generation.drawing.seed for sample in samples] == [*SEEDS] * 3
     assert [sample.condition.role for sample in samples[::3]] == ["none", "empty", "targeted"]
     for sample in samples:
         assert sample.generation.steering == ()

@@ -26,6 +26,7 @@ from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
 from npcorrect.records import Generation, Request
 from tests.diffusion.conftest import tiny_model
+from tests.diffusion.drawing import resolved
 from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT, SIZE
 
 IMAGE_TOKENS = (SIZE // 16) ** 2
@@ -39,9 +40,9 @@ def draw(
     model: PipelineModel, prompts: Sequence[str] = (PROMPT, OTHER), rule: Any = None
 ) -> list[Generation]:
     """Pictures with a negative, by the family's own rule unless another one is asked for."""
-    request = Request("", seed=3, looks=0, reseed=False, rule=rule, window=2)
+    request = Request(prompts[0], seed=3, looks=0, reseed=False, rule=rule, window=2)
     asked = [replace(request, prompt=prompt) for prompt in prompts]
-    return model.draw([model.resolve(each, NEGATIVE) for each in asked])
+    return model.draw([resolved(model, each, NEGATIVE) for each in asked])
 
 
 def all_steps(model: PipelineModel) -> tuple[int, ...]:

@@ -33,6 +33,18 @@ def test_where_every_word_is_salient() -> None:
     assert measures.comparable(WORDS) == ("fraction", measures.fraction)
 
 
+def test_the_released_definition_by_hand() -> None:
+    blocks = ("transformer_blocks.0.attn", "single_transformer_blocks.0.attn",
+              "transformer_blocks.1.attn")  # fmt: skip
+    among_SBT = torch.tensor([[[0.1, 0.3, 0.4, 0.2], [1.0, 0.0, 0.0, 0.0], [0.3, 0.5, 0.2, 0.0]]])
+    text_ST = measures.released_text(among_SBT, blocks)
+    torch.testing.assert_close(text_ST, torch.tensor([[0.2, 0.4, 0.3, 0.1]]))
+    words = measures.released_words(WORDS, 4)
+    assert words.background == (0, 2, 3)
+    torch.testing.assert_close(measures.fraction(text_ST, words), torch.tensor([0.4]))
+    torch.testing.assert_close(measures.ratio(text_ST, words), torch.tensor([0.4 / 0.6]))
+
+
 def test_tails_and_blocks() -> None:
     series_S = torch.arange(12.0)
     assert measures.tail_mean(series_S) == 6.5

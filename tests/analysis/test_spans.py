@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from npcorrect.analysis.spans import Token, places_of, prompt_tokens, salient_terms
+from npcorrect.diffusion.families import FLUX_DEV
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
 from npcorrect.mini.grammar import parse
@@ -21,8 +22,8 @@ from npcorrect.records import Checklist, Requirement
 
 def reading(tokenizer: Any) -> PipelineModel:
     """A model that reads with this tokenizer, and is nothing else."""
-    pipeline = SimpleNamespace(tokenizer_2=tokenizer, vae_scale_factor=8)
-    return PipelineModel("reader", pipeline)
+    pipeline = SimpleNamespace(tokenizer_2=tokenizer, vae_scale_factor=8, scheduler=None)
+    return PipelineModel("reader", pipeline, FLUX_DEV)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,11 @@ def test_salient_terms_are_the_words_that_requirements_name() -> None:
     assert salient_terms(checklist) == (
         "two", "large", "hearts", "left", "one", "blue", "cross", "striped", "background",
     )  # fmt: skip
+
+
+def test_irregular_plurals_are_salient() -> None:
+    claims = (Requirement("r1", "count", "exactly 3 mice", "mouse", "3"),)
+    assert salient_terms(Checklist("three gray mice", claims)) == ("three", "mice")
 
 
 def test_what_must_be_absent_is_not_salient() -> None:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from npcorrect.analysis.layouts import Sides
 from npcorrect.analysis.trace import Attention, grid, reduce, trace
-from npcorrect.diffusion.base import Glance
+from npcorrect.diffusion.base import Glance, Watch
 from npcorrect.diffusion.current_call import Evaluation, announce, announced
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
-from npcorrect.mini.embedded import DEFAULTS
-from npcorrect.mini.model import MAX_TOKENS, assemble, build_modules
-from npcorrect.records import Request, Rule
+from npcorrect.mini.family import FAMILY, MAX_TOKENS
+from npcorrect.mini.model import assemble, build_modules
+from npcorrect.records import Drawing, Request
 
 STEPS = 4
 PROMPT, NEGATIVE = "three red circles", "four circles"
@@ -30,16 +30,15 @@ def model() -> PipelineModel:
     modules = build_modules()
     for module in modules.values():
         module.eval().requires_grad_(False)
-    return PipelineModel("tiny", assemble(modules), DEFAULTS)
+    return PipelineModel("tiny", assemble(modules), FAMILY)
 
 
 def drawings(
-    model: PipelineModel, *negatives: str | None, rule: Rule = "extra", window: int = 2
-) -> list[Any]:
-    request = Request(
-        PROMPT, num_inference_steps=STEPS, rule=rule, window=window, looks=0, reseed=False
-    )
-    return [model.resolve(request, negative) for negative in negatives]
+    model: PipelineModel, *negatives: str | None, rule: str = "extra", window: int = 2
+) -> list[Drawing]:
+    request = Request(PROMPT, steps=STEPS, rule=rule, window=window, looks=0, strength=1.0)
+    plan = model.plan(request)
+    return [plan.drawing(0, negative) for negative in negatives]
 
 
 def test_steps_count_from_0_and_branches_are_told_apart(model: PipelineModel) -> None:
@@ -48,6 +47,15 @@ def test_steps_count_from_0_and_branches_are_told_apart(model: PipelineModel) ->
     assert found.branches() == ("positive", "empty", "negative")
     steps = {branch: found.of(0, branch).steps for branch in found.branches()}
     assert steps == {"positive": (0, 1, 2, 3), "empty": (0, 1, 2, 3), "negative": (0, 1)}
+
+
+def test_attention_among_the_texts_tokens_adds_up_to_one(model: PipelineModel) -> None:
+    with trace(model.pipeline.transformer) as traced:
+        model.draw(drawings(model, None))
+    attention = traced.of()
+    totals_SB = attention.among_SBT.sum(dim=-1)
+    torch.testing.assert_close(totals_SB, torch.ones(STEPS, len(attention.blocks)))
+    assert not torch.allclose(attention.among_SBT, attention.text_SBT)
 
 
 def test_the_papers_rule_has_the_negative_in_its_window_alone(model: PipelineModel) -> None:
@@ -77,17 +85,18 @@ def test_in_the_first_step_the_negative_cannot_have_changed_the_picture(
 def test_a_renewed_negative_belongs_to_its_own_picture(model: PipelineModel) -> None:
     request = Request(
         PROMPT,
-        num_inference_steps=STEPS,
+        steps=STEPS,
         rule="extra",
         window=STEPS,
         strength=1.0,
         looks=1,
         rewinds=0,
     )
-    both = [model.resolve(request, text) for text in (NEGATIVE, "one blue star")]
+    plan = model.plan(request)
+    both = [plan.drawing(0, text) for text in (NEGATIVE, "one blue star")]
     (look_step,) = both[0].look_steps
     with trace(model.pipeline.transformer) as found:
-        model.draw(both, look=lambda *_: [Glance(None), Glance("two hearts")])
+        model.draw(both, Watch(look=lambda *_: [Glance(None), Glance("two hearts")]))
     assert found.of(0, "negative").steps == tuple(range(look_step))
     assert found.of(1, "negative").steps == tuple(range(STEPS))
 
@@ -123,7 +132,7 @@ def test_a_picture_that_is_drawn_again_starts_anew(model: PipelineModel) -> None
     terms = [{"three": (0,)}]
     with trace(model.pipeline.transformer, terms) as again:
         with pytest.raises(ModelError, match="Memory ran out"):
-            model.draw(drawings(model, NEGATIVE), stop)
+            model.draw(drawings(model, NEGATIVE), Watch(stop))
         model.draw(drawings(model, "two blue stars"))
     with trace(model.pipeline.transformer, terms) as alone:
         model.draw(drawings(model, "two blue stars"))
@@ -145,7 +154,7 @@ def test_what_is_kept_does_not_grow_with_image_tokens_or_heads(model: PipelineMo
         9: (STEPS, 1, 9)
     }
     kept = _tensors(list(vars(found._records[0, "positive"]).values()))
-    floats = STEPS * blocks * (MAX_TOKENS + 1) + STEPS * 9
+    floats = STEPS * blocks * (2 * MAX_TOKENS + 1) + STEPS * 9
     assert sum(tensor.untyped_storage().nbytes() for tensor in kept) <= 4 * floats
 
 
@@ -164,7 +173,7 @@ def test_nothing_is_left_where_a_draw_fails(model: PipelineModel) -> None:
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"), trace(denoiser):
-        model.draw(drawings(model, None), stop)
+        model.draw(drawings(model, None), Watch(stop))
     assert denoiser.forward == forward
     assert not denoiser._diffusers_hook.hooks
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in denoiser.modules())
@@ -244,6 +253,8 @@ def test_reduction_equals_the_plain_softmax(data: st.DataObject) -> None:
     torch.testing.assert_close(reduced.text_BT, full_BIT.mean(1))
     torch.testing.assert_close(reduced.maps_BWI, torch.einsum("bit,btw->bwi", full_BIT, wanted))
     torch.testing.assert_close(reduced.text_BT.sum(1) + reduced.rest_B, torch.ones(rows))
+    alone = logits[:, :, sides.image, sides.text].softmax(-1).nan_to_num(0.0)
+    torch.testing.assert_close(reduced.among_BT, alone.mean((1, 2)))
 
 
 def test_maps_of_several_resolutions_come_together_at_the_finest() -> None:
@@ -251,7 +262,7 @@ def test_maps_of_several_resolutions_come_together_at_the_finest() -> None:
     fine = torch.arange(8.0).reshape(1, 1, 8)
     attention = Attention(
         (0,), ("a", "b", "c"), ("word",), torch.zeros(1, 3, 1), torch.ones(1, 3),
-        {2: coarse, 8: fine}, {2: 1, 8: 2},
+        torch.ones(1, 3, 1), {2: coarse, 8: fine}, {2: 1, 8: 2},
     )  # fmt: skip
     expected = (0.5 + 2 * torch.arange(8.0).reshape(2, 4)) / 3
     torch.testing.assert_close(attention.maps(32, 64)[0, 0], expected)

@@ -96,7 +96,7 @@ def test_a_model_from_a_folder_is_corrected_through_eyes_on_a_server(
 
 def test_one_run(schnell: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "npcorrect.cli", "models", "show", schnell, "--offline"],
+        [sys.executable, "-m", "npcorrect", "models", "show", schnell, "--offline"],
         capture_output=True,
         text=True,
         check=False,

@@ -27,7 +27,7 @@ def tiny_model(family: str) -> PipelineModel:
         sizes=(SIZE,),
         max_sequence_length=min(row.defaults.max_sequence_length, 96),
     )
-    return PipelineModel(family, build(family), defaults, row)
+    return PipelineModel(family, build(family), row, defaults)
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,14 @@ import pytest
 import torch
 from torch import nn
 
-from npcorrect.diffusion.base import Drawing, Glance
+from npcorrect.diffusion.base import Glance, Watch
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
-from npcorrect.diffusion.restart import Begin, Finished
-from npcorrect.errors import InputError, SettingsError
+from npcorrect.diffusion.restart import Begin
+from npcorrect.errors import PromptError, SettingsError
 from npcorrect.records import Generation, Request
 from tests.diffusion.conftest import STEPS
+from tests.diffusion.drawing import draw_one, resolved
 from tests.diffusion.tiny import BUILDERS, NEGATIVE, OTHER, PROMPT, SIZE
 
 Models = Callable[[str], PipelineModel]
@@ -37,8 +38,14 @@ def request(**changes: Any) -> Request:
     return Request(PROMPT, **{"seed": 3, **changes})
 
 
-def draw(model: PipelineModel, negative: str | None = NEGATIVE, **changes: Any) -> Generation:
-    return model.draw([model.resolve(request(**changes), negative)])[0]
+def draw(
+    model: PipelineModel,
+    negative: str | None = NEGATIVE,
+    first_steps: int | None = None,
+    **changes: Any,
+) -> Generation:
+    """One picture; the negative acts in ``first_steps``, or in the family's window."""
+    return draw_one(model, resolved(model, request(**changes), negative, first_steps=first_steps))
 
 
 def stock(model: PipelineModel, negative: str | None, scale: float | None = None) -> Any:
@@ -135,7 +142,7 @@ def test_all_steps_equal_the_stock_pipeline_with_the_negative(models: Models, fa
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_steps_equal_the_stock_pipeline_without_it(models: Models, family: str) -> None:
     model = models(family)
-    drawn = draw(model, window=0)
+    drawn = draw(model, first_steps=0)
     plain = without_a_negative(model)
     assert same(drawn.image, plain)
     assert same(draw(model, None).image, plain)
@@ -151,17 +158,16 @@ def test_evaluations_are_counted_and_skipped_work_is_skipped(
     models: Models, family: str, after: Any
 ) -> None:
     model = models(family)
-    other = PipelineModel(
-        family, model.pipeline, model.defaults, replace(model.family, after=after)
-    )
+    row = replace(model.family, after=after)
+    other = PipelineModel(family, model.pipeline, row, model.defaults)
     total = steps_of(model)
     for window in range(STEPS):
         with counting(model) as rows:
-            drawn = draw(other, rule="paper", window=window)
+            drawn = draw(other, rule="paper", first_steps=window)
         expected = total + window if after == "alone" else 2 * total
         assert drawn.evaluations == sum(rows) == expected
         with counting(model) as rows:
-            drawn = draw(other, rule="extra", window=window)
+            drawn = draw(other, rule="extra", first_steps=window)
         assert drawn.evaluations == sum(rows) == 2 * total + window
 
 
@@ -208,11 +214,11 @@ def test_an_extra_direction_from_the_empty_text_is_a_larger_scale(
     empty = model.family.empty or ""
     row = replace(model.family, empty=empty)
     drawn = draw(
-        PipelineModel(family, model.pipeline, model.defaults, row),
+        PipelineModel(family, model.pipeline, row, model.defaults),
         empty,
         rule="extra",
         window=STEPS,
-        true_cfg_scale=2.0,
+        scale=2.0,
         negative_scale=1.0,
     )
     difference = pixels(drawn.image) - pixels(stock(model, empty, 3.0))
@@ -229,9 +235,9 @@ def test_rule_extra_is_steered_by_looks(models: Models, family: str) -> None:
         seen.extend(images)
         return [Glance(OTHER)]
 
-    drawing = model.resolve(request(rule="extra", looks=1), NEGATIVE)
+    drawing = resolved(model, request(rule="extra", looks=1), NEGATIVE)
     (step,) = drawing.look_steps
-    (drawn,) = model.draw([drawing], look=look)
+    drawn = draw_one(model, drawing, Watch(look=look))
     assert drawn.steering == ((step, OTHER),)
     assert [image.size for image in seen] == [(SIZE, SIZE)]
     assert pixels(seen[0]).std() > 1
@@ -241,10 +247,10 @@ def test_rule_extra_is_steered_by_looks(models: Models, family: str) -> None:
 def test_rule_turns_computes_two_branches_a_step(models: Models, family: str) -> None:
     model = models(family)
     with counting(model) as rows:
-        drawn = draw(model, rule="turns", window=STEPS, true_cfg_scale=3.0, negative_scale=0.5)
+        drawn = draw(model, rule="turns", window=STEPS, scale=3.0, negative_scale=0.5)
     assert drawn.evaluations == sum(rows) == 2 * steps_of(model)
     plain, extra = (
-        draw(model, rule="extra", window=window, true_cfg_scale=3.0, negative_scale=0.5)
+        draw(model, rule="extra", first_steps=window, scale=3.0, negative_scale=0.5)
         for window in (0, STEPS)
     )
     assert not same(drawn.image, plain.image)
@@ -257,8 +263,8 @@ def test_a_draw_that_begins_in_the_middle_ends_as_the_whole_one_does(
 ) -> None:
     model = models(family)
     guided = not model.family.distilled
-    scale = {"true_cfg_scale": 3.0} if guided else {}
-    drawing = model.resolve(request(rule="extra" if guided else None, **scale))
+    scale = {"scale": 3.0} if guided else {}
+    drawing = resolved(model, request(rule="extra" if guided else None, **scale))
     scheduler = model.pipeline.scheduler
     step = scheduler.step
     before: list[torch.Tensor] = []
@@ -275,8 +281,9 @@ def test_a_draw_that_begins_in_the_middle_ends_as_the_whole_one_does(
     second = [model.family.empty or ""] if guided else None
     images, clean = model.stock.draw(drawing, [PROMPT], [3], guided, second, Begin(1, before[1]))
     assert abs(pixels(images[0]) - pixels(whole.image)).max() <= TOLERANCE
-    assert isinstance(whole.latents, Finished)
-    torch.testing.assert_close(clean, whole.latents.latents)
+    assert clean is not None
+    assert whole.origin is not None
+    np.testing.assert_allclose(clean.numpy(), whole.origin.latents, rtol=1e-4, atol=1e-4)
     assert "set_timesteps" not in vars(scheduler)
 
 
@@ -285,30 +292,30 @@ def test_a_wrong_picture_goes_back_and_begins_with_the_original(
     models: Models, family: str
 ) -> None:
     model = models(family)
-    asked = request(rule="turns", true_cfg_scale=3.0, strength=0.99, num_inference_steps=6)
-    (origin,) = model.draw([model.resolve(asked)])
-    asked = replace(asked, strength=2 / 3, looks=1, rewinds=2)
+    asked = request(rule="turns", scale=3.0, strength=2 / 3, looks=1, rewinds=2, steps=6)
+    original = draw_one(model, resolved(model, asked))
+    assert original.start_step == 0
     looked: list[Any] = []
 
     def look(first: int, images: Any, negatives: Any) -> list[Glance]:
         looked.extend(images)
         return [Glance(OTHER, wrong=True)]
 
-    drawing = model.resolve(asked, NEGATIVE)
+    drawing = resolved(model, asked, NEGATIVE, origin=original.origin)
     with counting(model) as rows:
-        (drawn,) = model.draw([drawing], look=look, origin=origin)
+        drawn = draw_one(model, drawing, Watch(look=look))
     assert (drawn.start_step, drawing.look_steps, drawn.rewinds) == (2, (4,), 2)
     assert len(looked) == 3
     assert drawn.evaluations == sum(rows) == 2 * (3 + 3 + 4)
-    (again,) = model.draw([drawing], look=look, origin=origin)
+    again = draw_one(model, drawing, Watch(look=look))
     assert same(again.image, drawn.image)
-    assert not same(drawn.image, origin.image)
+    assert not same(drawn.image, original.image)
 
 
 @pytest.mark.parametrize("family", ["sdxl", "sana", "kandinsky5"])
 def test_families_that_cannot_begin_with_a_picture_say_so(models: Models, family: str) -> None:
     with pytest.raises(SettingsError, match="cannot begin with a noised picture"):
-        models(family).resolve(request(rule="extra", strength=0.5), NEGATIVE)
+        models(family).plan(request(rule="extra", strength=0.5))
 
 
 @pytest.mark.parametrize("family", [name for name in GUIDED if name != "sd15"])
@@ -321,8 +328,8 @@ def test_a_look_at_the_last_step_sees_the_picture_itself(models: Models, family:
         seen.extend(images)
         return [Glance(None)]
 
-    drawing = replace(model.resolve(request(rule="extra"), NEGATIVE), look_steps=(STEPS - 1,))
-    (drawn,) = model.draw([drawing], look=look)
+    drawing = replace(resolved(model, request(rule="extra"), NEGATIVE), look_steps=(STEPS - 1,))
+    drawn = draw_one(model, drawing, Watch(look=look))
     assert drawn.steering == ((STEPS - 1, None),)
     assert abs(pixels(seen[0]) - pixels(drawn.image)).max() <= TOLERANCE
 
@@ -333,11 +340,11 @@ def test_a_batch_of_different_negatives_equals_the_single_draws(
 ) -> None:
     model = models(family)
     drawings = [
-        model.resolve(request(window=2), text) for text in (NEGATIVE, f"{OTHER} on a table")
+        resolved(model, request(window=2), text) for text in (NEGATIVE, f"{OTHER} on a table")
     ]
     together = model.draw(drawings)
     for drawing, drawn in zip(drawings, together, strict=True):
-        (alone,) = model.draw([drawing])
+        alone = draw_one(model, drawing)
         assert abs(pixels(alone.image) - pixels(drawn.image)).max() <= TOLERANCE
         assert drawn.evaluations == alone.evaluations
     assert abs(pixels(together[0].image) - pixels(together[1].image)).max() > TOLERANCE
@@ -427,19 +434,35 @@ def test_token_states_of_a_phrase_equal_those_by_hand(models: Models, family: st
     assert (~states[1].special).sum() == 6
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_phrases_can_be_read_alone_and_texts_with_their_padding_hidden(
+    models: Models, family: str
+) -> None:
+    model = models(family)
+    short, long = model.encode([NEGATIVE, "a striped background on the left"], "alone")
+    assert (len(short.states), len(long.states)) == (2, 6)
+    assert not short.special.any()
+    (by_itself,) = model.encode([NEGATIVE], "alone")
+    np.testing.assert_allclose(short.states, by_itself.states, atol=1e-5)
+    (empty,) = model.encode([""], "alone")
+    assert len(empty.states) == 0
+    assert (~model.encode([NEGATIVE], "masked")[0].special).sum() == 2
+
+
 @pytest.mark.parametrize("family", GUIDED)
 def test_a_scale_without_guidance_is_refused(models: Models, family: str) -> None:
     model = models(family)
     off = 0.0 if "z-image" in family else 1.0
     with pytest.raises(SettingsError, match=f"no effect on .*above {off:g}"):
-        model.resolve(request(true_cfg_scale=off), NEGATIVE)
+        model.plan(request(scale=off))
 
 
 @pytest.mark.parametrize("family", GUIDED)
 def test_an_original_without_guidance_is_the_stock_pipelines(models: Models, family: str) -> None:
     model = models(family)
     off = 0.0 if "z-image" in family else 1.0
-    drawn = draw(model, None, true_cfg_scale=off)
+    drawn = draw(model, None, scale=off, candidates=0)
     assert same(drawn.image, stock(model, None))
     assert drawn.evaluations == steps_of(model)
 
@@ -448,13 +471,13 @@ def test_an_original_without_guidance_is_the_stock_pipelines(models: Models, fam
 @pytest.mark.parametrize("rule", ["paper", "extra"])
 def test_guidance_on_a_distilled_model_is_refused(models: Models, family: str, rule: Any) -> None:
     with pytest.raises(SettingsError, match=r"distilled to draw without guidance.*use rule 'nag'"):
-        models(family).resolve(request(rule=rule, true_cfg_scale=4.0), NEGATIVE)
+        models(family).plan(request(rule=rule, scale=4.0))
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in WITH_NAG])
 def test_nag_where_it_is_not_written_is_refused(models: Models, family: str) -> None:
-    with pytest.raises(SettingsError, match=r"NAG is not written for .* use rule 'paper'"):
-        models(family).resolve(request(rule="nag"), NEGATIVE)
+    with pytest.raises(SettingsError, match=r"'nag' is not written for .* use rule 'paper'"):
+        models(family).plan(request(rule="nag"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -462,16 +485,19 @@ def test_sides_that_cannot_be_drawn_and_texts_too_long_are_refused(
     models: Models, family: str
 ) -> None:
     model = models(family)
-    with pytest.raises(InputError, match="cannot draw 100 pixels"):
-        model.resolve(request(height=100))
-    with pytest.raises(InputError, match="tokens"):
-        model.resolve(request(), "two red stars and " * 40)
+    with pytest.raises(SettingsError, match="size 100 cannot be drawn by"):
+        model.plan(request(height=100))
+    long = "two red stars and " * 40
+    with pytest.raises(PromptError, match="tokens"):
+        model.check_text(long)
+    with pytest.raises(PromptError, match="tokens"):
+        model.plan(replace(request(), prompt=long))
 
 
 def test_steps_are_reported_as_they_are_made(models: Models) -> None:
     for family, expected in (("sd15", 4), ("pixart-sigma", 3), ("qwen-image", 3)):
         seen: list[tuple[int, int]] = []
         model = models(family)
-        drawing: Drawing = model.resolve(request(), NEGATIVE)
-        model.draw([drawing], lambda *step, seen=seen: seen.append(step))
+        watch = Watch(lambda *step, seen=seen: seen.append(step))
+        draw_one(model, resolved(model, request(), NEGATIVE), watch)
         assert seen == [(i + 1, expected) for i in range(expected)]

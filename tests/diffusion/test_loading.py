@@ -15,16 +15,20 @@ from diffusers import FluxPipeline
 from huggingface_hub import errors
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from PIL import Image
 from safetensors.torch import save_file
 
-from npcorrect.diffusion.identify import hub_errors, read_header, resolve
-from npcorrect.diffusion.loading import LoadOptions, load, lora_weight, quantization
+from npcorrect import session
+from npcorrect.diffusion.identify import Identified, hub_errors, identify, read_header
+from npcorrect.diffusion.loading import quantization
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError, SettingsError
 from npcorrect.records import Request
+from npcorrect.settings import LoadSettings, lora_weight
+from tests.diffusion.drawing import draw_one, resolved
 from tests.diffusion.tiny import BUILDERS, NEGATIVE, PROMPT, SIZE, build
 
-REQUEST = Request(PROMPT, seed=3, num_inference_steps=2, height=SIZE, width=SIZE)
+REQUEST = Request(PROMPT, seed=3, steps=2, size=SIZE)
 SAVED = [name for name in BUILDERS if name != "kandinsky5"]
 """Kandinsky's tiny tokenizer is a class of the tests, which no folder can name."""
 
@@ -41,26 +45,33 @@ def saved(folders: Path, family: str) -> Path:
     return folder
 
 
+def load(model: object, **options: Any) -> PipelineModel:
+    return session.load(str(model), **options)
+
+
+def identified(model: object, **options: Any) -> Identified:
+    return identify(LoadSettings(model=str(model), **options))
+
+
 def picture(model: PipelineModel) -> Any:
-    drawing = model.resolve(REQUEST, NEGATIVE)
-    return np.asarray(model.draw([drawing])[0].image).astype(int)
+    return np.asarray(draw_one(model, resolved(model, REQUEST, NEGATIVE)).image).astype(int)
 
 
 @pytest.mark.parametrize("family", SAVED)
 def test_a_folder_is_recognised_and_draws_as_the_pipeline_in_it(folders: Path, family: str) -> None:
     folder = saved(folders, family)
-    assert resolve(str(folder)).family.name == family
-    loaded = load(str(folder))
+    assert identified(folder).family.name == family
+    loaded = load(folder)
     assert loaded.family.name == family
-    original = PipelineModel("tiny", build(family), family=loaded.family)
+    original = PipelineModel("tiny", build(family), loaded.family)
     assert abs(picture(loaded) - picture(original)).max() <= 1
 
 
 def test_the_family_can_be_told(folders: Path) -> None:
-    found = resolve(str(saved(folders, "sdxl")), family="sdxl-turbo")
+    found = identified(saved(folders, "sdxl"), family="sdxl-turbo")
     assert (found.family.name, found.note) == ("sdxl-turbo", "told by --family")
     with pytest.raises(ModelError, match="'sdxxl' is unknown; the families are flux-dev"):
-        resolve("a/b", family="sdxxl")
+        identified("a/b", family="sdxxl")
 
 
 def test_a_single_file_takes_what_it_lacks_from_its_base(folders: Path, tmp_path: Path) -> None:
@@ -68,12 +79,12 @@ def test_a_single_file_takes_what_it_lacks_from_its_base(folders: Path, tmp_path
     file = tmp_path / "finetune.safetensors"
     weights = build("flux-dev", seed=1).transformer.state_dict()
     save_file(weights, file)
-    found = resolve(str(file), base=str(folder))
+    found = identified(file, base=str(folder))
     assert (found.family.name, found.kind, found.denoiser_only) == ("flux-dev", "file", True)
-    loaded = load(str(file), LoadOptions(base=str(folder)))
+    loaded = load(file, base=str(folder))
     for name, value in loaded.pipeline.transformer.state_dict().items():
         assert torch.equal(value, weights[name])
-    assert abs(picture(loaded) - picture(load(str(folder)))).max() > 1
+    assert abs(picture(loaded) - picture(load(folder))).max() > 1
 
 
 @pytest.mark.parametrize(
@@ -98,7 +109,7 @@ def test_files_are_recognised_by_their_keys(
 ) -> None:
     file = tmp_path / "model.safetensors"
     save_file({key: torch.zeros(size, 4) for key, size in keys.items()}, file)
-    found = resolve(str(file))
+    found = identified(file)
     assert (found.family.name, not found.denoiser_only) == (family, whole)
     assert read_header(file) == {key: (size, 4) for key, size in keys.items()}
 
@@ -109,7 +120,7 @@ def test_a_turbo_file_is_recognised_by_its_name(tmp_path: Path) -> None:
         {"conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": torch.zeros(4)},
         file,
     )
-    assert resolve(str(file)).family.name == "sdxl-turbo"
+    assert identified(file).family.name == "sdxl-turbo"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +131,7 @@ def test_broken_files_are_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "broken.safetensors"
     file.write_bytes(content)
     with pytest.raises(ModelError, match="not a whole safetensors file"):
-        resolve(str(file))
+        identified(file)
 
 
 def test_unknown_files_and_loras_given_as_models_are_refused(tmp_path: Path) -> None:
@@ -128,7 +139,7 @@ def test_unknown_files_and_loras_given_as_models_are_refused(tmp_path: Path) -> 
         file = tmp_path / "other.safetensors"
         save_file({key: torch.zeros(2)}, file)
         with pytest.raises(ModelError, match="with --lora; else name its family with --family"):
-            resolve(str(file))
+            identified(file)
 
 
 def test_names_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
@@ -139,13 +150,13 @@ def test_names_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"has no model_index.json: it is not a diffusers pipeline"
     ):
-        load(str(tmp_path))
+        load(tmp_path)
     (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(ModelError, match="cannot be read"):
-        load(str(tmp_path))
+        load(tmp_path)
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline"}))
     with pytest.raises(ModelError, match="is a WanPipeline, which npc does not know; the families"):
-        load(str(tmp_path))
+        load(tmp_path)
 
 
 def test_a_hub_id_offline_and_not_in_the_cache(
@@ -153,7 +164,7 @@ def test_a_hub_id_offline_and_not_in_the_cache(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"not in the local cache.*'hf download a/b'"):
-        load("a/b", LoadOptions(offline=True))
+        load("a/b", offline=True)
 
 
 class _Answer:
@@ -186,10 +197,10 @@ def test_missing_weights_and_pickles_are_refused(folders: Path, tmp_path: Path) 
     torch.save({}, weights.with_suffix(".bin"))
     weights.unlink()
     with pytest.raises(ModelError, match="no safetensors weights"):
-        load(str(folder))
+        load(folder)
     (folder / "transformer" / "config.json").unlink()
     with pytest.raises(ModelError, match=r"config\.json"):
-        load(str(folder))
+        load(folder)
 
 
 def test_code_from_a_repository_is_not_run_unasked(folders: Path, tmp_path: Path) -> None:
@@ -200,14 +211,14 @@ def test_code_from_a_repository_is_not_run_unasked(folders: Path, tmp_path: Path
     index["transformer"] = ["evil", "Evil"]
     (folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match="--trust-remote-code"):
-        load(str(folder))
+        load(folder)
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("family", ["flux-dev", "sd15", "sd35", "z-image-turbo"])
 def test_cpu_offload_changes_nothing_and_the_hook_still_goes(folders: Path, family: str) -> None:
-    plain = picture(load(str(saved(folders, family))))
-    model = load(str(saved(folders, family)), LoadOptions(offload="model", device="cpu"))
+    plain = picture(load(saved(folders, family)))
+    model = load(saved(folders, family), offload="model", device="cpu")
     for _ in range(2):
         assert abs(picture(model) - plain).max() <= 1
     denoiser: Any = model.stock.denoiser
@@ -215,8 +226,20 @@ def test_cpu_offload_changes_nothing_and_the_hook_still_goes(folders: Path, fami
     assert denoiser._hf_hook is not None
 
 
+def test_a_picture_is_encoded_where_the_autoencoder_is_offloaded(folders: Path) -> None:
+    folder, image = saved(folders, "flux-dev"), Image.new("RGB", (SIZE, SIZE), "red")
+    origins = []
+    for options in ({}, {"offload": "model", "device": "cpu"}):
+        model = load(folder, **options)
+        origins.append(model.origin(image, resolved(model, REQUEST)))
+    plain, offloaded = origins
+    assert plain is not None
+    assert offloaded is not None
+    np.testing.assert_allclose(offloaded.latents, plain.latents, atol=1e-5)
+
+
 def test_tiling_is_switched_on(folders: Path) -> None:
-    assert load(str(saved(folders, "sdxl")), LoadOptions(vae_tiling=True)).pipeline.vae.use_tiling
+    assert load(saved(folders, "sdxl"), vae_tiling=True).pipeline.vae.use_tiling
 
 
 @pytest.fixture
@@ -233,8 +256,8 @@ def lora(tmp_path: Path) -> Path:
 def test_loras_act_by_their_weight(folders: Path, lora: Path) -> None:
     folder = str(saved(folders, "flux-dev"))
     plain = picture(load(folder))
-    full = picture(load(folder, LoadOptions(loras=(str(lora),))))
-    none = picture(load(folder, LoadOptions(loras=(f"{lora}=0.0",))))
+    full = picture(load(folder, lora=(str(lora),)))
+    none = picture(load(folder, lora=(f"{lora}=0.0",)))
     assert abs(full - plain).max() > 1
     assert abs(none - plain).max() <= 1
 
@@ -242,11 +265,11 @@ def test_loras_act_by_their_weight(folders: Path, lora: Path) -> None:
 def test_loras_that_cannot_be_loaded(folders: Path, lora: Path) -> None:
     with pytest.raises(ModelError, match="no LoRA file"):
         load(
-            str(saved(folders, "flux-dev")),
-            LoadOptions(loras=(str(lora.with_name("x.safetensors")),)),
+            saved(folders, "flux-dev"),
+            lora=(str(lora.with_name("x.safetensors")),),
         )
     with pytest.raises(ModelError, match="does not fit this model"):
-        load(str(saved(folders, "sd15")), LoadOptions(loras=(str(lora),)))
+        load(saved(folders, "sd15"), lora=(str(lora),))
     with pytest.raises(SettingsError, match="the weight 'much'"):
         lora_weight("a/b=much")
     assert lora_weight("a/b") == ("a/b", 1.0)
@@ -255,14 +278,14 @@ def test_loras_that_cannot_be_loaded(folders: Path, lora: Path) -> None:
 
 def test_options_that_cannot_be_had(folders: Path) -> None:
     folder = str(saved(folders, "sd15"))
-    with pytest.raises(ModelError, match="dtype 'int3' is unknown"):
-        load(folder, LoadOptions(dtype="int3"))
+    with pytest.raises(SettingsError, match="'dtype' is 'int3'; give one of float32"):
+        load(folder, dtype="int3")
     with pytest.raises(ModelError, match="device 'warp9' cannot be used"):
-        load(folder, LoadOptions(device="warp9"))
+        load(folder, device="warp9")
     with pytest.raises(SettingsError, match="--quantize needs a CUDA device, not cpu"):
-        load(folder, LoadOptions(device="cpu", quantize="4bit"))
+        load(folder, device="cpu", quantize="4bit")
     with pytest.raises(SettingsError, match="--vae-tiling is for models from the Hub"):
-        load("mini", LoadOptions(vae_tiling=True))
+        load("mini", vae_tiling=True)
 
 
 def test_memory_that_runs_out_names_the_options(
@@ -273,12 +296,12 @@ def test_memory_that_runs_out_names_the_options(
 
     monkeypatch.setattr("diffusers.StableDiffusionPipeline.from_pretrained", full)
     with pytest.raises(ModelError, match=r"Memory ran out.*--offload model.*--quantize 4bit"):
-        load(str(saved(folders, "sd15")))
+        load(saved(folders, "sd15"))
 
 
 def test_quantisation_covers_the_denoiser_and_the_encoder(folders: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    config = quantization(resolve(str(saved(folders, "flux-dev"))), "4bit", torch.bfloat16)
+    config = quantization(identified(saved(folders, "flux-dev")), "4bit", torch.bfloat16)
     assert config.components_to_quantize == ["transformer", "text_encoder_2"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from npcorrect.diffusion.families import FLUX_DEV
 from npcorrect.diffusion.memory import out_of_memory
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
@@ -20,7 +21,7 @@ NEGATIVES = ("four circles", "two stars", "one cat", "a dog", "five hearts")
 
 @pytest.fixture
 def model() -> PipelineModel:
-    return PipelineModel("tiny", build("flux-dev"))
+    return PipelineModel("tiny", build("flux-dev"), FLUX_DEV)
 
 
 def limited(model: PipelineModel, rows: int) -> list[int]:
@@ -40,8 +41,8 @@ def limited(model: PipelineModel, rows: int) -> list[int]:
 
 
 def drawings(model: PipelineModel) -> list[Any]:
-    request = Request(PROMPT, seed=3, num_inference_steps=2, height=SIZE, width=SIZE)
-    return [model.resolve(request, negative) for negative in NEGATIVES]
+    plan = model.plan(Request(PROMPT, seed=3, steps=2, size=SIZE))
+    return [plan.drawing(0, negative) for negative in NEGATIVES]
 
 
 def test_a_batch_is_halved_until_it_fits_and_stays_so(
@@ -51,7 +52,9 @@ def test_a_batch_is_halved_until_it_fits_and_stays_so(
     tried = limited(model, rows=2)
     with caplog.at_level(logging.WARNING):
         drawn = model.draw(drawings(model))
-    assert [(d.negative_prompt, d.evaluations) for d in drawn] == [(n, 3) for n in NEGATIVES]
+    assert [(d.drawing.negative_prompt, d.evaluations) for d in drawn] == [
+        (n, 3) for n in NEGATIVES
+    ]
     for one, other in zip(alone, drawn, strict=True):
         assert abs(pixels(one.image) - pixels(other.image)).max() <= 2
     assert tried[0] == 5

@@ -16,10 +16,11 @@ from torch import nn
 
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.guidance import nag_rule
-from npcorrect.diffusion.nag import Nag, NagSite, NagSpec
+from npcorrect.diffusion.nag import NagSite, NagSpec, attached
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
 from npcorrect.records import Generation, Request
+from tests.diffusion import test_families
 from tests.diffusion.conftest import STEPS
 from tests.diffusion.test_families import WITH_NAG, counting, denoiser, pixels, same, steps_of
 from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT, SIZE
@@ -28,8 +29,7 @@ Models = Callable[[str], PipelineModel]
 
 
 def draw(model: PipelineModel, negative: str | None = NEGATIVE, **changes: Any) -> Generation:
-    request = Request(PROMPT, **{"seed": 3, "rule": "nag", **changes})
-    return model.draw([model.resolve(request, negative)])[0]
+    return test_families.draw(model, negative, rule="nag", **changes)
 
 
 def test_the_rule_is_the_papers_by_hand() -> None:
@@ -74,7 +74,7 @@ def test_cross_attention_equals_the_equations_by_hand() -> None:
     z = nag_rule(attended(0), attended(1), 4.0, 2.5, 0.25)
     expected = attention.to_out[0](z)
     before = attention(image, text)
-    with Nag(holder, NagSpec((NagSite("attn2"),)), 4.0).attached(image):
+    with attached(holder, NagSpec((NagSite("attn2"),)), 4.0, image):
         found = attention(image, text)
     torch.testing.assert_close(found, expected.repeat(2, 1, 1))
     assert torch.equal(attention(image, text), before)
@@ -124,7 +124,7 @@ def test_every_kind_of_site_follows_the_equations(models: Models, family: str) -
         handle = attention.register_forward_pre_hook(
             lambda _, args, kwargs, calls=calls: calls.append((args, kwargs)), with_kwargs=True
         )
-        draw(model, num_inference_steps=2)
+        draw(model, steps=2)
         handle.remove()
         args, kwargs = next(call for call in calls if len(_first(call)) == 2)
         z, projected = _features(attention, site.projected, args, kwargs)
@@ -135,13 +135,10 @@ def test_every_kind_of_site_follows_the_equations(models: Models, family: str) -
         z_pos, z_neg = z[place].chunk(2)
         expected = z.clone()
         expected[place] = nag_rule(z_pos, z_neg, 4.0, spec.tau, spec.alpha).repeat(2, 1, 1)
-        nag = Nag(
-            nn.ModuleDict({"site": attention}),
-            replace(spec, sites=(replace(site, modules="site"),)),
-            4.0,
-        )
+        holder = nn.ModuleDict({"site": attention})
+        alone = replace(spec, sites=(replace(site, modules="site"),))
         latents = torch.zeros(2, count, 1) if site.tokens != "first" else [torch.zeros(4, 1, 8, 8)]
-        with nag.attached(latents):
+        with attached(holder, alone, 4.0, latents):
             found = attention(*args, **kwargs)
         found = found[0] if isinstance(found, tuple) else found
         torch.testing.assert_close(found, projected(expected), msg=f"{family}: {name}")
@@ -178,7 +175,7 @@ def test_the_window_applies_and_evaluations_are_counted(models: Models, family: 
     pictures = []
     for window in range(STEPS + 1):
         with counting(model) as rows:
-            drawn = draw(model, window=window)
+            drawn = draw(model, first_steps=window)
         extra = steps_of(model) if window == STEPS else window
         assert drawn.evaluations == sum(rows) == branches * steps_of(model) + extra
         pictures.append(drawn.image)
@@ -203,10 +200,10 @@ def test_the_prompt_as_its_own_negative_changes_nothing(models: Models, family: 
 @pytest.mark.parametrize("family", WITH_NAG)
 def test_a_scale_of_nothing_and_looks_are_refused(models: Models, family: str) -> None:
     model = models(family)
-    with pytest.raises(SettingsError, match="no effect"):
-        model.resolve(Request(PROMPT, rule="nag", negative_scale=0.0), NEGATIVE)
+    with pytest.raises(SettingsError, match=r"'negative-scale' is 0\.0; give .* above 0"):
+        model.plan(Request(PROMPT, rule="nag", negative_scale=0.0))
     with pytest.raises(SettingsError, match="keeps one negative"):
-        model.resolve(Request(PROMPT, rule="nag", looks=1), NEGATIVE)
+        model.plan(Request(PROMPT, rule="nag", looks=1))
 
 
 def test_distilled_models_take_nag_by_default() -> None:

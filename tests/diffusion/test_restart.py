@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
-from npcorrect.diffusion.restart import Finished, restartable, starting_at
+from npcorrect.diffusion.restart import Clean, restartable, starting_at
+from npcorrect.errors import ModelError
 
-FINISHED = Finished(torch.ones(2, 4, 3), torch.tensor([1.0, 0.75, 0.5, 0.0]))
+CLEAN = Clean(torch.ones(2, 4, 3), torch.tensor([1.0, 0.75, 0.5, 0.0]))
+
+
+def row(number: int) -> Clean:
+    """One picture's alone, by way of its record."""
+    return Clean.of([CLEAN.origin(number, "m")], "m", torch.device("cpu"), torch.float32)
 
 
 def test_noised_latents_lie_between_the_picture_and_the_noise() -> None:
-    noise = FINISHED.noised(0, [7, 8], 0).latents
-    half = FINISHED.noised(2, [7, 8], 0)
+    noise = CLEAN.noised(0, [7, 8], 0).latents
+    half = CLEAN.noised(2, [7, 8], 0)
     assert half.step == 2
-    torch.testing.assert_close(half.latents, 0.5 * FINISHED.latents + 0.5 * noise)
-    torch.testing.assert_close(FINISHED.row(1).noised(0, [8], 0).latents, noise[1:])
+    torch.testing.assert_close(half.latents, 0.5 * CLEAN.latents + 0.5 * noise)
+    torch.testing.assert_close(row(1).noised(0, [8], 0).latents, noise[1:])
+
+
+def test_a_picture_goes_through_its_record_unchanged() -> None:
+    origins = [CLEAN.origin(number, "m") for number in (0, 1)]
+    assert all(origin.latents.dtype == origin.sigmas.dtype == np.float32 for origin in origins)
+    again = Clean.of(origins, "m", torch.device("cpu"), torch.float32)
+    assert torch.equal(again.latents, CLEAN.latents)
+    assert torch.equal(again.sigmas, CLEAN.sigmas)
+    with pytest.raises(ModelError, match="'n' cannot begin with a picture of 'm'"):
+        Clean.of(origins, "n", torch.device("cpu"), torch.float32)
 
 
 def test_noise_is_fresh_for_each_seed_and_turn_and_for_the_draw_itself() -> None:
-    first = FINISHED.row(0)
+    first = row(0)
     draws = [first.noised(0, [seed], turn).latents for seed in (0, 1) for turn in (0, 1)]
     draws.append(torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0)))
     for i, one in enumerate(draws):

@@ -11,17 +11,19 @@ import pytest
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
-from npcorrect.diffusion.base import Drawing, Glance, Look, OnStep
+from npcorrect.diffusion.base import Glance, Look, Watch
 from npcorrect.diffusion.families import FLUX_DEV
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
-from npcorrect.diffusion.pipeline import PipelineModel, look_steps, start_step, window_steps
-from npcorrect.diffusion.restart import Finished
-from npcorrect.diffusion.window import Plan, window
-from npcorrect.errors import InputError, ModelError, PromptError, SettingsError
+from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.diffusion.restart import Clean
+from npcorrect.diffusion.window import GuidanceSchedule, window
+from npcorrect.errors import PromptError, SettingsError
 from npcorrect.mini.codec import LATENT_CHANNELS
-from npcorrect.mini.embedded import DEFAULTS
-from npcorrect.mini.model import MAX_TOKENS, assemble, build_modules
-from npcorrect.records import Generation, Request, Rule
+from npcorrect.mini.family import FAMILY, MAX_TOKENS
+from npcorrect.mini.model import assemble, build_modules
+from npcorrect.plan import look_steps, start_step, window_steps
+from npcorrect.records import Drawing, Generation, Request
+from tests.diffusion.drawing import draw_one, resolved
 
 STEPS = 5
 PROMPT, NEGATIVE, RENEWED = "three red circles", "four circles", "two blue stars"
@@ -41,7 +43,7 @@ def pipeline() -> FluxPipeline:
 
 @pytest.fixture(scope="module")
 def model(pipeline: FluxPipeline) -> PipelineModel:
-    return PipelineModel("tiny", pipeline, DEFAULTS)
+    return PipelineModel("tiny", pipeline, FAMILY)
 
 
 def stock(pipeline: FluxPipeline, negative: str | None, scale: float) -> Any:
@@ -58,12 +60,8 @@ def stock(pipeline: FluxPipeline, negative: str | None, scale: float) -> Any:
 
 
 def request(**changes: Any) -> Request:
-    settings = {"seed": 3, "num_inference_steps": STEPS, "true_cfg_scale": 3.0, "strength": 1.0}
+    settings = {"seed": 3, "steps": STEPS, "scale": 3.0, "strength": 1.0}
     return Request(PROMPT, **(settings | changes))
-
-
-def draw(model: PipelineModel, drawing: Drawing, on_step: OnStep | None = None) -> Generation:
-    return model.draw([drawing], on_step)[0]
 
 
 def same(a: Any, b: Any) -> bool:
@@ -73,7 +71,7 @@ def same(a: Any, b: Any) -> bool:
 def test_all_steps_equal_the_stock_pipeline_with_the_negative(
     pipeline: FluxPipeline, model: PipelineModel
 ) -> None:
-    drawn = draw(model, model.resolve(request(rule="paper", window=STEPS), NEGATIVE))
+    drawn = draw_one(model, resolved(model, request(rule="paper", window=STEPS), NEGATIVE))
     assert same(drawn.image, stock(pipeline, NEGATIVE, 3.0))
     assert drawn.evaluations == 2 * STEPS
 
@@ -81,11 +79,11 @@ def test_all_steps_equal_the_stock_pipeline_with_the_negative(
 def test_no_steps_equal_the_stock_pipeline_without(
     pipeline: FluxPipeline, model: PipelineModel
 ) -> None:
-    drawn = draw(model, model.resolve(request(rule="paper", window=0), NEGATIVE))
+    drawn = draw_one(model, resolved(model, request(rule="paper"), NEGATIVE, first_steps=0))
     plain = stock(pipeline, None, 1.0)
     assert same(drawn.image, plain)
     assert drawn.evaluations == STEPS
-    assert same(draw(model, model.resolve(request(rule="paper"))).image, plain)
+    assert same(draw_one(model, resolved(model, request(rule="paper"))).image, plain)
     assert not same(plain, stock(pipeline, NEGATIVE, 3.0))
 
 
@@ -94,7 +92,7 @@ def test_extra_without_a_window_is_plain_guidance(
 ) -> None:
     guided = stock(pipeline, "", 3.0)
     for negative in (None, NEGATIVE):
-        drawn = draw(model, model.resolve(request(rule="extra", window=0), negative))
+        drawn = draw_one(model, resolved(model, request(rule="extra"), negative, first_steps=0))
         assert same(drawn.image, guided)
         assert drawn.evaluations == 2 * STEPS
 
@@ -106,10 +104,10 @@ def test_evaluations_are_counted_and_skipped_work_is_skipped(
     calls: list[int] = []
     handle = model.pipeline.transformer.proj_out.register_forward_hook(lambda *_: calls.append(1))
     try:
-        paper = draw(model, model.resolve(request(rule="paper", window=steps), NEGATIVE))
+        paper = draw_one(model, resolved(model, request(rule="paper"), NEGATIVE, first_steps=steps))
         assert paper.evaluations == len(calls) == STEPS + steps
         calls.clear()
-        extra = draw(model, model.resolve(request(rule="extra", window=steps), NEGATIVE))
+        extra = draw_one(model, resolved(model, request(rule="extra"), NEGATIVE, first_steps=steps))
         assert extra.evaluations == len(calls) == 2 * STEPS + steps
     finally:
         handle.remove()
@@ -118,13 +116,13 @@ def test_evaluations_are_counted_and_skipped_work_is_skipped(
 def test_an_empty_negative_is_guidance_away_from_the_empty_prompt(
     pipeline: FluxPipeline, model: PipelineModel
 ) -> None:
-    drawn = draw(model, model.resolve(request(rule="paper", window=STEPS), ""))
+    drawn = draw_one(model, resolved(model, request(rule="paper", window=STEPS), ""))
     assert same(drawn.image, stock(pipeline, "", 3.0))
     assert drawn.evaluations == 2 * STEPS
 
 
 def draw_recording(
-    model: PipelineModel, drawing: Drawing, look: Look | None, origin: Generation | None = None
+    model: PipelineModel, drawing: Drawing, look: Look
 ) -> tuple[Generation, list[torch.Tensor]]:
     """One draw, and the latents after each of its steps."""
     scheduler = model.pipeline.scheduler
@@ -138,7 +136,7 @@ def draw_recording(
 
     scheduler.step = recording_step
     try:
-        return model.draw([drawing], look=look, origin=origin)[0], latents
+        return draw_one(model, drawing, Watch(look=look)), latents
     finally:
         del scheduler.step
 
@@ -167,6 +165,7 @@ def predict(pipeline: FluxPipeline, text: str, x: torch.Tensor, sigma: torch.Ten
         (STEPS, 0, [NEGATIVE] * STEPS),
         (0, 2, []),
         (3, 2, [NEGATIVE, NEGATIVE, RENEWED]),
+        (2, 2, [NEGATIVE, NEGATIVE]),
         (STEPS, 2, [NEGATIVE, NEGATIVE, RENEWED]),
     ],
 )
@@ -174,8 +173,8 @@ def test_rule_extra_equals_a_denoising_loop_by_hand(
     model: PipelineModel, window_length: int, looks: int, acting: list[str]
 ) -> None:
     """``acting`` are the negatives of the first steps; looks are before steps 2 and 3."""
-    asked = request(rule="extra", negative_scale=0.7, window=window_length, looks=looks)
-    drawing = model.resolve(asked, NEGATIVE)
+    asked = request(rule="extra", negative_scale=0.7, looks=looks, rewinds=0)
+    drawing = resolved(model, asked, NEGATIVE, first_steps=window_length)
     assert drawing.look_steps == ((2, 3) if looks else ())
     pipeline = model.pipeline
     previews: list[Any] = []
@@ -185,7 +184,7 @@ def test_rule_extra_equals_a_denoising_loop_by_hand(
         return [Glance(RENEWED if len(previews) == 1 else None)]
 
     drawn, latents = draw_recording(model, drawing, look)
-    looked = [step for step in drawing.look_steps if step < window_length]
+    looked = drawing.look_steps if window_length else ()
     assert len(previews) == len(looked)
     x, _ = pipeline.prepare_latents(
         1, LATENT_CHANNELS, 96, 96, torch.float32, "cpu", torch.Generator().manual_seed(3)
@@ -203,7 +202,9 @@ def test_rule_extra_equals_a_denoising_loop_by_hand(
             guided = extra_rule(positive, empty, negative, 3.0, 0.7)
         x = x + (sigmas[i + 1] - sigmas[i]) * guided
         torch.testing.assert_close(latents[i], x, rtol=1e-4, atol=1e-4)
-    assert drawn.steering == tuple(zip(looked, (RENEWED, None), strict=False))
+    renewed = zip(looked, (RENEWED, None), strict=False)
+    assert drawn.steering == tuple(row for row in renewed if row[0] < window_length)
+    assert drawn.looks == len(looked)
     assert drawn.evaluations == 2 * STEPS + len(acting)
 
 
@@ -213,18 +214,17 @@ def test_rule_turns_with_a_rewind_equals_a_denoising_loop_by_hand(model: Pipelin
 
     A step computes the empty branch or the negative's, and keeps the other's difference.
     """
-    asked = request(num_inference_steps=9, strength=2 / 3, looks=1, rewinds=1, negative_scale=0.7)
-    (origin,) = model.draw([model.resolve(asked)])
-    finished = origin.latents
-    assert isinstance(finished, Finished)
-    drawing = model.resolve(asked, NEGATIVE, attempt=1)
-    assert (drawing.start_step, drawing.look_steps) == (3, (6,))
+    asked = request(steps=9, strength=2 / 3, looks=1, rewinds=1, negative_scale=0.7)
+    origin = draw_one(model, resolved(model, asked)).origin
+    assert origin is not None
+    drawing = resolved(model, asked, NEGATIVE, attempt=1, origin=origin)
+    assert (drawing.seed, drawing.restart_step, drawing.look_steps) == (4, 3, (6,))
     glances = iter([Glance(RENEWED, wrong=True), Glance(None)])
-    drawn, latents = draw_recording(model, drawing, lambda *_: [next(glances)], origin)
-    sigmas = finished.sigmas
-    clean, seen = finished.latents, []
+    drawn, latents = draw_recording(model, drawing, lambda *_: [next(glances)])
+    sigmas = torch.from_numpy(origin.sigmas)
+    clean, seen = torch.from_numpy(origin.latents), []
     for turn, negative in enumerate((NEGATIVE, RENEWED)):
-        x = Finished(clean, sigmas).noised(3, [4], turn).latents
+        x = Clean(clean, sigmas).noised(3, [4], turn).latents
         difference = None
         for i in range(3, 9):
             positive = predict(model.pipeline, PROMPT, x, sigmas[i])
@@ -252,9 +252,9 @@ def test_rule_turns_with_a_rewind_equals_a_denoising_loop_by_hand(model: Pipelin
 def test_without_an_origin_a_redrawing_begins_with_noise_and_goes_back_to_its_start(
     model: PipelineModel,
 ) -> None:
-    asked = request(num_inference_steps=9, strength=2 / 3, looks=1, rewinds=2)
-    drawing = model.resolve(asked, NEGATIVE)
-    (drawn,) = model.draw([drawing], look=lambda *_: [Glance(RENEWED, wrong=True)])
+    asked = request(steps=9, strength=2 / 3, looks=1, rewinds=2)
+    watch = Watch(look=lambda *_: [Glance(RENEWED, wrong=True)])
+    drawn = draw_one(model, resolved(model, asked, NEGATIVE), watch)
     assert (drawn.start_step, drawn.rewinds) == (3, 2)
     assert drawn.evaluations == 2 * (7 + 4 + 6)
 
@@ -263,9 +263,10 @@ def test_the_hook_leaves_no_trace_even_after_an_error(model: PipelineModel) -> N
     denoiser = model.pipeline.transformer
     before = {name: value.clone() for name, value in denoiser.state_dict().items()}
     forward = denoiser.forward
-    with pytest.raises(RuntimeError, match="stop"), window(denoiser, FLUX_DEV.calls, Plan(1, True)):
+    schedule = GuidanceSchedule(1, True)
+    with pytest.raises(RuntimeError, match="stop"), window(denoiser, FLUX_DEV.calls, schedule):
         raise RuntimeError("stop")
-    draw(model, model.resolve(request(), NEGATIVE))
+    draw_one(model, resolved(model, request(), NEGATIVE))
     after = denoiser.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -274,19 +275,19 @@ def test_the_hook_leaves_no_trace_even_after_an_error(model: PipelineModel) -> N
 
 
 def test_same_seed_same_picture(model: PipelineModel) -> None:
-    drawing = model.resolve(request(), NEGATIVE)
-    assert same(draw(model, drawing).image, draw(model, drawing).image)
+    drawing = resolved(model, request(), NEGATIVE)
+    assert same(draw_one(model, drawing).image, draw_one(model, drawing).image)
 
 
 @pytest.mark.parametrize("rule", ["paper", "extra"])
 def test_a_batch_of_different_negatives_equals_the_single_draws(
-    model: PipelineModel, rule: Rule
+    model: PipelineModel, rule: str
 ) -> None:
     asked = request(rule=rule, window=2)
-    drawings = [model.resolve(asked, negative) for negative in (NEGATIVE, "one blue star")]
+    drawings = [resolved(model, asked, negative) for negative in (NEGATIVE, "one blue star")]
     together = model.draw(drawings)
     for drawing, drawn in zip(drawings, together, strict=True):
-        alone = draw(model, drawing)
+        alone = draw_one(model, drawing)
         difference = np.asarray(alone.image).astype(int) - np.asarray(drawn.image)
         assert abs(difference).max() <= 1
         assert drawn.evaluations == alone.evaluations
@@ -295,12 +296,12 @@ def test_a_batch_of_different_negatives_equals_the_single_draws(
 
 def test_a_batch_is_steered_picture_by_picture(model: PipelineModel) -> None:
     asked = request(looks=1, rule="extra", rewinds=0)
-    drawings = [model.resolve(asked, text) for text in (NEGATIVE, "one blue star")]
+    drawings = [resolved(model, asked, text) for text in (NEGATIVE, "one blue star")]
 
     def look(first: int, _: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
         return [Glance(None if negative == NEGATIVE else RENEWED) for negative in negatives]
 
-    together = model.draw(drawings, look=look)
+    together = model.draw(drawings, Watch(look=look))
     (look_step,) = drawings[0].look_steps
     assert [drawn.steering for drawn in together] == [
         ((look_step, None),),
@@ -308,7 +309,7 @@ def test_a_batch_is_steered_picture_by_picture(model: PipelineModel) -> None:
     ]
     assert [drawn.evaluations for drawn in together] == [2 * STEPS + look_step, 3 * STEPS]
     for drawing, drawn in zip(drawings, together, strict=True):
-        (alone,) = model.draw([drawing], look=look)
+        alone = draw_one(model, drawing, Watch(look=look))
         difference = np.asarray(alone.image).astype(int) - np.asarray(drawn.image)
         assert abs(difference).max() <= 1
 
@@ -320,16 +321,16 @@ def test_an_original_is_not_looked_at(model: PipelineModel) -> None:
         looked.extend(images)
         return [Glance(negative) for negative in negatives]
 
-    drawing = model.resolve(request())
+    drawing = resolved(model, request())
     assert drawing.look_steps
-    model.draw([drawing], look=look)
+    draw_one(model, drawing, Watch(look=look))
     assert not looked
 
 
 def test_attempts_have_their_own_seeds_unless_the_paper_is_followed(model: PipelineModel) -> None:
-    assert model.resolve(request(), NEGATIVE, attempt=2).seed == 5
-    assert model.resolve(request(reseed=False), NEGATIVE, attempt=2).seed == 3
-    assert model.resolve(request(rule="paper"), NEGATIVE, attempt=2).seed == 3
+    assert resolved(model, request(), NEGATIVE, attempt=2).seed == 5
+    assert resolved(model, request(reseed=False), NEGATIVE, attempt=2).seed == 3
+    assert resolved(model, request(rule="paper"), NEGATIVE, attempt=2).seed == 3
 
 
 def test_looks_spread_from_the_beginning_to_two_thirds_of_the_schedule() -> None:
@@ -344,12 +345,12 @@ def test_a_strength_is_the_share_of_the_steps_that_are_drawn() -> None:
 
 def test_a_mixed_batch_is_refused(model: PipelineModel) -> None:
     with pytest.raises(ValueError, match="differ in more"):
-        model.draw([model.resolve(request()), model.resolve(request(), NEGATIVE)])
+        model.draw([resolved(model, request()), resolved(model, request(), NEGATIVE)])
 
 
 def test_steps_are_reported(model: PipelineModel) -> None:
     seen: list[tuple[int, int]] = []
-    draw(model, model.resolve(request()), lambda *step: seen.append(step))
+    draw_one(model, resolved(model, request()), Watch(lambda *step: seen.append(step)))
     assert seen == [(i + 1, STEPS) for i in range(STEPS)]
 
 
@@ -379,43 +380,43 @@ def test_texts_beyond_the_encoder_are_refused_and_none_is_nothing(model: Pipelin
 
 
 @pytest.mark.parametrize(
-    ("changes", "negative", "error", "says"),
+    ("changes", "says"),
     [
-        ({"height": 100}, None, ModelError, "100 pixels"),
-        ({"num_inference_steps": 0}, None, SettingsError, "0"),
-        ({"true_cfg_scale": 1.0, "rule": "paper"}, NEGATIVE, SettingsError, "no effect"),
-        ({"negative_scale": 0.0, "rule": "extra"}, NEGATIVE, SettingsError, "no effect"),
-        ({"window": 6}, None, SettingsError, "from 0 to 5"),
-        ({"window": 1.5}, None, SettingsError, "0.0 to 1.0"),
-        ({"window": math.nan}, None, SettingsError, "0.0 to 1.0"),
-        ({"true_cfg_scale": math.inf}, None, SettingsError, "finite"),
-        ({"negative_scale": math.nan}, NEGATIVE, SettingsError, "finite"),
-        ({"true_cfg_scale": 1.0, "rule": "paper"}, "", SettingsError, "no effect"),
-        ({"looks": STEPS}, NEGATIVE, SettingsError, "0 to 3"),
-        ({"strength": 0.0}, NEGATIVE, SettingsError, "strength is 0"),
-        ({"strength": 1.1}, NEGATIVE, SettingsError, "strength is 1.1"),
-        ({"strength": math.nan}, NEGATIVE, SettingsError, "strength is nan"),
-        ({"rewinds": -1}, NEGATIVE, SettingsError, "rewinds is -1"),
-        ({"rewinds": 1, "looks": 0}, NEGATIVE, SettingsError, "only a look"),
-        ({"rule": "paper", "strength": 0.5}, NEGATIVE, SettingsError, "no effect"),
-        ({"looks": 1, "rule": "paper"}, NEGATIVE, SettingsError, "keeps one negative"),
-        ({"seed": 2**64}, None, SettingsError, "seed"),
-        ({}, "one circle and " * 8, PromptError, "tokens"),
+        ({"size": 100}, "100 cannot be drawn by the miniature model; its sides are 96"),
+        ({"steps": 0}, "'steps' is 0"),
+        ({"scale": 1.0, "rule": "paper"}, "no effect"),
+        ({"negative_scale": 0.0, "rule": "extra"}, "'negative-scale' is 0.0; give .* above 0"),
+        ({"window": 0}, "window is 0; .* at least 1 of the 5 steps"),
+        ({"window": 6}, "window is 6; .* 5 steps"),
+        ({"window": 1.5}, "window is 1.5; .* share"),
+        ({"window": math.nan}, "window is nan; .* share"),
+        ({"scale": math.inf}, "'scale' is inf"),
+        ({"negative_scale": math.nan}, "'negative-scale' is nan"),
+        ({"looks": STEPS}, "give 0 to 3"),
+        ({"strength": 0.0}, "'strength' is 0.0"),
+        ({"strength": 1.1}, "'strength' is 1.1"),
+        ({"strength": math.nan}, "'strength' is nan"),
+        ({"rewinds": -1}, "'rewinds' is -1"),
+        ({"rewinds": 1, "looks": 0}, "only a look"),
+        ({"rule": "paper", "strength": 0.5}, "no effect"),
+        ({"looks": 1, "rule": "paper"}, "keeps one negative"),
+        ({"seed": 2**64}, "'seed' is 18446744073709551616"),
     ],
 )
 def test_what_cannot_act_is_refused(
-    model: PipelineModel,
-    changes: dict[str, Any],
-    negative: str | None,
-    error: type[InputError],
-    says: str,
+    model: PipelineModel, changes: dict[str, Any], says: str
 ) -> None:
-    with pytest.raises(error, match=says):
-        model.resolve(request(**changes), negative)
+    with pytest.raises(SettingsError, match=says):
+        model.plan(request(**changes))
+
+
+def test_texts_longer_than_the_model_reads_are_refused(model: PipelineModel) -> None:
+    with pytest.raises(PromptError, match="tokens"):
+        model.check_text("one circle and " * 8)
 
 
 def test_the_papers_window_scales_with_the_schedule(model: PipelineModel) -> None:
-    assert window_steps(3 / 50, 50) == 3
-    assert model.resolve(Request(PROMPT, rule="paper"), NEGATIVE).window_steps == 1
-    long = Request(PROMPT, rule="paper", num_inference_steps=50)
-    assert model.resolve(long, NEGATIVE).window_steps == 3
+    assert window_steps(3 / 50, 50) == (0, 3)
+    assert resolved(model, Request(PROMPT, rule="paper"), NEGATIVE).window == (0, 1)
+    long = Request(PROMPT, rule="paper", steps=50)
+    assert resolved(model, long, NEGATIVE).window == (0, 3)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-NPC = (sys.executable, "-m", "npcorrect.cli", "bench")
+NPC = (sys.executable, "-m", "npcorrect", "bench")
 QUICK = ("--limit", "2", "--images", "2", "--steps", "4", "--threads", "1")
 """Settings under which a picture takes a moment; four steps draw next to nothing right."""
 
@@ -110,7 +110,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
 
 def test_settings_of_a_subcommand_come_from_the_file(tmp_path: Path) -> None:
     file = tmp_path / "npc.toml"
-    command = [sys.executable, "-m", "npcorrect.cli", "--config", str(file), "bench"]
+    command = [sys.executable, "-m", "npcorrect", "--config", str(file), "bench"]
 
     def run(text: str) -> subprocess.CompletedProcess[str]:
         file.write_text(text)

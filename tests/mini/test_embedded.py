@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from npcorrect.loop import correct, select
+from npcorrect.loop import correct
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.reader import judge
 from npcorrect.mini.vlm import embedded_roles
-from npcorrect.ranking import RequirementRanker
+from npcorrect.ranking import requirement_ranker
 from npcorrect.records import Request
+from npcorrect.result import select
 
 FAILING = {
     "one orange circle, one blue star and one black cross": 10_000,
@@ -21,10 +22,10 @@ FAILING = {
 
 def test_wrong_pictures_are_corrected() -> None:
     model, roles = embedded(), embedded_roles()
-    ranker = RequirementRanker(model)
+    ranker = requirement_ranker(model)
     wrong = corrected = 0
     for prompt, seed in FAILING.items():
-        attempts = list(correct(Request(prompt, seed), model, roles, ranker))
+        attempts = list(correct(Request(prompt, seed=seed), model, roles, ranker))
         spec, best = parse(prompt), attempts[select(attempts)]
         if not judge(spec, attempts[0].generation.image):
             wrong += 1

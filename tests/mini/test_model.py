@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from npcorrect.errors import ModelError
-from npcorrect.mini.model import MAX_TOKENS, WEIGHTS, build_tokenizer, load_pipeline
+from npcorrect.mini.family import MAX_TOKENS
+from npcorrect.mini.model import WEIGHTS, build_tokenizer, load_pipeline
 
 
 def test_all_weights_together_stay_under_20_mb() -> None:

@@ -27,7 +27,10 @@ from npcorrect.mini.grammar import NUMBERS, PLURALS, parse
 from npcorrect.mini.scene import COLORS, IMAGE_SIZE, SIZES
 from npcorrect.mini.vlm import MiniEyes, embedded_roles
 from npcorrect.records import Check, Checklist, Requirement
-from npcorrect.vlm.model_roles import instructions
+from npcorrect.vlm.capabilities import CLAIMS, PICTURE, SYSTEM
+from npcorrect.vlm.pictures import Encoder
+from npcorrect.vlm.questions import instructions
+from tests.vlm.thinking import THINKING, token
 
 MODEL = "mini-eyes"
 TRANSIENT = ("busy", "burst", "hung", "slow", "reset", "half")
@@ -53,12 +56,21 @@ class Asked:
 
     @property
     def system(self) -> str:
-        first = self.body["messages"][0]
-        return str(first["content"]) if first["role"] == "system" else ""
+        """The instructions, wherever they stand."""
+        first = _text(self.body["messages"][0]["content"])
+        known = (instructions(role) for role in _ROLES)
+        return next((text for text in (*known, SYSTEM.text) if first.startswith(text)), "")
+
+    @property
+    def role(self) -> str:
+        """The role that is asked, "" for a probe of what the server can do."""
+        role = next((role for role in _ROLES if instructions(role) == self.system), "")
+        probing = any(f">{claim}<" in self.text for claim in CLAIMS.values())
+        return "" if probing and self.images[:1] == [_probe()] else role
 
     @property
     def text(self) -> str:
-        return _text(self._user["content"])
+        return _text(self._user["content"]).removeprefix(self.system).lstrip()
 
     @property
     def images(self) -> list[str]:
@@ -85,6 +97,10 @@ class Server:
     likely: int = 20
     limit: str = "max_tokens"
     temperature: bool = True
+    system: bool = True
+    sees: bool = True
+    thinks: str = ""
+    failing: dict[str, int] = field(default_factory=dict)
     fault: Callable[[Asked], str | None] = lambda asked: None
     key: str = ""
     wait: float = 0.0
@@ -101,7 +117,7 @@ class Server:
 
     def questions(self) -> list[Asked]:
         """The requests that are no probes."""
-        return [asked for asked in self.asked if asked.system]
+        return [asked for asked in self.asked if asked.role]
 
     def accept(self, body: dict[str, Any], headers: dict[str, str]) -> tuple[Asked, str | None]:
         asked = Asked(body, headers, 0)
@@ -109,13 +125,19 @@ class Server:
             asked.again = self.seen[asked.key]
             self.seen[asked.key] += 1
             self.asked.append(asked)
-            fault = self.fault(asked) if asked.system else None
+            fault = self.fault(asked) if asked.role else None
             if fault:
                 self.injected[fault] += 1
         return asked, fault
 
     def refusal(self, body: dict[str, Any]) -> str | None:
         """Why a request is a bad one for this server."""
+        if not self.system and body["messages"][0]["role"] == "system":
+            return "System role not supported"
+        if not self.sees and "image_url" in json.dumps(body["messages"]):
+            return "image input is not supported"
+        if refused := THINKING[self.thinks].refuses(body):
+            return f"Unsupported parameter: {refused}"
         other = {"max_tokens", "max_completion_tokens"} - {self.limit}
         if other & body.keys():
             return f"Unsupported parameter: {other.pop()}"
@@ -176,6 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(404, f"The model {body['model']} does not exist")
         if refusal := state.refusal(body):
             return self._error(400, refusal)
+        if code := next((c for name, c in state.failing.items() if name in body), 0):
+            return self._error(code, "Internal error")
         state.stopping.wait(state.wait)
         if fault:
             getattr(self, f"_{fault}")(asked)
@@ -183,11 +207,16 @@ class _Handler(BaseHTTPRequestHandler):
         return self._say(_answer(state, asked), asked)
 
     def _say(self, text: Any, asked: Asked, finish: str = "stop", **more: Any) -> None:
-        message = {"role": "assistant", "content": text, **more}
-        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": finish}
+        thought = THINKING[self.server_state.thinks]
+        said = thought.said(text, asked.body, finish)
+        message = {"role": "assistant", **said.message, **more}
+        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": said.finish}
         if asked.body.get("logprobs") and self.server_state.likely:
-            choice["logprobs"] = {"content": [_logprobs(text, _sure(self.server_state, asked))]}
-        self._send(200, json.dumps(_completion(choice, asked, text)).encode())
+            tokens = [*said.thought_tokens, *_tokens(text, asked)]
+            choice["logprobs"] = {"content": tokens}
+        whole = _completion(choice, asked, text)
+        whole["usage"] |= said.usage
+        self._send(200, json.dumps(whole).encode())
 
     def _send(self, code: int, data: bytes, **headers: str) -> None:
         self.send_response(code)
@@ -214,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._error((500, 502, 503)[len(asked.key) % 3], "Internal error")
 
     def _unauthorized(self, asked: Asked) -> None:
-        self._error(401, f"Incorrect API key: {asked.headers['authorization']}")
+        self._error(401, f"Incorrect API key: {asked.headers.get('authorization')}")
 
     def _no_model(self, asked: Asked) -> None:
         self._error(404, "The model does not exist")
@@ -314,21 +343,25 @@ def _text(content: Any) -> str:
     return "".join(part["text"] for part in content if part["type"] == "text")
 
 
-def _logprobs(text: Any, sure: float) -> dict[str, Any]:
-    other = "No" if str(text).lower().startswith("y") else "Yes"
-    likely = [
-        {"token": f" {text}", "logprob": math.log(sure), "bytes": None},
-        {"token": other, "logprob": math.log(1 - sure), "bytes": None},
-        {"token": "\n", "logprob": -20.0, "bytes": None},
-    ]
-    return {**likely[0], "top_logprobs": likely}
+def _tokens(text: Any, asked: Asked) -> list[dict[str, Any]]:
+    """The tokens of a reply, with what else was likely at its answers."""
+    if asked.body.get("response_format"):
+        pieces = re.findall(r"\w+|[^\w]+", str(text))
+        each = iter([_sure(check) for check in _checks(asked)])
+        return [
+            token(p, next(each, 0.9) if p in ("yes", "no") else 1.0, p in ("yes", "no"))
+            for p in pieces
+        ]
+    sure = _sure(_checks(asked)[0]) if asked.images else 0.9
+    return [token(f" {text}", sure, answers=True)]
 
 
-def _sure(state: Server, asked: Asked) -> float:
-    if not asked.images:
-        return 0.9
-    (check,) = _look(asked.images[0], asked.text)
+def _sure(check: Check) -> float:
     return min(max(check.confidence or 0.5, 0.51), 0.99)
+
+
+def _checks(asked: Asked) -> tuple[Check, ...]:
+    return _look(asked.images[0], asked.text) if asked.images else ()
 
 
 def _answer(state: Server, asked: Asked) -> str:
@@ -339,12 +372,19 @@ def _answer(state: Server, asked: Asked) -> str:
     if "Say hello" in asked.text:
         held = asked.body.get("response_format", {}).get("type") == "json_schema"
         return '{"word": "hello"}' if held and state.structure == "schema" else "Hello!"
-    return "yes"
+    return "A red circle and a blue square."
 
 
 def _verify(asked: Asked) -> str:
     (check,) = _look(asked.images[0], asked.text)
     return "Yes" if check.passed else "no."
+
+
+def _verify_together(asked: Asked) -> str:
+    names = re.findall(r"^(\w+): <claim>", asked.text, re.MULTILINE)
+    checks = _look(asked.images[0], asked.text)
+    said = zip(names, checks, strict=True)
+    return json.dumps({name: "yes" if check.passed else "no" for name, check in said})
 
 
 def _observe(asked: Asked) -> str:
@@ -364,6 +404,10 @@ def _propose(asked: Asked) -> str:
     return json.dumps({"faults": seen, "extras": []})
 
 
+def _find_none_asked(asked: Asked) -> str:
+    return json.dumps({"asked": []})
+
+
 def _take_apart(asked: Asked) -> str:
     prompt = re.findall(r"<prompt>(.*)</prompt>", asked.text)[0]
     claims = [
@@ -376,9 +420,11 @@ def _take_apart(asked: Asked) -> str:
 
 _ROLES: dict[str, Callable[[Asked], str]] = {
     "verifier": _verify,
+    "verifier_together": _verify_together,
     "observer": _observe,
     "captioner": _caption,
     "proposer": _propose,
+    "asked": _find_none_asked,
     "checklister": _take_apart,
 }
 
@@ -391,6 +437,11 @@ def _look(uri: str, text: str) -> tuple[Check, ...]:
 
 
 _LOOKING = threading.Lock()
+
+
+@cache
+def _probe() -> str:
+    return Encoder().uri(PICTURE)
 
 
 @cache

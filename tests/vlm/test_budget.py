@@ -90,12 +90,12 @@ def test_a_question_is_charged_to_the_account_around_it() -> None:
     assert inner.usage == Usage(calls=2, money=0.5)
 
 
-def test_a_role_that_says_nothing_took_one_call_and_a_failing_one_still_pays() -> None:
+def test_a_role_that_asks_no_model_is_a_reading_and_a_failing_one_still_pays() -> None:
     account = Account()
     assert account.role(lambda: 5) == 5
     with pytest.raises(ValueError, match="no"):
         account.role(_failing)
-    assert account.usage == Usage(calls=4)
+    assert account.usage == Usage(calls=3, readings=1)
 
 
 def _failing() -> None:
@@ -106,4 +106,5 @@ def _failing() -> None:
 def test_unknown_prices_add_nothing_and_known_ones_add_up() -> None:
     assert (Usage() + Usage()).money is None
     assert (Usage(money=1) + Usage() + Usage(money=2)).money == 3
-    assert (Cost(money=1, retries=1) + Cost(retries=2)) == Cost(money=1, retries=3)
+    total = Cost(usage=Usage(money=1, retries=1)) + Cost(usage=Usage(retries=2, readings=1))
+    assert total == Cost(usage=Usage(money=1, retries=3, readings=1))

@@ -7,6 +7,7 @@ import random
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -22,7 +23,8 @@ from npcorrect.mini.scene import Scene, Thing, to_image
 from npcorrect.mini.vlm import embedded_roles
 from npcorrect.proposing import RuleProposer
 from npcorrect.records import Caption, Checklist
-from npcorrect.vlm import build
+from npcorrect.settings import RoleSettings
+from npcorrect.vlm import addresses, build
 from npcorrect.vlm.base import Message, Question
 from npcorrect.vlm.grammar import GrammarChecklister
 from npcorrect.vlm.model_roles import (
@@ -30,11 +32,11 @@ from npcorrect.vlm.model_roles import (
     VLMCaptioner,
     VLMChecklister,
     VLMProposer,
-    VLMVerifier,
-    instructions,
 )
 from npcorrect.vlm.openai import OpenAIVLM
+from npcorrect.vlm.questions import instructions
 from npcorrect.vlm.settings import VLMSettings, VLMTable, read_table
+from npcorrect.vlm.verifier import VLMVerifier
 from tests.vlm import loopback, tiny
 from tests.vlm.loopback import Asked
 
@@ -52,7 +54,8 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(name: str | None, table: dict[str, Any] | None = None, **more: Any) -> VLMSettings:
     quick = {"first_wait": 0.01, "longest_wait": 0.05, "tries": 2}
-    return VLMSettings(name, cache=False, table=read_table({**quick, **(table or {})}), **more)
+    played = RoleSettings(vlm=name, cache=False, **more)
+    return VLMSettings(played, read_table({**quick, **(table or {})}))
 
 
 def test_without_a_model_the_embedded_roles_play_all_parts() -> None:
@@ -73,26 +76,26 @@ def test_one_model_plays_all_parts_and_the_grammar_reads_first() -> None:
 
 def test_each_role_can_have_another_model() -> None:
     with loopback.loopback() as one, loopback.loopback() as two:
-        named = {"captioner": two.name, "checklister": two.name, "proposer": "rules"}
-        with build.roles(settings(one.name, roles=named)) as roles:
+        named: dict[str, Any] = {
+            "captioner": two.name,
+            "checklister": two.name,
+            "proposer": "rules",
+        }
+        with build.roles(settings(one.name, **named)) as roles:
             assert isinstance(roles.checklister, VLMChecklister)
             assert isinstance(roles.proposer, RuleProposer)
             roles.verifier.verify(to_image(SCENE), CHECKLIST)
             roles.captioner.caption(to_image(SCENE))
             claims = roles.checklister.checklist("two red circles").requirements
     assert {c.kind for c in claims} == {"object", "count", "attribute"}
-    assert {a.system for a in one.questions()} == {
-        instructions(role) for role in ("verifier", "observer")
-    }
-    assert {a.system for a in two.questions()} == {
-        instructions(role) for role in ("captioner", "checklister")
-    }
+    assert {a.role for a in one.questions()} <= {"verifier", "verifier_together", "observer"}
+    assert {a.role for a in two.questions()} == {"captioner", "checklister"}
 
 
 def test_embedded_roles_and_models_can_be_mixed() -> None:
     own = embedded_roles()
     with loopback.loopback() as server:
-        chosen = settings(server.name, roles={"verifier": "embedded", "checklister": "grammar"})
+        chosen = settings(server.name, verifier="embedded", checklister="grammar")
         with build.roles(chosen, own) as roles:
             assert roles.verifier is own.verifier
             assert isinstance(roles.checklister, GrammarChecklister)
@@ -121,7 +124,10 @@ def test_a_local_model_by_its_folder(tmp_path: Path) -> None:
         (settings("embedded"), "--verifier"),
         (settings("http://localhost:1/v1#m", budget="0.5"), "vlm.prices"),
         (settings("http://localhost:1/v1#m", budget="lots"), "'lots'"),
-        (settings(None, roles={"judge": "x"}), "'judge'"),
+        (settings("http://localhost:1/v1#m", budget=""), "'budget' is ''"),
+        (settings("http://localhost:1/v1#m", budget="9" * 400), "The budget '999"),
+        (settings("http://[::1:8000/v1#m"), "not understood"),
+        (settings("http://localhost:port/v1#m"), "not understood"),
         (settings("http://localhost:1/v1#m", votes=99), "99"),
         (settings("http://127.0.0.1:1/v1#m"), "cannot be reached"),
         (settings("local:/nowhere/at-all"), "nowhere"),
@@ -157,11 +163,11 @@ def test_keys_go_to_the_server_that_they_are_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("NPC_VLM_KEY", KEY)
     with loopback.loopback() as one, loopback.loopback() as two, loopback.loopback() as three:
         table = {"keys": {two.url: "sk-two"}}
-        named = {"captioner": two.name, "proposer": three.name}
-        with build.roles(settings(one.name, table, roles=named)):
+        named: dict[str, Any] = {"captioner": two.name, "proposer": three.name}
+        with build.roles(settings(one.name, table, **named)):
             pass
-    for server, key in ((one, KEY), (two, "sk-two"), (three, "none")):
-        assert {a.headers["authorization"] for a in server.asked} == {f"Bearer {key}"}
+    for server, sent in ((one, f"Bearer {KEY}"), (two, "Bearer sk-two"), (three, None)):
+        assert {a.headers.get("authorization") for a in server.asked} == {sent}
 
 
 def test_a_price_makes_money_and_a_budget_ends_it() -> None:
@@ -170,10 +176,12 @@ def test_a_price_makes_money_and_a_budget_ends_it() -> None:
         with build.model(server.name, settings(server.name, table)) as vlm:
             (reply,) = vlm.ask([_question()])
             assert reply.usage.money == reply.usage.input_tokens
-        with build.model(server.name, settings(server.name, table, budget="3 calls")) as vlm:
-            replies = vlm.ask([_question()] * 4)
+        probes = len(server.asked) - 1
+        budget = f"{probes + 1} calls"
+        with build.model(server.name, settings(server.name, table, budget=budget)) as vlm:
+            replies = vlm.ask([replace(_question(), seed=seed) for seed in range(4)])
     assert [reply.stopped for reply in replies].count(False) == 1
-    assert sum(reply.usage.calls for reply in replies) == 3
+    assert sum(reply.usage.calls for reply in replies) == 1
 
 
 def _question() -> Question:
@@ -196,7 +204,7 @@ def test_a_planted_key_is_nowhere(
             {"keys": {server.url: KEY}, "cache": tmp_path / "a.sqlite", "first_wait": 0.01,
              "longest_wait": 0.02, "tries": 2}
         )  # fmt: skip
-        chosen = VLMSettings(server.name, table=table)
+        chosen = VLMSettings(RoleSettings(vlm=server.name), table)
         with build.roles(chosen) as roles:
             seen += [repr(chosen), repr(roles), repr(vars(roles.verifier))]
             for fault in [None, *faults]:
@@ -208,10 +216,10 @@ def test_a_planted_key_is_nowhere(
                     seen += ["".join(traceback.format_exception(error)), repr(vars(error))]
         for wrong in (f"{KEY}-wrong", ""):
             with (
-                closing(OpenAIVLM("mini-eyes", server.url, wrong)) as vlm,
+                closing(OpenAIVLM(addresses.server(server.name), wrong)) as vlm,
                 pytest.raises(ModelError) as caught,
             ):
-                vlm.ask([])
+                vlm.connect()
             seen.append("".join(traceback.format_exception(caught.value)))
     assert any("refused the key" in text for text in seen)
     assert "HTTP" in caplog.text
@@ -286,13 +294,16 @@ def test_redirects_are_not_followed(trap: tuple[str, list[str]]) -> None:
     server = HTTPServer(("127.0.0.1", 0), Redirect)
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    url = f"http://127.0.0.1:{server.server_port}/v1"
-    with closing(OpenAIVLM("m", url, KEY, retry_policy=settings(None).table.retry_policy)) as vlm:
-        replies = vlm.ask([_question()])
+    named = addresses.server(f"http://127.0.0.1:{server.server_port}/v1#m")
+    policy = settings(None).table.retry_policy
+    with (
+        closing(OpenAIVLM(named, KEY, retry_policy=policy)) as vlm,
+        pytest.raises(ModelError, match="takes no questions there"),
+    ):
+        vlm.connect()
     server.shutdown()
     server.server_close()
     thread.join()
-    assert replies[0].error
     assert not hits
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from npcorrect.errors import SettingsError
-from npcorrect.vlm.base import Encoding, Message, Question, Reply, Usage
-from npcorrect.vlm.cache import AnswerFile, CachedVLM
+from npcorrect.vlm.base import Message, Question, Reply, Usage
+from npcorrect.vlm.cache import AnswerFile, AnswerMemory, CachedVLM
 from npcorrect.vlm.fake import FakeVLM
 from npcorrect.vlm.pictures import fingerprint
 
@@ -29,13 +32,7 @@ def file(tmp_path: Path) -> AnswerFile:
 
 
 def test_an_identical_question_is_answered_from_the_file(file: AnswerFile) -> None:
-    answer = Reply(
-        "yes",
-        probabilities={"yes": 0.9, "no": 0.1},
-        usage=Usage(1, 5, 1),
-        model="m",
-        tokens={" yes": 0.6},
-    )
+    answer = Reply("yes", probabilities={"yes": 0.9, "no": 0.1}, usage=Usage(1, 5, 1), model="m")
     fake = FakeVLM([answer])
     first, again = CachedVLM(fake, file).ask([QUESTION, QUESTION])
     (later,) = CachedVLM(FakeVLM(), file).ask([QUESTION])
@@ -51,9 +48,6 @@ def test_an_identical_question_is_answered_from_the_file(file: AnswerFile) -> No
         replace(QUESTION, temperature=0.5),
         replace(QUESTION, seed=1),
         replace(QUESTION, max_tokens=7),
-        replace(QUESTION, tokens=True),
-        replace(QUESTION, messages=(replace(QUESTION.messages[0], text_first=True),)),
-        replace(QUESTION, messages=(replace(QUESTION.messages[0], encoding=Encoding("JPEG")),)),
         replace(QUESTION, choices=(), schema={"type": "object"}),
         replace(QUESTION, messages=(Message("user", "Is it blue?", (PICTURE,)),)),
         replace(QUESTION, messages=(Message("system", "Is it red?", (PICTURE,)),)),
@@ -66,9 +60,9 @@ def test_an_identical_question_is_answered_from_the_file(file: AnswerFile) -> No
     ],
 )
 def test_a_question_that_differs_in_anything_is_asked(file: AnswerFile, other: Question) -> None:
-    fake = FakeVLM(["one", "two"])
+    fake = FakeVLM(["yes", "no"])
     replies = CachedVLM(fake, file).ask([QUESTION, other])
-    assert [reply.text for reply in replies] == ["one", "two"]
+    assert [reply.text for reply in replies] == ["yes", "no"]
 
 
 def test_another_model_is_asked_itself(file: AnswerFile) -> None:
@@ -84,14 +78,131 @@ def test_what_failed_is_asked_again(file: AnswerFile) -> None:
     assert cached.ask([QUESTION])[0].cached
 
 
-@pytest.mark.parametrize("content", [b"not a database at all, but something else" * 50])
-def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes) -> None:
+GARBAGE = b"not a database at all, but something else" * 50
+
+
+@pytest.mark.parametrize("kind", ["garbage", "folder", "below a file", "read only", "fifo"])
+def test_a_file_that_cannot_be_used_is_given_up_with_a_warning(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "answers.sqlite"
-    path.write_bytes(content)
-    with pytest.raises(SettingsError, match=r"answers\.sqlite.*--no-cache"):
-        AnswerFile(path)
-    with pytest.raises(SettingsError, match="cannot be used"):
-        AnswerFile(path / "below" / "answers.sqlite")
+    if kind == "garbage":
+        path.write_bytes(GARBAGE)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "below a file":
+        path.write_bytes(GARBAGE)
+        path = path / "below" / "answers.sqlite"
+    else:
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("CREATE TABLE answers (value BLOB)")
+    fake = FakeVLM(["yes"])
+    cached = CachedVLM(fake, AnswerFile(path))
+    assert [cached.ask([QUESTION])[0].text for _ in range(3)] == ["yes"] * 3
+    assert len(fake.asked) == 1
+    (record,) = caplog.records
+    assert "answers.sqlite" in record.getMessage()
+    assert "--no-cache" in record.getMessage()
+
+
+def test_a_full_disk_loses_no_answer(
+    file: AnswerFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = sqlite3.connect
+
+    def full(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = real(*args, **options)
+        connection.execute("PRAGMA max_page_count = 1")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", full)
+    questions = [replace(QUESTION, seed=seed) for seed in range(3)]
+    fake = FakeVLM(["x" * 5000], repeat=True)
+    plain = [replace(question, choices=()) for question in questions]
+    assert all(reply.text == "x" * 5000 for reply in CachedVLM(fake, file).ask(plain))
+    assert "full" in caplog.text
+
+
+def row(**values: Any) -> str:
+    good = {"text": "yes", "probabilities": {"yes": 0.9, "no": 0.1}, "fields": {}, "model": "m"}
+    return json.dumps(good | values)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "", "null", "[]", "{", "{}", "\x00", row(text="maybe"), row(text=["yes"]), row(text=None),
+        row(probabilities={"yes": 2.0}), row(probabilities={"yes": -0.1}),
+        row(probabilities={"maybe": 0.5}), row(probabilities={"yes": 0.9, "no": 0.9}),
+        row(probabilities={"yes": "much"}), row(probabilities={"yes": float("nan")}),
+        row(fields={"r1": {"maybe": 1.0}}), row(error=""), row(text="y" * 2**20),
+    ],
+)  # fmt: skip
+def test_what_is_kept_is_trusted_no_more_than_a_fresh_reply(file: AnswerFile, kept: str) -> None:
+    fake = FakeVLM(["no"])
+    cached = CachedVLM(fake, file)
+    file.keep(cached._key(QUESTION), kept)
+    assert cached.ask([QUESTION])[0].text == "no"
+    assert cached.ask([QUESTION])[0].cached
+    assert len(fake.asked) == 1
+
+
+def test_a_row_that_is_no_text_is_asked_again(file: AnswerFile) -> None:
+    cached = CachedVLM(FakeVLM(["yes"]), file)
+    with file._connection(writes=True) as connection:
+        values = (cached._key(QUESTION), b"\xff\x00")
+        connection.execute("INSERT INTO answers VALUES (?, ?)", values)
+    assert cached.ask([QUESTION])[0].text == "yes"
+
+
+def test_kept_answers_pass_the_questions_own_check(file: AnswerFile) -> None:
+    def refuse(text: str) -> None:
+        raise ValueError("it is not in English")
+
+    CachedVLM(FakeVLM(["yes"]), file).ask([QUESTION])
+    again = FakeVLM(["no"])
+    assert CachedVLM(again, file).ask([replace(QUESTION, check=refuse)])[0].text == "no"
+
+
+def test_one_model_has_one_cache_however_it_is_spelled(file: AnswerFile) -> None:
+    names = ["http://LOCALHOST:80/v1/#m", "http://127.0.0.1/v1#m"]
+    fakes = [FakeVLM(["yes"], name=name) for name in names]
+    for fake in fakes:
+        CachedVLM(fake, file).ask([QUESTION])
+    assert [len(fake.asked) for fake in fakes] == [1, 0]
+
+
+def test_without_a_file_answers_are_kept_for_the_run() -> None:
+    cached = CachedVLM(fake := FakeVLM(["yes"]), AnswerMemory())
+    assert [cached.ask([QUESTION])[0].cached for _ in range(2)] == [False, True]
+    assert len(fake.asked) == 1
+
+
+OPENER = """
+import sys
+from pathlib import Path
+from npcorrect.vlm.cache import AnswerFile
+sys.stdin.readline()
+AnswerFile(Path(sys.argv[1])).keep(sys.argv[2], "kept")
+"""
+
+
+def test_many_processes_open_a_fresh_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "fresh" / "answers.sqlite"
+    command = [sys.executable, "-c", OPENER, str(path)]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stderr"), subprocess.PIPE)
+    processes = [subprocess.Popen([*command, str(n)], text=True, **pipes) for n in range(8)]
+    time.sleep(1)
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        assert process.communicate(timeout=120)[1] == ""
+    file = AnswerFile(path)
+    assert [file.recall(str(n)) for n in range(8)] == ["kept"] * 8
 
 
 WRITER = """
@@ -136,7 +247,7 @@ def test_processes_write_at_once_and_a_killed_one_loses_nothing_that_it_finished
     for name, count in [*((f"steady{n}", 60) for n in range(2)),
                         *((f"doomed{n}", 1 + count) for n, count in enumerate(done))]:  # fmt: skip
         assert file.recall(f"{name} {count - 1}") == "x" * 500
-    with file._connection() as connection:
+    with file._connection(writes=False) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 

@@ -14,11 +14,13 @@ from npcorrect.errors import VLMError
 from npcorrect.mini.data import TAGS, sample_scene, sample_spec
 from npcorrect.mini.scene import Scene, to_image
 from npcorrect.records import Check, Checklist, Verdict
+from npcorrect.vlm import addresses
 from npcorrect.vlm.base import Usage
-from npcorrect.vlm.model_roles import VLMVerifier, instructions
 from npcorrect.vlm.openai import OpenAIVLM
+from npcorrect.vlm.questions import instructions
 from npcorrect.vlm.settings import RetryPolicy
 from npcorrect.vlm.usage import accounting
+from npcorrect.vlm.verifier import VLMVerifier
 from tests.vlm import loopback
 from tests.vlm.loopback import Asked
 
@@ -55,8 +57,8 @@ def test_hundreds_of_faults_lose_nothing_and_score_nothing() -> None:
         retry_policy = RetryPolicy(
             tries=3, timeout=3.0, first_wait=0.001, longest_wait=0.05, parallel=16
         )
-        with closing(OpenAIVLM(loopback.MODEL, server.url, retry_policy=retry_policy)) as vlm:
-            verifier = VLMVerifier(vlm)
+        with closing(OpenAIVLM(addresses.server(server.name), retry_policy=retry_policy)) as vlm:
+            verifier = VLMVerifier(vlm, questions="single")
             truth = [verifier.verify(*case) for case in pictures]
             asked_before = len(server.asked)
             server.seen.clear()

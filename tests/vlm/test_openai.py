@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,10 +13,11 @@ from PIL import Image
 
 from npcorrect.errors import ModelError
 from npcorrect.mini.scene import Scene, Thing, to_image
-from npcorrect.vlm.base import Encoding, Message, Question, Reply
+from npcorrect.vlm import addresses
+from npcorrect.vlm.base import Message, Question, Reply
 from npcorrect.vlm.capabilities import Capabilities
-from npcorrect.vlm.model_roles import instructions
 from npcorrect.vlm.openai import OpenAIVLM
+from npcorrect.vlm.questions import instructions
 from npcorrect.vlm.settings import RetryPolicy
 from tests.vlm import loopback
 from tests.vlm.loopback import MODEL, Server
@@ -61,7 +61,8 @@ def client(
     server: Server, model: str = MODEL, key: str = "", timeout: float = 10.0, **more: Any
 ) -> Iterator[OpenAIVLM]:
     retry_policy = RetryPolicy(tries=3, timeout=timeout, first_wait=0.01, longest_wait=0.05)
-    with closing(OpenAIVLM(model, server.url, key, retry_policy=retry_policy, **more)) as vlm:
+    named = addresses.server(f"{server.url}#{model}")
+    with closing(OpenAIVLM(named, key, retry_policy=retry_policy, **more)) as vlm:
         yield vlm
 
 
@@ -74,14 +75,14 @@ def ask(question: Question, timeout: float = 10.0, **options: Any) -> tuple[Repl
 @pytest.mark.parametrize(
     ("server", "able"),
     [
-        ({}, Capabilities()),
-        ({"likely": 5}, Capabilities(likely=5)),
+        ({}, Capabilities(together=True)),
+        ({"likely": 5}, Capabilities(likely=5, together=True)),
         ({"structure": "json"}, Capabilities(structure="json")),
         (
             {"structure": "none", "likely": 0, "limit": "max_completion_tokens"},
             Capabilities("max_completion_tokens", structure="words", likely=0),
         ),
-        ({"temperature": False}, Capabilities(temperature=False)),
+        ({"temperature": False}, Capabilities(temperature=False, together=True)),
         ({"structure": "ignores"}, Capabilities(structure="json")),
     ],
 )
@@ -93,7 +94,7 @@ def test_what_a_server_can_do_is_probed_once_and_remembered(
         for _ in range(2):
             with client(running, memory=notes) as vlm:
                 check, observe = vlm.ask([CHECK, OBSERVE])
-                assert vlm._able == able
+                assert vlm.capabilities == able
                 assert (check.text, check.error) == ("yes", "")
                 assert observe.text == '{"c0": "one circle"}'
                 assert bool(check.probabilities) == (able.likely > 0)
@@ -107,29 +108,6 @@ def test_probabilities_are_those_of_the_choices() -> None:
     reply, _ = ask(CHECK)
     assert sum(reply.probabilities.values()) == pytest.approx(1)
     assert reply.probabilities["yes"] > 0.9
-
-
-def test_first_tokens_are_asked_for_without_a_word_more() -> None:
-    first = replace(CHECK, choices=(), tokens=True, max_tokens=1)
-    reply, server = ask(first)
-    assert reply.tokens
-    assert sum(reply.tokens.values()) <= 1 + 1e-6
-    (asked,) = server.questions()
-    assert asked.body["messages"][-1]["content"][-1]["text"] == CHECK.messages[-1].text
-    assert (asked.body["logprobs"], asked.body["top_logprobs"]) == (True, 20)
-    assert asked.body["max_tokens"] == 1
-    without, _ = ask(first, likely=0)
-    assert (without.tokens, without.error) == ({}, "")
-
-
-def test_a_text_may_come_before_its_picture() -> None:
-    message = replace(
-        CHECK.messages[-1], text_first=True, encoding=Encoding("JPEG", media_type="image/png")
-    )
-    _, server = ask(replace(CHECK, messages=(CHECK.messages[0], message), choices=()))
-    text, picture = server.questions()[-1].body["messages"][-1]["content"]
-    assert text["type"] == "text"
-    assert picture["image_url"]["url"].startswith("data:image/png;base64,/9j/"), "a JPEG"
 
 
 def test_pictures_go_as_data_in_one_message_and_large_ones_are_made_smaller() -> None:
@@ -165,7 +143,7 @@ def test_what_can_pass_is_asked_again_and_answered(fault: str) -> None:
     reply, server = ask(OBSERVE, once, fault=lambda asked: None if asked.again else fault)
     assert (reply.text, reply.error) == (plain.text, "")
     assert len(server.questions()) == 2
-    assert reply.usage.calls == len(server.asked)
+    assert reply.usage.calls == len(server.questions())
     assert reply.usage.retries == (fault in loopback.TRANSIENT)
 
 
@@ -180,7 +158,7 @@ def test_what_does_not_pass_is_an_error_after_few_tries(fault: str, question: Qu
         assert reply.error
     tries = {**dict.fromkeys(loopback.TRANSIENT, 3), **dict.fromkeys(loopback.UNUSABLE, 2)}
     assert len(server.questions()) == tries.get(fault, 1)
-    assert reply.usage.calls == len(server.asked)
+    assert reply.usage.calls == len(server.questions())
     assert len(reply.text) <= 2000
 
 
@@ -221,7 +199,10 @@ def test_a_server_that_answered_before_fails_one_question_at_a_time(fault: str) 
     with loopback.loopback() as server, client(server) as vlm:
         assert not vlm.ask([CHECK])[0].error
         server.fault = lambda asked: fault
-        assert all(reply.error for reply in vlm.ask([CHECK, OBSERVE]))
+        replies = vlm.ask([CHECK, OBSERVE])
+        assert all(reply.error and reply.fatal for reply in replies)
+        server.fault = lambda asked: None
+        assert not any(reply.error or reply.fatal for reply in vlm.ask([CHECK, OBSERVE]))
 
 
 def test_a_remembered_server_that_is_away_is_an_input_error() -> None:
@@ -245,7 +226,7 @@ def test_questions_are_asked_at_once_and_answered_in_order() -> None:
         replies = vlm.ask(questions)
         assert vlm.ask([]) == []
     assert [reply.text for reply in replies] == ["yes", "no", "no", "yes"] * 4
-    assert sum(reply.usage.calls for reply in replies) == len(server.asked)
+    assert sum(reply.usage.calls for reply in replies) == len(server.questions())
 
 
 def test_closing_ends_what_is_still_being_asked() -> None:

@@ -1,17 +1,14 @@
-"""Objects, words and probabilities out of whatever a model writes."""
+"""Objects and words out of whatever a model writes."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
-from math import log
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from npcorrect.vlm.replies import UnusableError, choice_in, first_tokens, object_in, probabilities
+from npcorrect.vlm.base import Question
+from npcorrect.vlm.reasoning import UnusableError
+from npcorrect.vlm.replies import choice_in, object_in, read
 
 SCHEMA = {
     "type": "object",
@@ -20,6 +17,8 @@ SCHEMA = {
     "additionalProperties": False,
 }
 GOOD = {"a": 1, "b": "two {braces}"}
+YES = ("yes", "no")
+NUMBERS = ("zero", "one", "two", "ten")
 
 
 @pytest.mark.parametrize(
@@ -28,27 +27,33 @@ GOOD = {"a": 1, "b": "two {braces}"}
         json.dumps(GOOD),
         f"Sure, here it is: {json.dumps(GOOD)} Is there anything else?",
         f"```json\n{json.dumps(GOOD, indent=2)}\n```",
-        f'<think>{{"a": 2, "b": ""}}</think>{json.dumps(GOOD)}',
         f'{{"a": "no"}} or rather {json.dumps(GOOD)}',
         f"{{ not this }} {json.dumps(GOOD)}",
+        f"{json.dumps(GOOD)} again: {json.dumps(GOOD)}",
+        '{"a": 1.0, "b": "two {braces}"}',
+        "\ufeff" + json.dumps(GOOD),
     ],
 )
-def test_the_first_object_that_meets_the_schema_counts(text: str) -> None:
+def test_the_one_object_that_meets_the_schema_counts(text: str) -> None:
     assert json.loads(object_in(text, SCHEMA)) == GOOD
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "no complete JSON object"),
         ("yes", "no complete JSON object"),
         ('{"a": 1, "b": "cut', "no complete JSON object"),
         ('{"a": NaN, "b": ""}', "no complete JSON object"),
+        ('{"a": 1e999, "b": ""}', "no complete JSON object"),
+        ('{"a": ' + "9" * 400 + ', "b": ""}', "no complete JSON object"),
         ('{"a": "1", "b": ""}', "at a: '1' is not of type 'integer'"),
+        ('{"a": 1.5, "b": ""}', "at a: 1.5 is not of type 'integer'"),
         ('{"a": 1}', "'b' is a required property"),
         ('{"a": 1, "b": "", "c": 0}', "'c' was unexpected"),
         ("{" * 5000, "no complete JSON object"),
         ('{"a":' * 5000, "no complete JSON object"),
+        ('{"a": 1, "b": ""} or {"a": 2, "b": ""}', "two different answers"),
+        ("a" * 2**20, "longer than"),
     ],
 )
 def test_anything_else_is_unusable_and_says_why(text: str, why: str) -> None:
@@ -57,45 +62,82 @@ def test_anything_else_is_unusable_and_says_why(text: str, why: str) -> None:
     assert why in str(caught.value)
 
 
-@given(st.text())
-def test_no_text_breaks_the_reading(text: str) -> None:
-    with contextlib.suppress(UnusableError):
-        assert object_in(text, SCHEMA)
-    with contextlib.suppress(UnusableError):
-        assert choice_in(text, ("yes", "no"))
+@pytest.mark.parametrize(
+    "writing",
+    ["<think>", "</think>", "[ANSWER] \\n ```json", "<|im_end|>", "<answer>", "\\\\boxed{a}"],
+)
+def test_writing_in_a_picture_may_look_like_a_mark(writing: str) -> None:
+    text = f'{{"a": 1, "b": "a sign that says {writing}"}}'
+    assert json.loads(object_in(text, SCHEMA)) == json.loads(text)
+    assert json.loads(object_in(f"<think>no</think>{json.dumps(GOOD)}", SCHEMA)) == GOOD
 
 
-@pytest.mark.parametrize("text", ["yes", "Yes.", " **YES** ", '"yes"', "<think>no</think> yes!"])
-def test_a_choice_may_be_dressed_up(text: str) -> None:
-    assert choice_in(text, ("yes", "no")) == "yes"
+def test_writing_in_brackets_is_no_mark() -> None:
+    text = 'Here: {"a": 1, "b": "a sign that says [FINAL] and [reason]"}'
+    assert json.loads(object_in(text, SCHEMA))["b"].endswith("[FINAL] and [reason]")
 
 
-@pytest.mark.parametrize("text", ["", "yes and no", "да", "yes, because there are two", "yesno"])
-def test_a_choice_must_be_the_whole_answer(text: str) -> None:
-    with pytest.raises(UnusableError):
-        choice_in(text, ("yes", "no"))
-
-
-def test_probabilities_add_the_spellings_up_and_leave_the_rest_out() -> None:
-    tokens = {" Yes": math.log(0.5), "yes": math.log(0.1), "No": math.log(0.2), "Maybe": -1.6}
-    assert probabilities([{"\n": -0.1}, tokens], ("yes", "no")) == pytest.approx(
-        {"yes": 0.75, "no": 0.25}
+def test_raw_line_breaks_in_strings_are_read() -> None:
+    assert json.loads(object_in('{"a": 1, "b": "two\nlines\tlong"}', SCHEMA))["b"] == (
+        "two\nlines\tlong"
     )
 
 
+def test_lone_surrogates_do_not_get_through() -> None:
+    text = object_in('{"a": 1, "b": "\\ud800 and \\ud83d\\ude00"}', SCHEMA)
+    assert json.loads(text)["b"] == "\ufffd and \U0001f600"
+    assert read("say \ud800", Question(())).text == "say \ufffd"
+
+
+@pytest.mark.parametrize("text", ["yes", "Yes.", " **YES** ", '"yes"', "yes!\n"])
+def test_a_choice_may_be_dressed_up(text: str) -> None:
+    assert choice_in(text, YES) == "yes"
+
+
 @pytest.mark.parametrize(
-    "likely", [[], [{}], [{"Maybe": -0.1}], [{"Maybe": -0.1}, {"yes": -0.1}], [{"yes": -math.inf}]]
+    "text", ["", "yes and no", "\u0434\u0430", "yes, because there are two", "yesno", "..."]
 )
-def test_probabilities_are_not_made_up(likely: list[dict[str, float]]) -> None:
-    assert probabilities(likely, ("yes", "no")) == {}
+def test_a_choice_must_be_the_whole_answer(text: str) -> None:
+    with pytest.raises(UnusableError):
+        choice_in(text, YES)
 
 
-def test_an_exact_word_is_not_taken_for_the_beginning_of_another() -> None:
-    found = probabilities([{"1": math.log(0.3), "10": math.log(0.1)}], ("1", "10"))
-    assert found == pytest.approx({"1": 0.75, "10": 0.25})
+@pytest.mark.parametrize(("text", "choice"), [("2", "two"), ("Ten.", "ten"), ("10", "ten")])
+def test_digits_and_words_are_spellings_of_one_number(text: str, choice: str) -> None:
+    assert choice_in(text, NUMBERS) == choice
 
 
-def test_first_tokens_keep_their_probabilities_among_all() -> None:
-    likely = [{"Yes": log(0.5), " yes": log(0.25), "?": float("-inf")}, {"no": 0.0}]
-    assert first_tokens(likely) == pytest.approx({"Yes": 0.5, " yes": 0.25})
-    assert first_tokens([]) == {}
+def test_choices_that_are_both_digit_and_word_stay_apart() -> None:
+    assert choice_in("2", ("2", "two")) == "2"
+    assert choice_in("two", ("2", "3")) == "2"
+
+
+def refuse(text: str) -> None:
+    if "\u0434" in text:
+        raise ValueError("it is not in English")
+
+
+def test_a_questions_own_check_is_part_of_the_reading() -> None:
+    question = Question((), schema=SCHEMA, check=refuse)
+    assert read('{"a": 1, "b": "yes"}', question).value == {"a": 1, "b": "yes"}
+    with pytest.raises(UnusableError, match="not in English"):
+        read('{"a": 1, "b": "\u0434\u0430"}', question)
+
+
+def test_what_is_shown_is_redacted_after_decoding_and_what_is_read_is_not() -> None:
+    question = Question((), schema=SCHEMA)
+    answer = read('{"a": 1, "b": "\\u0074e\\u0073t"}', question, lambda s: s.replace("test", "*"))
+    assert answer.value["b"] == "test"
+    assert json.loads(answer.text)["b"] == "*"
+    choice = read("yes", Question((), choices=YES), lambda s: s.replace("e", "[key]"))
+    assert choice.text == "yes"
+
+
+@pytest.mark.parametrize("text", ["yes", ' ```json\n{"a": 1, "b": ""}\n``` '])
+def test_what_a_server_calls_thought_is_an_answer_only_where_it_is_nothing_else(text: str) -> None:
+    question = Question((), choices=YES) if text == "yes" else Question((), schema=SCHEMA)
+    assert read(text, question, whole=True).text
+    with pytest.raises(UnusableError):
+        read(f"I think {text} fits", question, whole=True)
+    with pytest.raises(UnusableError):
+        read("So it is a cup.", Question(()), whole=True)

@@ -10,11 +10,11 @@ from npcorrect.analysis.layouts import layout_of
 from npcorrect.analysis.measures import Words
 from npcorrect.analysis.spans import places_of, prompt_tokens, salient_terms
 from npcorrect.analysis.trace import Attention, trace
-from npcorrect.diffusion.base import Drawing, OnStep
+from npcorrect.diffusion.base import UNWATCHED, Watch
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
 from npcorrect.proposing import source_of
-from npcorrect.records import Checklist, Generation, Request, Source
+from npcorrect.records import Checklist, Drawing, Generation, Request, Source
 
 Role = Literal["none", "empty"] | Source
 """What a negative is: not there, the empty text, or a :data:`~npcorrect.records.Source`."""
@@ -89,40 +89,43 @@ def compare(
     seeds: Sequence[int],
     terms: Terms,
     under: Sequence[Condition],
-    on_step: Callable[[Condition], OnStep] | None = None,
+    on_step: Callable[[Condition], Callable[[int, int], None]] | None = None,
 ) -> Iterator[AttentionSample]:
     """Draw each seed under each condition, ``request.batch`` seeds at a time.
 
-    The negative stays what it is and the seed too: no looks, no reseeding. What cannot be drawn is
-    refused at once, all else happens as samples are asked for.
+    The negative stays what it is and the seed too: no looks, no reseeding, no restart. What cannot
+    be drawn is refused at once, all else happens as samples are asked for.
 
     Raises:
         InputError: the model cannot draw it, or its attention cannot be captured.
     """
     layout_of(model.stock.denoiser)
-    faithful = replace(request, looks=0, reseed=False)
+    plan = model.plan(replace(request, looks=0, rewinds=0, reseed=False, strength=1.0))
+    for condition in under:
+        model.check_text(condition.negative or "")
     groups = [
         (
             condition,
             [
-                model.resolve(replace(faithful, seed=seed), condition.negative)
+                replace(plan.drawing(0, condition.negative), seed=seed)
                 for seed in seeds[first : first + request.batch]
             ],
         )
         for condition in under
         for first in range(0, len(seeds), request.batch)
     ]
-    return _sights(model, groups, terms, on_step)
+    return _samples(model, groups, terms, on_step)
 
 
-def _sights(
+def _samples(
     model: PipelineModel,
     groups: Sequence[tuple[Condition, Sequence[Drawing]]],
     terms: Terms,
-    on_step: Callable[[Condition], OnStep] | None,
+    on_step: Callable[[Condition], Callable[[int, int], None]] | None,
 ) -> Iterator[AttentionSample]:
     for condition, drawings in groups:
+        watch = Watch(on_step(condition)) if on_step else UNWATCHED
         with trace(model.stock.denoiser, [terms.places] * len(drawings)) as traced:
-            drawn = model.draw(drawings, on_step(condition) if on_step else None)
+            drawn = model.draw(drawings, watch)
         for number, generation in enumerate(drawn):
             yield AttentionSample(condition, generation, traced.of(number))

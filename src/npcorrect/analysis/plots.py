@@ -80,7 +80,8 @@ def series_figure(samples: Sequence[AttentionSample], terms: Terms, title: str) 
     if words.background:
         ratios = {c.label: _curves(seen, measures.ratio, words) for c, seen in by.items()}
         panels.insert(0, Panel("ratio: salient / other words", ratios))
-    window = max(sample.generation.window_steps for sample in samples)
+    acting = [s for s in samples if s.generation.drawing.negative_prompt is not None]
+    window = max((sample.generation.drawing.window[1] for sample in acting), default=0)
     return curves_figure(
         panels, _title(title, samples, f"salient: {', '.join(terms.places)}"), window
     )
@@ -113,8 +114,8 @@ def maps_figure(sample: AttentionSample, terms: Terms, steps: Sequence[int]) -> 
             axes.set_yticks([])
             for spine in axes.spines.values():
                 spine.set_visible(False)
-        what = f"{sample.condition.label}, seed {sample.generation.seed}"
-        figure.suptitle(f"“{sample.generation.prompt}”\n{what}")
+        what = f"{sample.condition.label}, seed {sample.generation.drawing.seed}"
+        figure.suptitle(f"“{sample.generation.drawing.prompt}”\n{what}")
     return figure
 
 
@@ -197,10 +198,11 @@ def _band(axes: Axes, curves: NDArray[np.float64], place: int, label: str) -> No
 
 
 def _title(title: str, samples: Sequence[AttentionSample], what: str) -> str:
-    seeds = len({sample.generation.seed for sample in samples})
-    drawn = samples[-1].generation
+    seeds = len({sample.generation.drawing.seed for sample in samples})
+    drawn = samples[-1].generation.drawing
+    start, stop = drawn.window
     number = "1 seed" if seeds == 1 else f"{seeds} seeds"
-    return f"“{title}”\n{what}; {number}, rule {drawn.rule}, window {drawn.window_steps} steps"
+    return f"“{title}”\n{what}; {number}, rule {drawn.rule}, window {start}..{stop}"
 
 
 def _short(block: str) -> str:

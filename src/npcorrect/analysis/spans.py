@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.diffusion.text import fast
-from npcorrect.english import ARTICLES, forms, in_words
+from npcorrect.english import ARTICLES, in_words
 from npcorrect.errors import SettingsError
+from npcorrect.lexicon import singular
 from npcorrect.records import Checklist
 
 _MINOR = ARTICLES | {"of", "to", "on", "in", "at", "and"}
@@ -80,9 +81,9 @@ def salient_terms(checklist: Checklist) -> tuple[str, ...]:
     for claim in checklist.requirements:
         if claim.subject and claim.subject not in absent:
             text = f"{claim.subject} {claim.object} {claim.value} {in_words(claim.value)}"
-            named.update(form for word in re.findall(r"\w+", text.lower()) for form in forms(word))
+            named.update(map(singular, re.findall(r"\w+", text.lower())))
     words = dict.fromkeys(re.findall(r"\w+", checklist.prompt.lower()))
-    return tuple(word for word in words if word not in _MINOR and forms(word) & named)
+    return tuple(word for word in words if word not in _MINOR and singular(word) in named)
 
 
 def _frame(model: PipelineModel) -> Frame:

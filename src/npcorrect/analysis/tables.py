@@ -21,7 +21,8 @@ ALL_BLOCKS = "all"
 def scores(samples: Sequence[AttentionSample], terms: Terms) -> pa.Table:
     """The measures at each step, of each block and over all.
 
-    ``rest`` is the attention to all keys but the prompt's words.
+    ``rest`` is the attention to all keys but the prompt's words. Columns that begin with
+    ``released`` follow the released definition; see :mod:`npcorrect.analysis.measures`.
     """
     return _table(_scores(samples, terms.words))
 
@@ -55,9 +56,13 @@ def write(table: pa.Table, stem: Path) -> None:
 def _scores(samples: Iterable[AttentionSample], words: measures.Words) -> Iterator[dict[str, Any]]:
     for sample in samples:
         attention = sample.attention
-        blocks = {ALL_BLOCKS: measures.over_blocks(attention.text_SBT)}
-        blocks |= dict(zip(attention.blocks, attention.text_SBT.unbind(1), strict=True))
-        for block, text_ST in blocks.items():
+        all_keys = measures.over_blocks(attention.text_SBT)
+        text_keys = measures.released_text(attention.among_SBT, attention.blocks)
+        everything = measures.released_words(words, text_keys.shape[-1])
+        blocks = (ALL_BLOCKS, *attention.blocks)
+        ours = (all_keys, *attention.text_SBT.unbind(1))
+        released = (text_keys, *attention.among_SBT.unbind(1))
+        for block, text_ST, among_ST in zip(blocks, ours, released, strict=True):
             columns = {
                 "salient": measures.salient_score(text_ST, words),
                 "background": measures.background_score(text_ST, words),
@@ -65,6 +70,8 @@ def _scores(samples: Iterable[AttentionSample], words: measures.Words) -> Iterat
                 "ratio": measures.ratio(text_ST, words),
                 "fraction": measures.fraction(text_ST, words),
                 "entropy": measures.entropy(text_ST, words.prompt),
+                "released_ratio": measures.ratio(among_ST, everything),
+                "released_fraction": measures.fraction(among_ST, everything),
             }
             for row, step in enumerate(attention.steps):
                 values = {name: float(series_S[row]) for name, series_S in columns.items()}
@@ -90,7 +97,7 @@ def _whose(sample: AttentionSample) -> dict[str, Any]:
     return {
         "role": condition.role,
         "negative": condition.negative,
-        "seed": sample.generation.seed,
+        "seed": sample.generation.drawing.seed,
     }
 
 

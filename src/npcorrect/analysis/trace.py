@@ -44,7 +44,8 @@ class Attention:
     ``steps`` are those in which the branch was evaluated, from 0. ``text_SBT`` is the attention
     probability of each text token in each block (B), ``rest_SB`` that of all other keys together
     (in joint attention the picture's own tokens); both are means over heads and image tokens, and
-    they add up to 1. ``maps_SWI`` has each term's probability for every image token, a mean over
+    they add up to 1. ``among_SBT`` comes from a softmax over the text tokens alone, so that it adds
+    up to 1 by itself. ``maps_SWI`` has each term's probability for every image token, a mean over
     heads and the blocks of one resolution, by its number of image tokens; ``blocks_at`` says how
     many blocks these are.
     """
@@ -54,6 +55,7 @@ class Attention:
     terms: tuple[str, ...]
     text_SBT: Tensor
     rest_SB: Tensor
+    among_SBT: Tensor
     maps_SWI: Mapping[int, Tensor]
     blocks_at: Mapping[int, int]
 
@@ -89,10 +91,11 @@ def grid(tokens: int, height: int, width: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Reduced:
-    """One attention call: ``text_BT`` and ``rest_B`` as in :class:`Attention`, ``maps_BWI``."""
+    """One attention call, each tensor as in :class:`Attention`."""
 
     text_BT: Tensor
     rest_B: Tensor
+    among_BT: Tensor
     maps_BWI: Tensor
 
 
@@ -114,6 +117,7 @@ def reduce(
     first, last, _ = sides.image.indices(queries)
     chunk = max(1, CHUNK // (batch * heads * keys.shape[2]))
     text_BT = keys.new_zeros(batch, len(range(*sides.text.indices(keys.shape[2]))))
+    among_BT = torch.zeros_like(text_BT)
     rest_B = keys.new_zeros(batch)
     maps = []
     for start in range(first, last, chunk):
@@ -125,6 +129,9 @@ def reduce(
             logits = (
                 logits.masked_fill(~own, -torch.inf) if own.dtype == torch.bool else logits + own
             )
+        # Where the mask hides the whole text, its softmax is 0 / 0; nothing of it is attended to.
+        among_BHIT = logits[..., sides.text].softmax(dim=-1).nan_to_num(0.0)
+        among_BT += among_BHIT.mean(dim=1).sum(dim=1)
         seen_BIK = logits.softmax(dim=-1).mean(dim=1)
         seen_BIT = seen_BIK[..., sides.text]
         text_BT += seen_BIT.sum(dim=1)
@@ -132,7 +139,7 @@ def reduce(
         rest_B += seen_BIK[..., sides.text.stop :].sum(dim=(1, 2))
         maps.append(wanted_BTW.transpose(1, 2) @ seen_BIT.transpose(1, 2))
     image = last - first
-    return Reduced(text_BT / image, rest_B / image, torch.cat(maps, dim=2))
+    return Reduced(text_BT / image, rest_B / image, among_BT / image, torch.cat(maps, dim=2))
 
 
 @dataclass
@@ -141,12 +148,15 @@ class _Record:
 
     text: dict[int, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     rest: dict[int, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    among: dict[int, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     maps: dict[int, dict[int, Tensor]] = field(default_factory=lambda: defaultdict(dict))
     blocks: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
 
-    def add(self, step: int, block: str, text_T: Tensor, rest: Tensor, maps_WI: Tensor) -> None:
-        self.text[step].append(text_T)
-        self.rest[step].append(rest)
+    def add(self, step: int, block: str, reduced: Reduced, row: int, terms: int) -> None:
+        self.text[step].append(reduced.text_BT[row])
+        self.rest[step].append(reduced.rest_B[row])
+        self.among[step].append(reduced.among_BT[row])
+        maps_WI = reduced.maps_BWI[row, :terms]
         if len(maps_WI):
             tokens = maps_WI.shape[1]
             self.blocks[tokens].add(block)
@@ -178,13 +188,13 @@ class Trace(ModelHook):  # type: ignore[misc, unused-ignore]
         if branch not in self.branches(picture):
             raise KeyError(f"branch {branch!r} of picture {picture} was not evaluated")
         record = self._records[picture, branch]
-        texts = [torch.stack(blocks).T for blocks in record.text.values()]
         return Attention(
             tuple(record.text),
             self._blocks,
             tuple(self._wanted(picture, branch)),
-            pad_sequence(texts, batch_first=True).transpose(1, 2).cpu(),
+            _by_step(record.text),
             torch.stack([torch.stack(blocks) for blocks in record.rest.values()]).cpu(),
+            _by_step(record.among),
             {
                 tokens: torch.stack(list(kept.values())).cpu() / len(record.blocks[tokens])
                 for tokens, kept in record.maps.items()
@@ -260,17 +270,17 @@ class Trace(ModelHook):  # type: ignore[misc, unused-ignore]
                 scale,
             )
             for place, (who, terms) in enumerate(zip(whose, wanted, strict=True)):
-                self._records[who].add(
-                    evaluation.step,
-                    block,
-                    reduced.text_BT[place],
-                    reduced.rest_B[place],
-                    reduced.maps_BWI[place, : len(terms)],
-                )
+                self._records[who].add(evaluation.step, block, reduced, place, len(terms))
 
     def _wanted(self, picture: int, branch: Branch) -> Terms:
         """Terms are words of the prompt, so only the positive branch has them."""
         return self._terms[picture] if self._terms and branch == "positive" else {}
+
+
+def _by_step(texts: Mapping[int, Sequence[Tensor]]) -> Tensor:
+    """``(S, B, T)``; texts of different lengths are padded with zeros."""
+    steps = [torch.stack(tuple(blocks)).T for blocks in texts.values()]
+    return pad_sequence(steps, batch_first=True).transpose(1, 2).cpu()
 
 
 Hear = Callable[[Tensor, Tensor, Tensor | None, float | None], None]

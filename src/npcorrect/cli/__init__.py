@@ -8,17 +8,48 @@ from __future__ import annotations
 import os
 import sys
 
-from npcorrect.cli import attend, bench, correct, doctor, models, rank
+from npcorrect.cli import (
+    attend,
+    bench,
+    bench_results,
+    correct,
+    doctor,
+    mcp,
+    models,
+    rank,
+    redraw,
+    serve,
+)
 from npcorrect.cli.app import EXIT_INTERRUPTED, app
+from npcorrect.cli.streams import give_up_output, tolerant_streams
 
-__all__ = ["app", "attend", "bench", "correct", "doctor", "main", "models", "rank"]
+__all__ = [
+    "app",
+    "attend",
+    "bench",
+    "bench_results",
+    "correct",
+    "doctor",
+    "main",
+    "mcp",
+    "models",
+    "rank",
+    "redraw",
+    "serve",
+]
 
 
 def main() -> None:
     """Entry point of the ``npc`` command."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    tolerant_streams()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        give_up_output(error)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
+
+from npcorrect.text import one_line
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -16,15 +19,17 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Draw a picture, find what went wrong, and correct it with a negative prompt.",
 )
 
 EXIT_ACCEPTED, EXIT_FAILURE, EXIT_INPUT, EXIT_NOT_ACCEPTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_STOPPED = 4
 
 
 def fail(message: str, code: int) -> NoReturn:
     """Say one sentence on standard error and leave."""
-    typer.echo(f"npc: {message}", err=True)
+    typer.echo(f"npc: {one_line(message, 2000)}", err=True)
     raise typer.Exit(code)
 
 
@@ -33,18 +38,28 @@ def reporting_errors(command: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        from npcorrect.errors import InputError, NpcError
+        from npcorrect.errors import InputError, NpcError, RunStoppedError
 
         try:
             return command(*args, **kwargs)
         except InputError as error:
             fail(str(error), EXIT_INPUT)
+        except RunStoppedError as error:
+            fail(str(error), EXIT_STOPPED)
         except NpcError as error:
             fail(str(error), EXIT_FAILURE)
         except KeyboardInterrupt:
             fail("interrupted; what was drawn so far is kept.", EXIT_INTERRUPTED)
 
     return wrapped
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"npc {version('npcorrect')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -55,22 +70,42 @@ def settings(
         Path | None,
         typer.Option(
             envvar="NPC_CONFIG",
-            help="TOML file with a table per command, and [vlm] for keys, prices and retry_policy; "
-            "flags and environment go before it.",
+            help="TOML file with a table per command, and [vlm] for keys, prices and retries; "
+            "flags and environment variables take precedence.",
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
 ) -> None:
     """Read the settings file, so that its values become the commands' defaults."""
     from platformdirs import user_config_path
 
-    path = config or user_config_path("npcorrect") / "config.toml"
+    _refuse_empty_variables()
+    path = (config or user_config_path("npcorrect") / "config.toml").expanduser()
     if config is None and not path.is_file():
         return
-    context.default_map, context.obj = read_settings(path, context)
+    context.default_map, context.obj = read_settings(path, context.command)
 
 
-def read_settings(path: Path, context: typer.Context) -> tuple[dict[str, Any], dict[str, Any]]:
+def _refuse_empty_variables() -> None:
+    """Refuse ``NPC_BUDGET=``: an empty value would be taken for none.
+
+    Raises:
+        SettingsError: a variable of this program is set and empty.
+    """
+    from npcorrect.errors import SettingsError
+
+    for name, value in os.environ.items():
+        if name.startswith("NPC_") and not value.strip():
+            raise SettingsError(f"The environment variable {name} is empty; unset it or fill it.")
+
+
+def read_settings(path: Path, command: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings file as the defaults of each command, and its table of models, unchecked.
+
+    Keys are the flags' own names.
 
     Raises:
         SettingsError: the file cannot be read, or names a command or an option that does not exist.
@@ -78,45 +113,63 @@ def read_settings(path: Path, context: typer.Context) -> tuple[dict[str, Any], d
     import tomllib
 
     from npcorrect.errors import SettingsError
+    from npcorrect.files import read_text
 
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"The settings file {str(path)!r} cannot be read: {error}.") from None
     models = tables.pop("vlm", {})
-    commands = getattr(context.command, "commands", {})
-    for name, table in tables.items():
-        if name not in commands or not isinstance(table, dict):
-            known = ", ".join(f"[{command}]" for command in (*commands, "vlm"))
-            raise SettingsError(f"{str(path)!r} has {name!r}; its tables are {known}.")
-        _check(path, name, table, commands[name])
-    return tables, models
+    if not isinstance(models, dict):
+        raise SettingsError(
+            f"{str(path)!r} sets 'vlm' outside of a table; write it in a command's, such as "
+            "[correct], or as the table [vlm] for keys, prices and retries."
+        )
+    return _defaults(path, "", tables, command), models
 
 
-def _check(path: Path, name: str, table: dict[str, Any], command: Any) -> None:
-    """Refuse a key that is no option; a group of commands has a table for each."""
+def _defaults(path: Path, name: str, table: dict[str, Any], command: Any) -> dict[str, Any]:
+    """A table's values by the names of the command's parameters; groups have a table for each."""
     from npcorrect.errors import SettingsError
+    from npcorrect.settings import unknown_name
 
-    groups = getattr(command, "commands", {})
-    options = groups or {parameter.name: None for parameter in command.params}
+    where = f"The settings file {str(path)!r}" + (f", table [{name}]" if name else "")
+    commands = getattr(command, "commands", {})
+    if not commands:
+        return dict(_default(where, key, value, command) for key, value in table.items())
+    made = {}
     for key, value in table.items():
-        if key not in options:
-            known = ", ".join(sorted(filter(None, options)))
-            raise SettingsError(f"{str(path)!r} sets {key!r} in [{name}]; it knows {known}.")
-        if groups:
-            if not isinstance(value, dict):
-                raise SettingsError(f"{str(path)!r} has {key!r} in [{name}]; it is a table.")
-            _check(path, f"{name}.{key}", value, groups[key])
+        if key not in commands:
+            raise SettingsError(unknown_name(key, [*commands, "vlm"], where))
+        if not isinstance(value, dict):
+            raise SettingsError(f"{where}: {key!r} is {value!r}; it is a table.")
+        made[key] = _defaults(path, f"{name}.{key}".lstrip("."), value, commands[key])
+    return made
+
+
+def _default(where: str, key: str, value: Any, command: Any) -> tuple[str, Any]:
+    """A parameter's name, and its value as the command line would give it."""
+    from npcorrect.cli.options import option_names
+    from npcorrect.errors import SettingsError
+    from npcorrect.settings import unknown_name
+
+    names = option_names(command)
+    flag = key.replace("_", "-")
+    if flag not in names:
+        raise SettingsError(unknown_name(key, list(names), where))
+    parameter, on = names[flag]
+    truth = parameter.is_flag
+    wrong = isinstance(value, bool) != truth or isinstance(value, dict)
+    if wrong or isinstance(value, list) != parameter.multiple:
+        raise SettingsError(f"{where}: {key!r} is {value!r}; give it as its flag takes it.")
+    if truth:
+        return parameter.name, value if on else not value
+    return parameter.name, [*map(_expanded, value)] if isinstance(value, list) else _expanded(value)
+
+
+def _expanded(value: Any) -> Any:
+    """A text that begins with ``~`` as the shell would give it; paths are of several options."""
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 Prompt = Annotated[str, typer.Argument(help="What the picture must show.")]
-Device = Annotated[str, typer.Option(envvar="NPC_DEVICE", help="cpu, cuda or mps.")]
-RankerName = Annotated[
-    str | None,
-    typer.Option(
-        "--ranker",
-        envvar="NPC_RANKER",
-        help="Which negative comes first: 'salient' (the default), 'requirements', 'paper', or "
-        "'source', the order in which they were proposed.",
-    ),
-]

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from npcorrect.cli import models
 from npcorrect.cli.app import Prompt, app, reporting_errors
-from npcorrect.cli.correct import window_value
+from npcorrect.cli.options import Only, takes_settings
+from npcorrect.settings import DrawSettings, LoadSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from npcorrect.analysis.compare import AttentionSample, Condition, Terms
-    from npcorrect.diffusion.base import OnStep
     from npcorrect.records import Checklist
+
+OF_A_PICTURE = (
+    "seed", "steps", "scale", "size", "height", "width", "rule", "negative_scale", "window", "batch"
+)  # fmt: skip
+"""The options of a picture that is drawn once, without looks."""
 
 
 @app.command()
 @reporting_errors
+@takes_settings
 def attend(
-    context: typer.Context,
     prompt: Prompt,
+    draw: Annotated[DrawSettings, Only(OF_A_PICTURE)],
+    load: LoadSettings,
     negative: Annotated[
         list[str] | None,
         typer.Option("--negative", help="A negative prompt to draw with; give it several times."),
@@ -30,51 +39,8 @@ def attend(
         str | None,
         typer.Option(help="Words of PROMPT, with commas between; by default those it requires."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and tables.")] = Path("attend"),
-    seed: Annotated[int, typer.Option(envvar="NPC_SEED", min=0, help="The first seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted from --seed.")] = 4,
-    steps: Annotated[
-        int | None, typer.Option(envvar="NPC_STEPS", help="Denoising steps of a draw.")
-    ] = None,
-    scale: Annotated[
-        float | None, typer.Option(envvar="NPC_SCALE", help="True classifier-free guidance scale.")
-    ] = None,
-    negative_scale: Annotated[
-        float | None,
-        typer.Option(
-            envvar="NPC_NEGATIVE_SCALE", help="Weight of the negative (rules 'extra', 'nag')."
-        ),
-    ] = None,
-    rule: Annotated[
-        str | None,
-        typer.Option(envvar="NPC_RULE", help="How the negative enters: 'extra', 'paper' or 'nag'."),
-    ] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(
-            "--window", "-n", envvar="NPC_WINDOW", help="First steps in which the negative acts."
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(envvar="NPC_SIZE", help="Height and width of the pictures in pixels."),
-    ] = None,
-    batch: Annotated[
-        int, typer.Option(envvar="NPC_BATCH", min=1, help="Seeds drawn together.")
-    ] = 4,
-    model: models.ModelName = "mini",
-    device: models.Device = None,
-    dtype: models.Dtype = None,
-    offload: models.Offload = "none",
-    vae_tiling: models.VaeTiling = False,
-    quantize: models.Quantize = None,
-    loras: models.Loras = None,
-    family: models.Family = None,
-    base: models.Base = None,
-    revision: models.Revision = None,
-    variant: models.Variant = None,
-    offline: models.Offline = False,
-    trust_remote_code: models.TrustRemoteCode = False,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and tables.")] = Path("attend"),
 ) -> None:
     """Show which words of PROMPT the picture attends to, without a negative and with each.
 
@@ -85,94 +51,70 @@ def attend(
     Example: npc attend "three red circles" --negative "" --negative "four circles"
     --negative "a striped background" --terms three,circles --out attend/
     """
-    from npcorrect.analysis.compare import compare, conditions, terms_of
-    from npcorrect.diffusion.loading import load
-    from npcorrect.errors import SettingsError
-    from npcorrect.output import prepare, save_picture
-    from npcorrect.records import Request, Rule
+    from npcorrect.extras import require
+    from npcorrect.files import prepare, save_picture
+    from npcorrect.plan import plan
+    from npcorrect.records import Request
+    from npcorrect.session import family_of, load_model
 
-    if rule not in (None, *get_args(Rule)):
-        raise SettingsError(f"--rule {rule!r} is unknown; use {', '.join(get_args(Rule))}.")
-    _need_pyarrow()
-    request = Request(
-        prompt,
-        num_inference_steps=steps,
-        true_cfg_scale=scale,
-        negative_scale=negative_scale,
-        rule=rule,  # type: ignore[arg-type]
-        window=window_value(window),
-        height=size,
-        width=size,
-        batch=batch,
-    )
+    require("pyarrow", "analysis", "npc attend")
+    from npcorrect.analysis.compare import compare, conditions, terms_of
+
+    request = Request(prompt, **vars(draw))
     words = [word.strip() for word in (terms or "").split(",") if word.strip()]
-    checklist = _checklist(prompt, words, model)
-    drawer = load(model, models.load_options(context))
+    family = family_of(load)
+    plan(replace(request, looks=0, rewinds=0, strength=1.0), family, family.defaults)
+    checklist = _checklist(prompt, words, load)
+    drawer = load_model(load)
     chosen = terms_of(drawer, checklist, words)
     under = conditions(checklist, negative or [])
-    progress = _Progress(len(under) * -(-seeds // batch))
-    numbers = range(seed, seed + seeds)
+    progress = _Progress(len(under) * -(-seeds // draw.batch))
+    numbers = range(draw.seed, draw.seed + seeds)
     drawn = compare(drawer, request, numbers, chosen, under, progress.on_step)
     prepare(out)
     samples = []
     with progress:
         for sample in drawn:
-            number, its = under.index(sample.condition), sample.generation
-            save_picture(out / f"picture-{number}-seed-{its.seed}.png", its)
+            number, generation = under.index(sample.condition), sample.generation
+            seed = generation.drawing.seed
+            save_picture(out / f"picture-{number}-seed-{seed}.png", generation)
             samples.append(sample)
     _write(out, prompt, samples, chosen)
     _print(prompt, samples, chosen, out)
 
 
-def _checklist(prompt: str, words: list[str], model: str) -> Checklist:
+def _checklist(prompt: str, words: list[str], load: LoadSettings) -> Checklist:
     """What the prompt requires, by the grammars; where they cannot read it, that its terms exist.
 
     Raises:
-        PromptError: the miniature model cannot draw it.
         SettingsError: nothing says which words matter.
     """
     from npcorrect.errors import PromptError, SettingsError
-    from npcorrect.mini.vlm import MiniChecklister
     from npcorrect.records import Checklist, Requirement
-    from npcorrect.vlm.grammar import GrammarChecklister
+    from npcorrect.session import read_requirements
 
-    if model == "mini":
-        return MiniChecklister().checklist(prompt)
     try:
-        return GrammarChecklister().checklist(prompt)
+        return read_requirements(prompt, load)
     except PromptError:
-        pass
-    if not words:
-        raise SettingsError(
-            f"The requirements of {prompt!r} cannot be read by rule; say with --terms which of "
-            "its words to look for."
-        )
+        if not words:
+            raise SettingsError(
+                f"The requirements of {prompt!r} cannot be read by rule; say with --terms which "
+                "of its words to look for."
+            ) from None
     claims = (Requirement(f"r{n}", "object", word, word, word) for n, word in enumerate(words, 1))
     return Checklist(prompt, tuple(claims))
-
-
-def _need_pyarrow() -> None:
-    """Raises SettingsError before anything is drawn whose table could not be written."""
-    from importlib.util import find_spec
-
-    from npcorrect.errors import SettingsError
-
-    if find_spec("pyarrow") is None:
-        raise SettingsError(
-            "npc attend writes its tables with pyarrow; install it with: "
-            "pip install 'npcorrect[analysis]'"
-        )
 
 
 class _Progress:
     """A bar over all draws."""
 
     def __init__(self, draws: int) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        from npcorrect.cli.console import PlainConsole
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=PlainConsole(stderr=True), transient=True)
         self._draws, self._task = draws, self._bar.add_task("drawing", total=None)
 
     def __enter__(self) -> _Progress:
@@ -182,7 +124,7 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def on_step(self, condition: Condition) -> OnStep:
+    def on_step(self, condition: Condition) -> Callable[[int, int], None]:
         """Listens to the steps of one condition's draws."""
 
         def step(_: int, total: int) -> None:
@@ -203,7 +145,9 @@ def _write(out: Path, prompt: str, samples: list[AttentionSample], terms: Terms)
     steps = plots.chosen_steps(len(samples[0].attention.steps))
     plots.save(plots.series_figure(samples, terms, prompt), out / "series")
     plots.save(plots.blocks_figure(samples, terms, prompt), out / "blocks")
-    of_one_seed = [s for s in samples if s.generation.seed == samples[0].generation.seed]
+    of_one_seed = [
+        s for s in samples if s.generation.drawing.seed == samples[0].generation.drawing.seed
+    ]
     for number, sample in enumerate(of_one_seed):
         plots.save(plots.maps_figure(sample, terms, steps), out / f"maps-{number}")
     tables.write(tables.scores(samples, terms), out / "scores")
@@ -212,10 +156,11 @@ def _write(out: Path, prompt: str, samples: list[AttentionSample], terms: Terms)
 
 
 def _print(prompt: str, samples: list[AttentionSample], terms: Terms, out: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from npcorrect.analysis import measures
+    from npcorrect.cli.console import PlainConsole
 
     measured, measure = measures.comparable(terms.words)
     by: dict[Condition, list[float]] = {}
@@ -223,7 +168,7 @@ def _print(prompt: str, samples: list[AttentionSample], terms: Terms, out: Path)
         text_ST = measures.over_blocks(sample.attention.text_SBT)
         tail = measures.tail_mean(measure(text_ST, terms.words))
         by.setdefault(sample.condition, []).append(float(tail))
-    table = Table(title=f"{prompt}: attention to {', '.join(terms.places)}")
+    table = Table(title=Text(f"{prompt}: attention to {', '.join(terms.places)}"))
     for name in ("negative", "role", f"{measured}, last steps", "change", "seeds that rise"):
         table.add_column(name)
     reference = next(iter(by.values()))
@@ -238,6 +183,6 @@ def _print(prompt: str, samples: list[AttentionSample], terms: Terms, out: Path)
             "" if none else f"{sum(changes) / len(changes):+.4f}",
             "" if none else rises,
         )
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     console.print(f"series.png, blocks.png, maps-0.png and so on, and tables, are in {out}/")

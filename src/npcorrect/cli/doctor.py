@@ -1,4 +1,4 @@
-"""``npc doctor``: what is installed, and whether it is whole."""
+"""``npc doctor``: what is installed, and whether it is intact."""
 
 from __future__ import annotations
 
@@ -6,31 +6,42 @@ import os
 
 from npcorrect.cli.app import app, reporting_errors
 
+EXTRAS = {
+    "accelerate": "models",
+    "peft": "models",
+    "bitsandbytes": "quantize",
+    "openai": "vlm",
+    "llguidance": "local",
+    "pyarrow": "analysis",
+    "ray": "ray",
+    "mcp": "mcp",
+}
+"""Optional packages, and the extra that brings each."""
+
 
 @app.command()
 @reporting_errors
 def doctor() -> None:
-    """Say what is installed, what it would run on, and whether the embedded model is whole."""
+    """Say what is installed, what it would run on, and whether the embedded model is intact."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
     import torch
     from huggingface_hub.constants import HF_HUB_CACHE
-    from rich.console import Console
     from rich.table import Table
 
+    from npcorrect.cli.console import PlainConsole
     from npcorrect.mini.model import WEIGHTS, load_pipeline
 
     table = Table("what", "value", title="npc doctor")
     table.add_row("python", platform.python_version())
     for name in ("npcorrect", "torch", "diffusers", "transformers"):
         table.add_row(name, version(name))
-    for name, extra in (("accelerate", "models"), ("peft", "models"), ("bitsandbytes", "quantize")):
+    for name, extra in EXTRAS.items():
         try:
             table.add_row(name, version(name))
         except PackageNotFoundError:
-            remedy = f"not installed; pip install 'npcorrect\\[{extra}]'"
-            table.add_row(name, remedy, style="dim")
+            table.add_row(name, f"not installed; pip install 'npcorrect[{extra}]'", style="dim")
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         table.add_row(
@@ -45,5 +56,5 @@ def doctor() -> None:
     table.add_row("model cache", f"{HF_HUB_CACHE} (the embedded model needs none)")
     load_pipeline()
     total = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors"))
-    table.add_row("embedded model", f"mini, whole, {total / 1e6:.1f} MB")
-    Console().print(table)
+    table.add_row("embedded model", f"mini (intact, {total / 1e6:.1f} MB)")
+    PlainConsole().print(table)

@@ -6,34 +6,37 @@ from typing import Annotated
 
 import typer
 
-from npcorrect.cli.app import Device, Prompt, RankerName, app, reporting_errors
+from npcorrect.cli.app import Prompt, app, reporting_errors
+from npcorrect.cli.options import Only, takes_settings
+from npcorrect.settings import DrawSettings, LoadSettings
 
 
 @app.command()
 @reporting_errors
+@takes_settings
 def rank(
     prompt: Prompt,
     negatives: Annotated[list[str], typer.Argument(help="Negative prompts to compare.")],
-    device: Device = "cpu",
-    ranker: RankerName = None,
+    draw: Annotated[DrawSettings, Only(("ranker",))],
+    load: LoadSettings,
 ) -> None:
     """Score NEGATIVES against PROMPT in text space, without drawing anything.
 
     Example: npc rank "three red circles" "four circles" "blue circles"
     """
-    from npcorrect.mini.embedded import embedded
-    from npcorrect.mini.vlm import MiniChecklister
+    from rich.table import Table
+    from rich.text import Text
+
+    from npcorrect.cli.console import PlainConsole
     from npcorrect.ranking import ranker_maker
     from npcorrect.records import Candidate
+    from npcorrect.session import load_model, read_requirements
 
-    checklist = MiniChecklister().checklist(prompt)
-    chosen = ranker_maker(ranker)(embedded(device))
+    checklist = read_requirements(prompt, load)
+    chosen = ranker_maker(draw.ranker)(load_model(load))
     candidates = tuple(Candidate(negative, "targeted") for negative in negatives)
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("negative prompt", "score", "parts", title=prompt)
+    table = Table("negative prompt", "score", "parts", title=Text(prompt))
     for ranked in chosen.rank(checklist, candidates):
         parts = ", ".join(f"{name} {value:+.3f}" for name, value in ranked.parts)
-        table.add_row(ranked.candidate.negative_prompt, f"{ranked.score:+.4f}", parts)
-    Console().print(table)
+        table.add_row(Text(ranked.candidate.negative_prompt), f"{ranked.score:+.4f}", parts)
+    PlainConsole().print(table)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from npcorrect.records import Generation, Request, Rule
-
-OnStep = Callable[[int, int], None]
-"""Called after each denoising step with its number, from 1, and the number of steps."""
+from npcorrect.plan import Plan
+from npcorrect.records import Drawing, Generation, Origin, Request
 
 
 @dataclass(frozen=True)
@@ -32,23 +30,45 @@ Look = Callable[[int, Sequence[Image], Sequence[str | None]], Sequence[Glance]]
 and the negatives acting on them."""
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """One draw with every choice made; what a :class:`Request` becomes on a model."""
+class Cancelled(Exception):  # noqa: N818 (no error: nobody waits for the picture any more)
+    """Ends a drawing that its watch has cancelled."""
 
-    prompt: str
-    seed: int
-    negative_prompt: str | None
-    num_inference_steps: int
-    true_cfg_scale: float
-    negative_scale: float
-    rule: Rule
-    window_steps: int
-    look_steps: tuple[int, ...]
-    height: int
-    width: int
-    start_step: int = 0
-    rewinds: int = 0
+
+def _ignore(step: int, total: int) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a model tells whoever waits for a drawing, and what it asks.
+
+    ``on_step`` is told each denoising step done, from 1, and the number of steps. ``look`` is shown
+    pictures that have a negative before each of their ``look_steps``, as the model then expects
+    them to turn out. Once ``cancelled`` says so, the drawing ends with
+    :class:`Cancelled` before its next step.
+    """
+
+    on_step: Callable[[int, int], None] = _ignore
+    look: Look | None = None
+    cancelled: Callable[[], bool] = lambda: False
+
+    def check(self) -> None:
+        """End the drawing where it is cancelled.
+
+        Raises:
+            Cancelled: nobody waits for the drawing any more.
+        """
+        if self.cancelled():
+            raise Cancelled
+
+    def step(self, step: int, total: int) -> None:
+        """Tell a step, and end the drawing where it is cancelled.
+
+        Raises:
+            Cancelled: nobody waits for the drawing any more.
+        """
+        self.on_step(step, total)
+        self.check()
 
 
 @dataclass(frozen=True)
@@ -59,48 +79,81 @@ class TokenStates:
     special: NDArray[np.bool_]
 
 
+UNWATCHED = Watch()
+"""Nobody waits, looks or cancels."""
+
+
+def shared(drawings: Sequence[Drawing]) -> tuple[Drawing, list[str] | None]:
+    """What drawings of one call have in common, as the first of them, and their negatives, or None.
+
+    Raises:
+        ValueError: they differ in more than :meth:`ImageModel.draw` allows.
+    """
+    alike = {replace(d, prompt="", seed=0, negative_prompt=None, origin=None) for d in drawings}
+    negatives = [d.negative_prompt for d in drawings if d.negative_prompt is not None]
+    begun = sum(drawing.origin is not None for drawing in drawings)
+    every = (0, len(drawings))
+    if len(alike) != 1 or len(negatives) not in every or begun not in every:
+        raise ValueError(
+            "drawings of one batch differ in more than prompt, seed, negative and origin"
+        )
+    return drawings[0], negatives if negatives else None
+
+
+def drawn_alone(drawing: Drawing) -> bool:
+    """Whether a picture's steps depend on what its own looks see, so that none is drawn with it."""
+    return drawing.rule == "turns" or drawing.max_rewinds > 0
+
+
 class ImageModel(Protocol):
-    """Draws pictures."""
+    """Draws pictures, on the caller's thread."""
 
     @property
     def name(self) -> str:
         """What the user calls the model."""
         ...
 
-    def resolve(
-        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
-    ) -> Drawing:
-        """Fill in the model's defaults, for the attempt with this number.
+    def plan(self, request: Request) -> Plan:
+        """The request with every choice made; see :func:`npcorrect.plan.plan`.
 
         Raises:
             InputError: the model cannot do what was asked, or a negative could have no effect.
         """
         ...
 
-    def draw(
-        self,
-        drawings: Sequence[Drawing],
-        on_step: OnStep | None = None,
-        look: Look | None = None,
-        origin: Generation | None = None,
-    ) -> list[Generation]:
+    def check_text(self, text: str) -> None:
+        """Raises PromptError where a prompt or a negative is longer than the model reads."""
+        ...
+
+    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         """Draw pictures together, one for each drawing, in order.
 
-        With ``look``, pictures that have a negative are shown to it before each of their
-        ``look_steps``, as the model then expects them to turn out; one that the last look finds
-        wrong goes back to its ``start_step``, up to ``rewinds`` times. With ``origin``, a picture
-        of this model and this schedule, pictures begin at their ``start_step`` from that picture
-        noised; without, from noise alone.
+        The drawings of a call differ in prompt, seed, negative prompt and origin alone, and either
+        all of them have a negative prompt, or an origin, or none has. The same drawing gives the
+        same picture.
 
-        The drawings of a call differ in prompt, seed and negative prompt alone, and either all of
-        them have a negative prompt or none has. The same drawing gives the same picture.
+        Raises:
+            Cancelled: the watch has cancelled the drawing.
+            ModelError: an origin is another model's, or memory runs out.
         """
         ...
+
+    def origin(self, image: Image, drawing: Drawing) -> Origin | None:
+        """What drawings like this one may begin with in a picture that exists.
+
+        None where the model cannot begin with a picture.
+        """
+        ...
+
+
+Reading = Literal["drawn", "masked", "alone"]
+"""How an encoder reads a text: as the model does when it draws; padded to the model's length with
+the padding hidden from it; or the text's tokens alone, without special tokens and padding."""
 
 
 class TextEncoder(Protocol):
     """The image model's own token-level text encoder."""
 
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """Token states of each text, in one call of the encoder."""
         ...

@@ -11,9 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 Arguments = dict[str, Any]
 """Arguments of one denoiser call, by name."""
 Rows = slice | list[int]
@@ -71,7 +68,7 @@ class Calls:
 
 
 def _rows(value: Any, places: Rows, batch: int) -> Any:
-    if isinstance(value, Tensor):
+    if _is_tensor(value):
         return value[places] if value.ndim and len(value) == batch else value
     if isinstance(value, list) and len(value) == batch:
         return value[places] if isinstance(places, slice) else [value[place] for place in places]
@@ -81,10 +78,16 @@ def _rows(value: Any, places: Rows, batch: int) -> Any:
 
 
 def _join(first: Any, second: Any) -> Any:
-    if isinstance(first, Tensor):
+    if _is_tensor(first):
+        import torch
+
         return torch.cat([first, second]) if first.ndim else first
     if isinstance(first, list):
         return first + second
     if isinstance(first, dict):
         return {name: _join(inner, second[name]) for name, inner in first.items()}
     return first
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "ndim")

@@ -6,52 +6,40 @@ knows FLUX.1 [dev] alone. Nothing here loads a weight.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import ceil
 from typing import Any, Literal
 
 from npcorrect.diffusion import latents
 from npcorrect.diffusion.calls import Calls
 from npcorrect.diffusion.nag import NagSite, NagSpec
+from npcorrect.diffusion.rules import RULES, Rule
 from npcorrect.diffusion.text import TextSpec, chat, lowered, prompt_template
-from npcorrect.records import Rule
-
-PAPER_WINDOW = 3 / 50
-"""The released schedule: the negative acts in the first 3 of 50 steps."""
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What a model does where the request is silent. ``sizes`` are the sides that it can draw.
-
-    Where ``multiple`` is given, every multiple of it can be drawn, and the first size is only the
-    default. ``window``, ``looks``, ``strength``, ``rewinds`` and ``reseed`` are those of rules
-    ``extra`` and ``turns``; the paper's rule has its own window, looks at finished pictures only,
-    begins from noise and keeps the seed; NAG acts in all steps.
-    ``negative_scale`` is mu of rule ``extra``, ``nag_scale`` phi of rule ``nag``.
-    """
-
-    num_inference_steps: int
-    true_cfg_scale: float
-    negative_scale: float
-    rule: Rule
-    window: float
-    looks: int
-    reseed: bool
-    sizes: tuple[int, ...]
-    max_sequence_length: int
-    multiple: int = 0
-    nag_scale: float = 4.0
-    strength: float = 1.0
-    rewinds: int = 0
+from npcorrect.plan import Defaults
 
 
 def _defaults(
-    steps: int, scale: float, size: int, length: int, multiple: int = 16, rule: Rule = "paper"
+    steps: int, scale: float, size: int, length: int, multiple: int = 16, rule: str = "paper"
 ) -> Defaults:
     """Defaults of a real model; its window, looks and mu of rule ``extra`` are not measured yet."""
-    return Defaults(steps, scale, 1.0, rule, 1.0, 0, False, (size,), length, multiple)
+    return Defaults(
+        num_inference_steps=steps,
+        true_cfg_scale=scale,
+        negative_scale=1.0,
+        rule=rule,
+        window=1.0,
+        looks=0,
+        reseed=False,
+        sizes=(size,),
+        max_sequence_length=length,
+        multiple=multiple,
+    )
+
+
+def any_prompt(prompt: str) -> None:
+    """Refuses nothing: the model can be asked for anything."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +55,9 @@ class FamilySpec:
     denoiser does, and so can begin with a noised picture. ``single`` pipelines draw a batch one by
     one, because their pictures depend on their neighbours' lengths. ``rescales`` says that a guided
     prediction gets the positive one's norm. ``sign`` is -1 where the denoiser predicts the negative
-    velocity. ``checkpoints`` are well-known members on the Hub, ``source`` says whose defaults
+    velocity. ``decode`` makes pixels of clean latents, ``encode`` clean latents of pixels, where a
+    draw can begin with a picture that exists. ``check_prompt`` refuses prompts that the model
+    cannot draw. ``checkpoints`` are well-known members on the Hub, ``source`` says whose defaults
     these are.
     """
 
@@ -92,21 +82,27 @@ class FamilySpec:
     rescales: bool = False
     sign: int = 1
     decode: latents.Decode = latents.decode_plain
+    encode: latents.Encode | None = None
+    check_prompt: Callable[[str], None] = any_prompt
 
     @property
     def denoiser(self) -> str:
         """The denoiser's name in the pipeline."""
         return "unet" if self.calls.state[0] == "sample" else "transformer"
 
-    def guides(self, scale: float) -> bool:
-        """Whether the pipeline makes a second branch at all at this scale."""
-        return scale + self.scale_offset > 1
-
     @property
-    def rules(self) -> tuple[Rule, ...]:
-        """The rules by which a negative can act."""
-        guidance: tuple[Rule, ...] = () if self.distilled else ("paper", "extra", "turns")
-        return guidance + (("nag",) if self.nag else ())
+    def least_scale(self) -> float:
+        """The true CFG scale above which the pipeline makes a second branch."""
+        return 1.0 - self.scale_offset
+
+    @cached_property
+    def rules(self) -> Mapping[str, type[Rule]]:
+        """The rules by which a negative can act, by name."""
+        return {
+            name: rule
+            for name, rule in RULES.items()
+            if (rule.guided and not self.distilled) or (rule.attends and self.nag is not None)
+        }
 
 
 _T5 = TextSpec((("tokenizer", "text_encoder"),))
@@ -183,6 +179,7 @@ SD3 = FamilySpec(
     ("stabilityai/stable-diffusion-3-medium-diffusers",),
     nag=NagSpec((NagSite(r"transformer_blocks\.\d+\.attn"),), keeps=("pooled_projections",)),
     restarts=True,
+    encode=latents.encode_plain,
 )
 SD35 = replace(
     SD3,
@@ -219,6 +216,7 @@ FLUX_DEV = FamilySpec(
     arguments={"guidance_scale": 3.5},
     nag=_JOINT,
     decode=latents.decode_packed,
+    encode=latents.encode_packed,
     restarts=True,
 )
 FLUX_SCHNELL = replace(
@@ -260,6 +258,7 @@ CHROMA = FamilySpec(
     ("lodestones/Chroma1-HD",),
     nag=_JOINT,
     decode=latents.decode_packed,
+    encode=latents.encode_packed,
     restarts=True,
 )
 PIXART_SIGMA = FamilySpec(
@@ -299,6 +298,7 @@ LUMINA2 = FamilySpec(
     rescales=True,
     sign=-1,
     restarts=True,
+    encode=latents.encode_plain,
 )
 KANDINSKY5 = FamilySpec(
     "kandinsky5",

@@ -1,4 +1,4 @@
-"""Guidance rules: pure functions of the denoiser's outputs, all of one shape.
+"""Guidance as pure functions of the denoiser's outputs, all of one shape. Imports no torch.
 
 ``v_pos``, ``v_empty`` and ``v_neg`` are predictions under the prompt, the empty text and the
 negative prompt.
@@ -6,8 +6,10 @@ negative prompt.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def paper_rule(v_pos: Tensor, v_neg: Tensor, scale: float) -> Tensor:
@@ -45,5 +47,6 @@ def nag_rule(z_pos: Tensor, z_neg: Tensor, scale: float, tau: float, alpha: floa
     """
     z = z_pos + scale * (z_pos - z_neg)
     ratio = z.norm(p=1, dim=-1, keepdim=True) / z_pos.norm(p=1, dim=-1, keepdim=True)
-    z = torch.where(ratio > tau, z * (tau / ratio), z)
-    return alpha * z + (1 - alpha) * z_pos
+    z = (z * (tau / ratio)).where(ratio > tau, z)
+    blended: Tensor = alpha * z + (1 - alpha) * z_pos
+    return blended

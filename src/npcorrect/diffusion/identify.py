@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from npcorrect.diffusion.families import FAMILIES, FamilySpec, families_of
 from npcorrect.errors import ModelError
+from npcorrect.settings import LoadSettings
 
 Kind = Literal["hub", "folder", "file"]
 _FILE_TYPES = {
@@ -42,7 +43,7 @@ _WHOLE = ("first_stage_model.", "vae.")
 
 
 @dataclass(frozen=True)
-class Resolved:
+class Identified:
     """A model before its weights are loaded.
 
     ``base`` is the Hub id or folder of the whole pipeline; for a single file, the one that lends
@@ -124,52 +125,69 @@ _NO_PIPELINE = (
 )
 
 
-def resolve(
-    name: str,
-    family: str | None = None,
-    base: str | None = None,
-    revision: str | None = None,
-    offline: bool = False,
-) -> Resolved:
+def identify(settings: LoadSettings) -> Identified:
     """Find a model's family. ``family`` and ``base`` overrule what would be guessed.
 
     Raises:
         ModelError: there is no such model, or no family for it.
     """
+    name, family = settings.model, settings.family
     if family is not None and family not in FAMILIES:
         raise ModelError(f"The family {family!r} is unknown; the families are {_known()}.")
     path = Path(name)
     if name.endswith(".safetensors") and not path.is_dir():
-        return _resolve_file(path, family, base)
+        return _identify_file(path, family, settings.base)
     if not path.is_dir() and not fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ModelError(
             f"There is no model {name!r}: it is no folder and no file here, and no Hub id such as "
             "'black-forest-labs/FLUX.1-dev'. The embedded model is called 'mini'."
         )
-    source = Source(name, revision, offline)
+    source = Source(name, settings.revision, settings.offline)
     index = source.read("model_index.json")
     kind: Kind = "folder" if source.is_folder else "hub"
     pipeline = str(index.get("_class_name", ""))
     if family is not None:
-        return Resolved(name, kind, FAMILIES[family], name, "told by --family")
+        return Identified(name, kind, FAMILIES[family], name, "told by --family")
     rows = families_of(pipeline)
     if not rows:
         raise ModelError(
             f"The model {name!r} is a {pipeline or 'pipeline without a name'}, which npc does not "
             f"know; the families are {_known()}."
         )
-    row, note = _member(name, pipeline, index, source)
-    return Resolved(name, kind, row, name, note)
+    row, note = _member(name, pipeline, index, lambda part: source.read(f"{part}/config.json"))
+    return Identified(name, kind, row, name, note)
+
+
+def family_of_pipeline(pipeline: Any) -> FamilySpec:
+    """The family of a diffusers pipeline that is loaded already, by its class and configuration.
+
+    Raises:
+        ModelError: no family has a pipeline of its class.
+    """
+    kind = type(pipeline).__name__
+    if not families_of(kind):
+        raise ModelError(
+            f"A {kind} is of no family that npc knows; the families are {_known()}. Give one as "
+            "family=..., if it is called as that family's pipeline is."
+        )
+    name = str(pipeline.config.get("_name_or_path") or "")
+    return _member(name, kind, pipeline.config, lambda part: getattr(pipeline, part).config)[0]
 
 
 def _member(
-    name: str, pipeline: str, index: Mapping[str, Any], source: Source
+    name: str,
+    pipeline: str,
+    index: Mapping[str, Any],
+    config: Callable[[str], Mapping[str, Any]],
 ) -> tuple[FamilySpec, str]:
-    """Which of the rows that share a pipeline class, and by what it was recognised."""
+    """Which of the rows that share a pipeline class, and by what it was recognised.
+
+    ``config`` gives the configuration of a part of the pipeline.
+    """
     turbo = "turbo" in Path(name).name.lower()
     by_name = "the name says turbo" if turbo else "the name does not say turbo"
     if pipeline == "FluxPipeline":
-        embeds = bool(source.read("transformer/config.json").get("guidance_embeds"))
+        embeds = bool(config("transformer").get("guidance_embeds"))
         row = "flux-dev" if embeds else "flux-schnell"
         return FAMILIES[row], f"guidance_embeds is {str(embeds).lower()}"
     if pipeline == "Flux2KleinPipeline":
@@ -177,7 +195,7 @@ def _member(
         row = "flux2-klein" if distilled else "flux2-klein-base"
         return FAMILIES[row], f"is_distilled is {str(distilled).lower()}"
     if pipeline == "StableDiffusion3Pipeline" and not turbo:
-        normed = bool(source.read("transformer/config.json").get("qk_norm"))
+        normed = bool(config("transformer").get("qk_norm"))
         return FAMILIES["sd35" if normed else "sd3"], f"qk_norm is {'set' if normed else 'not set'}"
     rows = families_of(pipeline)
     if len(rows) == 1:
@@ -185,7 +203,7 @@ def _member(
     return next(row for row in rows if bool(row.distilled) == turbo), by_name
 
 
-def _resolve_file(path: Path, family: str | None, base: str | None) -> Resolved:
+def _identify_file(path: Path, family: str | None, base: str | None) -> Identified:
     shapes = read_header(path)
     guessed, note = _family_of_file(path, shapes)
     row = FAMILIES[family] if family else guessed
@@ -196,7 +214,7 @@ def _resolve_file(path: Path, family: str | None, base: str | None) -> Resolved:
         )
     whole = any(key.startswith(_WHOLE) for key in shapes)
     note = "told by --family" if family else note
-    return Resolved(str(path), "file", row, base or row.checkpoints[0], note, not whole)
+    return Identified(str(path), "file", row, base or row.checkpoints[0], note, not whole)
 
 
 def _family_of_file(

@@ -1,15 +1,17 @@
-"""From noisy latents to the picture that the model expects: for looks at an emerging picture."""
+"""Between latents and pictures: the picture that a model expects, and a picture to begin with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Decode = Callable[[Any, Tensor, int, int], Tensor]
+Decode = Callable[[Any, "Tensor", int, int], "Tensor"]
 """Pipeline, clean latents as the pipeline's loop holds them, height, width; returns pixels."""
+Encode = Callable[[Any, "Tensor"], "Tensor"]
+"""Pipeline, pixels ``(1, 3, H, W)`` in -1..1; returns clean latents as the loop holds them."""
 
 
 def clean(scheduler: Any, step: int, noisy: Tensor, prediction: Tensor) -> Tensor:
@@ -37,7 +39,7 @@ def decode_plain(pipeline: Any, latents: Tensor, height: int, width: int) -> Ten
     latents = latents.to(pipeline.vae.dtype)
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if mean is not None and std is not None:
-        mean_1C11, std_1C11 = (torch.tensor(v).view(1, -1, 1, 1).to(latents) for v in (mean, std))
+        mean_1C11, std_1C11 = (_per_channel(value, latents) for value in (mean, std))
         latents = latents * std_1C11 / config.scaling_factor + mean_1C11
     else:
         latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
@@ -56,8 +58,7 @@ def decode_qwen(pipeline: Any, latents: Tensor, height: int, width: int) -> Tens
     unpacked = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
     unpacked = unpacked.to(pipeline.vae.dtype)
     mean, std = (
-        torch.tensor(v).view(1, -1, 1, 1, 1).to(unpacked)
-        for v in (config.latents_mean, config.latents_std)
+        _per_channel(value, unpacked) for value in (config.latents_mean, config.latents_std)
     )
     return _decoded(pipeline, unpacked * std + mean)[:, :, 0]
 
@@ -84,6 +85,30 @@ def decode_listed(pipeline: Any, latents: Tensor, height: int, width: int) -> Te
     return decode_plain(pipeline, latents.squeeze(2), height, width)
 
 
+def encode_plain(pipeline: Any, pixels: Tensor) -> Tensor:
+    """Latents in the autoencoder's own layout, ``(1, C, H, W)``: the posterior's mode, scaled."""
+    config = pipeline.vae.config
+    encoded = pipeline.vae.encode(pixels.to(pipeline.vae.dtype))
+    latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded
+    scaled: Tensor = (latents - (config.get("shift_factor") or 0.0)) * config.scaling_factor
+    return scaled
+
+
+def encode_packed(pipeline: Any, pixels: Tensor) -> Tensor:
+    """Latents packed 2 x 2 into tokens, ``(1, T, 4 C)``, as FLUX has them."""
+    latents = encode_plain(pipeline, pixels)
+    packed: Tensor = pipeline._pack_latents(latents, *latents.shape)
+    return packed
+
+
 def _decoded(pipeline: Any, latents: Tensor) -> Tensor:
     pixels: Tensor = pipeline.vae.decode(latents, return_dict=False)[0]
     return pixels
+
+
+def _per_channel(values: Any, latents: Tensor) -> Tensor:
+    """Values of each channel, the second axis of ``latents``, so that they broadcast."""
+    import torch
+
+    ones = [1] * (latents.ndim - 2)
+    return torch.tensor(values).view(1, -1, *ones).to(latents)

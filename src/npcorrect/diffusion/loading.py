@@ -1,92 +1,50 @@
-"""Load a model by name: the embedded one, a Hub id, a diffusers folder or a single file."""
+"""Load a model by name: a Hub id, a diffusers folder or a single file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from npcorrect.diffusion.identify import Resolved, hub_errors, resolve
+from npcorrect.diffusion.identify import Identified, hub_errors, identify
 from npcorrect.diffusion.memory import out_of_memory
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError, SettingsError
+from npcorrect.extras import require
+from npcorrect.settings import LoadSettings, lora_weight
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-Offload = Literal["none", "model", "sequential"]
-Quantize = Literal["8bit", "4bit"]
 
 
-@dataclass(frozen=True)
-class LoadOptions:
-    """How a model is loaded; None leaves the choice to the machine.
-
-    ``device`` is cuda, mps or cpu, the first there is; ``dtype`` bfloat16 on cuda, float16 on mps,
-    else float32. ``offload`` keeps parts in main memory until they are needed: whole networks
-    ("model") or single layers ("sequential"). ``quantize`` stores the denoiser and the largest
-    text encoder in 8 or 4 bits. ``loras`` are files, folders or Hub ids, each with "=WEIGHT" behind
-    it if not 1. ``base`` lends a single file what it lacks. Weights are safetensors only; code
-    from a repository runs only with ``trust_remote_code``.
-    """
-
-    device: str | None = None
-    dtype: str | None = None
-    offload: Offload = "none"
-    vae_tiling: bool = False
-    quantize: Quantize | None = None
-    compiled: bool = False
-    loras: tuple[str, ...] = ()
-    family: str | None = None
-    base: str | None = None
-    revision: str | None = None
-    variant: str | None = None
-    offline: bool = False
-    trust_remote_code: bool = False
-
-
-def load(name: str, options: LoadOptions = LoadOptions()) -> PipelineModel:
-    """The model called ``name``.
+def load_pipeline(settings: LoadSettings) -> PipelineModel:
+    """The model from the Hub, a folder or a file that the settings name.
 
     Raises:
         ModelError: it is missing, gated, corrupt, of no known family, or too large for memory.
-        SettingsError: an option is unknown, or cannot be had here.
+        SettingsError: an option cannot be had here.
     """
-    if name == "mini":
-        return _embedded(options)
-    device = chosen_device(options.device)
-    dtype = chosen_dtype(options.dtype, device)
-    found = resolve(name, options.family, options.base, options.revision, options.offline)
-    if options.quantize and not device.startswith("cuda"):
+    device = chosen_device(settings.device)
+    dtype = chosen_dtype(settings.dtype, device)
+    found = identify(settings)
+    if settings.quantize and not device.startswith("cuda"):
         raise SettingsError(f"--quantize needs a CUDA device, not {device}; leave it out.")
-    _require("bitsandbytes", bool(options.quantize), "--quantize", "quantize")
-    _require("accelerate", options.offload != "none", "--offload", "models")
-    _require("peft", bool(options.loras), "--lora", "models")
+    if settings.quantize:
+        require("bitsandbytes", "quantize", "--quantize")
+    if settings.offload != "none":
+        require("accelerate", "models", "--offload")
+    if settings.lora:
+        require("peft", "models", "--lora")
     with loading_errors(found), _without_bars():
-        pipeline = _load_pipeline(found, options, dtype)
-        for number, lora in enumerate(options.loras):
-            _load_lora(pipeline, lora, f"npc{number}", options.offline)
-        _weigh_loras(pipeline, options.loras)
-        _place(pipeline, found, options, device)
+        pipeline = _load_pipeline(found, settings, dtype)
+        for number, lora in enumerate(settings.lora):
+            _load_lora(pipeline, lora, f"npc{number}", settings.offline)
+        _weigh_loras(pipeline, settings.lora)
+        _place(pipeline, found, settings, device)
     pipeline.set_progress_bar_config(disable=True)
-    return PipelineModel(name, pipeline, family=found.family)
-
-
-def _embedded(options: LoadOptions) -> PipelineModel:
-    from npcorrect.mini.embedded import embedded
-
-    idle = LoadOptions(options.device, options.dtype)
-    for option in fields(LoadOptions):
-        if getattr(options, option.name) != getattr(idle, option.name):
-            flag = {"loras": "lora", "compiled": "compile"}.get(option.name, option.name)
-            raise SettingsError(
-                f"--{flag.replace('_', '-')} is for models from the Hub or from files; "
-                "the embedded one needs none."
-            )
-    return embedded(options.device or "cpu", options.dtype or "float32")
+    return PipelineModel(settings.model, pipeline, found.family)
 
 
 def chosen_device(asked: str | None) -> str:
@@ -121,41 +79,41 @@ def chosen_dtype(asked: str | None, device: str) -> torch.dtype:
     return DTYPES[asked]
 
 
-def _load_pipeline(found: Resolved, options: LoadOptions, dtype: torch.dtype) -> Any:
+def _load_pipeline(found: Identified, settings: LoadSettings, dtype: torch.dtype) -> Any:
     import diffusers
 
     kind = getattr(diffusers, found.family.pipeline)
-    shared: dict[str, Any] = {"dtype": dtype, "local_files_only": options.offline}
+    shared: dict[str, Any] = {"dtype": dtype, "local_files_only": settings.offline}
     whole = shared | {
-        "revision": options.revision,
-        "variant": options.variant,
+        "revision": settings.revision,
+        "variant": settings.variant,
         "use_safetensors": True,
-        "trust_remote_code": options.trust_remote_code,
+        "trust_remote_code": settings.trust_remote_code,
     }
-    if options.quantize:
-        whole["quantization_config"] = quantization(found, options.quantize, dtype)
+    if settings.quantize:
+        whole["quantization_config"] = quantization(found, settings.quantize, dtype)
     if found.kind != "file":
         return kind.from_pretrained(found.base, **whole)
     if not found.denoiser_only:
         return kind.from_single_file(found.name, config=found.base, **shared)
     part = found.family.denoiser
-    denoiser = _denoiser_class(found, options).from_single_file(
+    denoiser = _denoiser_class(found, settings).from_single_file(
         found.name, config=found.base, subfolder=part, **shared
     )
     return kind.from_pretrained(found.base, **{part: denoiser}, **whole)
 
 
-def _denoiser_class(found: Resolved, options: LoadOptions) -> Any:
+def _denoiser_class(found: Identified, settings: LoadSettings) -> Any:
     import diffusers
 
     from npcorrect.diffusion.identify import Source
 
-    source = Source(found.base, options.revision, options.offline)
+    source = Source(found.base, settings.revision, settings.offline)
     _, name = source.read("model_index.json")[found.family.denoiser]
     return getattr(diffusers, name)
 
 
-def quantization(found: Resolved, bits: Quantize, dtype: torch.dtype) -> Any:
+def quantization(found: Identified, bits: str, dtype: torch.dtype) -> Any:
     """diffusers' own configuration, for the denoiser and the token-level text encoders."""
     from diffusers import PipelineQuantizationConfig
 
@@ -197,50 +155,26 @@ def _weigh_loras(pipeline: Any, loras: tuple[str, ...]) -> None:
         pipeline.set_adapters(names, [lora_weight(lora)[1] for lora in loras])
 
 
-def lora_weight(lora: str) -> tuple[str, float]:
-    """A LoRA's place and its weight, from ``PLACE`` or ``PLACE=WEIGHT``.
-
-    Raises:
-        SettingsError: the weight is not a number.
-    """
-    place, sign, weight = lora.rpartition("=")
-    if not sign:
-        return lora, 1.0
-    try:
-        return place, float(weight)
-    except ValueError:
-        raise SettingsError(
-            f"--lora {lora!r} has the weight {weight!r}; give a number, such as {place}=0.8."
-        ) from None
-
-
-def _place(pipeline: Any, found: Resolved, options: LoadOptions, device: str) -> None:
-    """Bring the networks to the device, and prepare them as the options say."""
-    if options.vae_tiling:
+def _place(pipeline: Any, found: Identified, settings: LoadSettings, device: str) -> None:
+    """Bring the networks to the device, and prepare them as the settings say."""
+    if settings.vae_tiling:
         if not hasattr(pipeline.vae, "enable_tiling"):
             raise SettingsError(f"The autoencoder of {found.name!r} has no tiling.")
         pipeline.vae.enable_tiling()
-    if options.compiled:
+    if settings.compile:
         denoiser = getattr(pipeline, found.family.denoiser)
         regional = getattr(denoiser, "_repeated_blocks", None)
         (denoiser.compile_repeated_blocks if regional else denoiser.compile)()
-    if options.offload == "model":
+    if settings.offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
-    elif options.offload == "sequential":
+    elif settings.offload == "sequential":
         pipeline.enable_sequential_cpu_offload(device=device)
-    elif options.quantize is None:
+    elif settings.quantize is None:
         pipeline.to(device)
     else:
         for part in pipeline.components.values():
             if isinstance(part, torch.nn.Module) and not hasattr(part, "hf_quantizer"):
                 part.to(device)
-
-
-def _require(package: str, needed: bool, flag: str, extra: str) -> None:
-    if needed and find_spec(package) is None:
-        raise SettingsError(
-            f"{flag} needs the package {package}; install it with: pip install 'npcorrect[{extra}]'"
-        )
 
 
 @contextmanager
@@ -265,7 +199,7 @@ def _without_bars() -> Iterator[None]:
 
 
 @contextmanager
-def loading_errors(found: Resolved) -> Iterator[None]:
+def loading_errors(found: Identified) -> Iterator[None]:
     """Turn what goes wrong in loading into one sentence with a remedy.
 
     Raises:
@@ -281,7 +215,7 @@ def loading_errors(found: Resolved) -> Iterator[None]:
         raise ModelError(_explained(found, error)) from error
 
 
-def _explained(found: Resolved, error: Exception) -> str:
+def _explained(found: Identified, error: Exception) -> str:
     text = str(error).strip()
     reason = text.splitlines()[0] if text else type(error).__name__
     if out_of_memory(error):

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, wraps
+from functools import wraps
 from re import fullmatch
-from typing import Any, Literal
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from npcorrect.diffusion.calls import Arguments
 from npcorrect.diffusion.guidance import nag_rule
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -48,54 +49,48 @@ class NagSpec:
     keeps: tuple[str, ...] = ()
     image_tokens: Callable[[Any], int] = lambda latents: int(latents.shape[1])
 
-
-@dataclass(frozen=True)
-class Nag:
-    """NAG on one denoiser at one scale, the paper's phi."""
-
-    denoiser: nn.Module
-    spec: NagSpec
-    scale: float
-
     def kept(self, condition: Arguments) -> Arguments:
         """The part of a negative's arguments that acts within attention."""
-        return {name: value for name, value in condition.items() if name not in self.spec.keeps}
+        return {name: value for name, value in condition.items() if name not in self.keeps}
 
-    @cached_property
-    def places(self) -> list[tuple[Any, NagSite]]:
-        """The attention modules that are sites."""
-        return [
-            (module, site)
-            for name, module in self.denoiser.named_modules()
-            for site in self.spec.sites
-            if fullmatch(site.modules, name)
-        ]
 
-    @contextmanager
-    def attached(self, latents: Any) -> Iterator[None]:
-        """The processors on all sites for one call with latents like these, and off again."""
-        count = self.spec.image_tokens(latents)
-        stock = [module.processor for module, _ in self.places]
-        try:
-            for (module, site), processor in zip(self.places, stock, strict=True):
-                module.processor = nag_processor(processor, site, self._guide(site, count))
-            yield
-        finally:
-            for (module, _), processor in zip(self.places, stock, strict=True):
-                module.processor = processor
+@contextmanager
+def attached(denoiser: nn.Module, spec: NagSpec, scale: float, latents: Any) -> Iterator[None]:
+    """NAG at ``scale``, the paper's phi, on all sites of a denoiser, and off again.
 
-    def _guide(self, site: NagSite, count: int) -> Callable[[Tensor, int | None], Tensor]:
-        tokens = {"all": slice(None), "first": slice(0, count), "last": slice(-count, None)}
+    ``latents`` are those of the call, of the denoiser's shape; they say how many tokens are the
+    image's.
+    """
+    count = spec.image_tokens(latents)
+    places = [
+        (module, module.processor, site)
+        for name, module in denoiser.named_modules()
+        for site in spec.sites
+        if fullmatch(site.modules, name)
+    ]
+    try:
+        for module, processor, site in places:
+            module.processor = nag_processor(processor, site, _guide(spec, scale, site, count))
+        yield
+    finally:
+        for module, processor, _ in places:
+            module.processor = processor
 
-        def guide(z_2BTD: Tensor, width: int | None) -> Tensor:
-            guided = z_2BTD.clone()
-            place = (tokens[site.tokens], slice(width))
-            z_pos, z_neg = z_2BTD[:, *place].chunk(2)
-            z = nag_rule(z_pos, z_neg, self.scale, self.spec.tau, self.spec.alpha)
-            guided[:, *place] = z.repeat(2, 1, 1)
-            return guided
 
-        return guide
+def _guide(
+    spec: NagSpec, scale: float, site: NagSite, count: int
+) -> Callable[[Tensor, int | None], Tensor]:
+    tokens = {"all": slice(None), "first": slice(0, count), "last": slice(-count, None)}
+
+    def guide(z_2BTD: Tensor, width: int | None) -> Tensor:
+        guided = z_2BTD.clone()
+        place = (tokens[site.tokens], slice(width))
+        z_pos, z_neg = z_2BTD[:, *place].chunk(2)
+        z = nag_rule(z_pos, z_neg, scale, spec.tau, spec.alpha)
+        guided[:, *place] = z.repeat(2, 1, 1)
+        return guided
+
+    return guide
 
 
 def nag_processor(
@@ -110,7 +105,7 @@ def nag_processor(
     def call(self: Any, attn: Any, *args: Any, **kwargs: Any) -> Any:
         if not site.projected:
             return guide(stock(attn, *args, **kwargs), None)
-        fused = not isinstance(attn.to_out, nn.ModuleList)
+        fused = not hasattr(attn.to_out, "__getitem__")
         projection = attn.to_out if fused else attn.to_out[0]
         width = attn.inner_dim if fused else None
         handle = projection.register_forward_pre_hook(

@@ -5,149 +5,56 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, isfinite
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
+from PIL.Image import Image
 
-from npcorrect.diffusion.base import Drawing, Look, OnStep, TokenStates
-from npcorrect.diffusion.families import FLUX_DEV, PAPER_WINDOW, Defaults, FamilySpec
+from npcorrect import plan
+from npcorrect.diffusion.base import (
+    UNWATCHED,
+    Reading,
+    TokenStates,
+    Watch,
+    drawn_alone,
+    shared,
+)
+from npcorrect.diffusion.families import FamilySpec
 from npcorrect.diffusion.memory import out_of_memory, release
-from npcorrect.diffusion.restart import Finished
-from npcorrect.diffusion.sampling import BESIDE, Draw, Steering, Stock
-from npcorrect.errors import ModelError, PromptError, SettingsError
-from npcorrect.records import Generation, Request, Rule
+from npcorrect.diffusion.restart import Clean
+from npcorrect.diffusion.sampling import Draw, Steering, Stock
+from npcorrect.errors import ModelError, PromptError
+from npcorrect.records import Drawing, Generation, Origin, Request
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
-LAST_LOOK = 2 / 3
-"""Share of the steps before the last look; later, what a picture shows hardly changes any more."""
 
 
 class PipelineModel:
     """An :class:`ImageModel` and a :class:`TextEncoder` around a pipeline of some family."""
 
     def __init__(
-        self,
-        name: str,
-        pipeline: Any,
-        defaults: Defaults | None = None,
-        family: FamilySpec = FLUX_DEV,
+        self, name: str, pipeline: Any, family: FamilySpec, defaults: plan.Defaults | None = None
     ) -> None:
-        self.name, self.pipeline, self.family = name, pipeline, family
+        self.name, self.pipeline = name, pipeline
         self.defaults = defaults or family.defaults
         self.stock = Stock(pipeline, family, self.defaults.max_sequence_length)
+        self.family = replace(family, restarts=self.stock.restarts)
         self._fits: int | None = None
 
-    def resolve(
-        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
-    ) -> Drawing:
-        """Fill in the defaults and refuse what cannot work; see :class:`ImageModel`."""
-        own = self.defaults
-        steps = _or(request.num_inference_steps, own.num_inference_steps)
-        if steps < 1:
-            raise SettingsError(f"The number of steps is {steps}; give at least 1.")
-        rule = request.rule or own.rule
-        steered = rule in BESIDE
-        share = {"paper": max(PAPER_WINDOW, 1 / steps), "nag": 1.0}.get(rule, own.window)
-        again = steered and self.stock.restarts
-        start = start_step(_or(request.strength, own.strength if again else 1.0), steps)
-        room = max(round(LAST_LOOK * steps) - start, 0)
-        looks = _or(request.looks, min(own.looks, room) if steered else 0)
-        rewinds = _or(request.rewinds, own.rewinds if again and looks else 0)
-        self._check_looks(rule, looks, rewinds, start)
-        reseed = _or(request.reseed, own.reseed and steered)
-        drawing = Drawing(
-            request.prompt,
-            request.seed + (attempt if reseed else 0),
-            negative_prompt,
-            steps,
-            _or(request.true_cfg_scale, own.true_cfg_scale),
-            _or(request.negative_scale, own.nag_scale if rule == "nag" else own.negative_scale),
-            rule,
-            window_steps(_or(request.window, share), steps),
-            look_steps(looks, steps, start),
-            _or(request.height, own.sizes[0]),
-            _or(request.width, own.sizes[0]),
-            start,
-            rewinds,
-        )
-        self._check_numbers(drawing)
-        self._check_sides(drawing)
-        self._refuse_what_cannot_act(drawing)
-        self._check_lengths(drawing)
-        return drawing
+    def plan(self, request: Request) -> plan.Plan:
+        """The request with the family's defaults; see :class:`ImageModel`."""
+        made = plan.plan(request, self.family, self.defaults)
+        self.check_text(request.prompt, prompt=True)
+        return made
 
-    def _check_looks(self, rule: Rule, looks: int, rewinds: int, start: int) -> None:
-        if looks and rule not in BESIDE:
-            raise SettingsError(
-                f"Rule {rule!r} keeps one negative and {looks} looks would renew it; "
-                f"give 0 looks, or rule {' or '.join(map(repr, BESIDE))}."
-            )
-        if rewinds < 0 or (rewinds and not looks):
-            raise SettingsError(
-                f"The number of rewinds is {rewinds} with {looks} looks; give 0, or more of both: "
-                "only a look can send a picture back."
-            )
-        if (start or rewinds) and not self.stock.restarts:
-            raise SettingsError(
-                f"{self.family.title} cannot begin with a noised picture here; give a strength of "
-                "1 and 0 rewinds."
-            )
+    def check_text(self, text: str, prompt: bool = False) -> None:
+        """Refuse a text that is longer than the model reads.
 
-    def _check_numbers(self, drawing: Drawing) -> None:
-        if not 0 <= drawing.seed < 2**63:
-            raise SettingsError(f"The seed is {drawing.seed}; give a number from 0 to 2**63 - 1.")
-        for scale in (drawing.true_cfg_scale, drawing.negative_scale):
-            if not isfinite(scale):
-                raise SettingsError(f"A scale is {scale}; give a finite number.")
-
-    def _check_sides(self, drawing: Drawing) -> None:
-        own = self.defaults
-        for side in (drawing.height, drawing.width):
-            if side in own.sizes or (own.multiple and side > 0 and side % own.multiple == 0):
-                continue
-            sizes = ", ".join(map(str, own.sizes))
-            known = f"multiples of {own.multiple}" if own.multiple else sizes
-            raise ModelError(
-                f"The model {self.name!r} cannot draw {side} pixels; its sides are {known}."
-            )
-
-    def _refuse_what_cannot_act(self, drawing: Drawing) -> None:
-        family, rule = self.family, drawing.rule
-        if rule not in family.rules:
-            reason = family.distilled or f"NAG is not written for {family.title}"
-            raise SettingsError(
-                f"{reason}, so by rule {rule!r} a negative prompt has no effect; "
-                f"use rule {' or '.join(map(repr, family.rules))}."
-            )
-        negative = rule == "paper" and drawing.negative_prompt is not None
-        if drawing.window_steps and drawing.window_steps <= drawing.start_step and negative:
-            raise SettingsError(
-                f"A negative in the first {drawing.window_steps} steps has no effect on a "
-                f"redrawing that begins at step {drawing.start_step + 1}; give a strength of 1, or "
-                "a longer window."
-            )
-        if (rule in BESIDE or negative) and not family.guides(drawing.true_cfg_scale):
-            raise SettingsError(
-                f"At a true CFG scale of {drawing.true_cfg_scale:g} a negative prompt has no "
-                f"effect on {family.title}; give a scale above {1 - family.scale_offset:g}."
-            )
-        if rule != "paper" and drawing.negative_scale <= 0:
-            raise SettingsError(
-                f"At a negative scale of {drawing.negative_scale:g} a negative prompt has no "
-                "effect; give a scale above 0."
-            )
-
-    def _check_lengths(self, drawing: Drawing) -> None:
-        if not drawing.prompt.strip():
-            raise PromptError("The prompt is empty; say what to draw.")
-        self._check_length(drawing.prompt, prompt=True)
-        self._check_length(drawing.negative_prompt or "")
-
-    def _check_length(self, text: str, prompt: bool = False) -> None:
+        Raises:
+            PromptError: it has more tokens than ``max_sequence_length``.
+            ModelError: the pipeline was loaded without its text encoders.
+        """
         self._require_encoders()
         limit = self.defaults.max_sequence_length
         length = self.family.text.count(self.pipeline, text, prompt)
@@ -165,29 +72,23 @@ class PipelineModel:
                     "measure and rank texts; load it whole."
                 )
 
-    def draw(
-        self,
-        drawings: Sequence[Drawing],
-        on_step: OnStep | None = None,
-        look: Look | None = None,
-        origin: Generation | None = None,
-    ) -> list[Generation]:
+    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         """Draw pictures together; see :class:`ImageModel`.
 
         Where memory runs out, the batch is halved, now and from now on, and a warning is logged.
 
         Raises:
-            ModelError: memory is too small for a single picture.
+            ModelError: memory is too small for a single picture, or an origin is another model's.
         """
         if drawings:
-            _shared(drawings)
+            shared(drawings)
         generations: list[Generation] = []
         while len(generations) < len(drawings):
             done = len(generations)
             rest = drawings[done:]
             size = min(len(rest), self._fits or len(rest), 1 if self._alone(rest[0]) else len(rest))
             try:
-                generations += self._draw_together(rest[:size], on_step, look, origin, done)
+                generations += self._draw_together(rest[:size], watch, done)
                 continue
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -197,8 +98,8 @@ class PipelineModel:
         return generations
 
     def _alone(self, drawing: Drawing) -> bool:
-        """Whether a picture is drawn by itself: its steps depend on what its looks see."""
-        return self.family.single or drawing.rule == "turns" or drawing.rewinds > 0
+        """Whether a picture is drawn by itself."""
+        return self.family.single or drawn_alone(drawing)
 
     def _halved(self, size: int) -> int:
         if size == 1:
@@ -212,52 +113,71 @@ class PipelineModel:
 
     @torch.inference_mode()
     def _draw_together(
-        self,
-        drawings: Sequence[Drawing],
-        on_step: OnStep | None,
-        look: Look | None,
-        origin: Generation | None,
-        place: int,
+        self, drawings: Sequence[Drawing], watch: Watch, place: int
     ) -> list[Generation]:
+        watch.check()
         started = perf_counter()
-        first, negatives = _shared(drawings)
-        steering = Steering(self.stock, drawings, look, place)
-        acting = negatives if first.window_steps else None
-        begun = origin.latents if origin is not None and first.start_step else None
-        begin = begun if isinstance(begun, Finished) else None
+        first, negatives = shared(drawings)
+        steering = Steering(self.stock, drawings, watch, place)
+        acting = negatives if first.window[0] < first.window[1] else None
+        begin = self._begin(drawings)
         draw = Draw(self.stock, drawings, acting, steering, begin)
 
         def report(step: int) -> None:
-            if on_step is not None:
-                on_step(step, steering.start + len(self.pipeline.scheduler.timesteps))
+            watch.step(step, steering.start + len(self.pipeline.scheduler.timesteps))
 
         drawn = draw.run(report)
         seconds = (perf_counter() - started) / len(drawings)
         return [
             Generation(
-                image,
-                drawing.prompt,
-                drawing.negative_prompt,
-                drawing.seed,
-                drawing.num_inference_steps,
-                drawing.true_cfg_scale,
-                drawing.negative_scale,
-                drawing.rule,
-                0 if negatives is None else drawing.window_steps,
-                evaluations,
-                seconds,
-                tuple(changes),
-                first.start_step if begin is not None or steering.rewinds else 0,
-                steering.rewinds,
-                drawn.finished.row(row) if drawn.finished else None,
+                image=image,
+                drawing=drawing,
+                evaluations=evaluations,
+                seconds=seconds,
+                steering=tuple(changes),
+                start_step=first.restart_step if begin is not None or steering.rewinds else 0,
+                rewinds=steering.rewinds,
+                looks=steering.looks,
+                origin=drawn.clean.origin(row, self.name) if drawn.clean else None,
             )
             for row, (drawing, image, evaluations, changes) in enumerate(
                 zip(drawings, drawn.images, drawn.evaluations, steering.changes, strict=True)
             )
         ]
 
+    def _begin(self, drawings: Sequence[Drawing]) -> Clean | None:
+        """The clean latents that the drawings begin with, noised; None: noise alone.
+
+        Raises:
+            ModelError: an origin is another model's, or drawn by another schedule.
+        """
+        origins = [drawing.origin for drawing in drawings if drawing.origin is not None]
+        if not origins:
+            return None
+        steps = drawings[0].num_inference_steps
+        for origin in origins:
+            if len(origin.sigmas) != steps + 1:
+                raise ModelError(
+                    f"The picture to begin with was drawn in {len(origin.sigmas) - 1} steps and "
+                    f"this one has {steps}; give the same number, or a strength of 1."
+                )
+        denoiser: Any = self.stock.denoiser
+        clean = Clean.of(origins, self.name, self.pipeline._execution_device, denoiser.dtype)
+        return clean if drawings[0].restart_step else None
+
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def origin(self, image: Image, drawing: Drawing) -> Origin | None:
+        """The clean latents of a picture that exists; see :class:`ImageModel`."""
+        encode = self.family.encode
+        if encode is None or not self.stock.restarts:
+            return None
+        sized = image.convert("RGB").resize((drawing.width, drawing.height))
+        pixels = self.pipeline.image_processor.preprocess(sized)
+        latents = encode(self.pipeline, pixels.to(self.pipeline._execution_device))
+        return Clean(latents, self.stock.sigmas(drawing)).origin(0, self.name)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """Token states of the family's own text encoders; see :class:`TextEncoder`.
 
         Raises:
@@ -266,55 +186,6 @@ class PipelineModel:
         if not texts:
             return []
         for text in texts:
-            self._check_length(text)
-        return self.family.text.encode(self.pipeline, texts, self.defaults.max_sequence_length)
-
-
-def _shared(drawings: Sequence[Drawing]) -> tuple[Drawing, list[str] | None]:
-    """What drawings have in common, as the first of them, and their negatives, or None."""
-    alike = {replace(d, prompt="", seed=0, negative_prompt=None) for d in drawings}
-    negatives = [d.negative_prompt for d in drawings if d.negative_prompt is not None]
-    if len(alike) != 1 or len(negatives) not in (0, len(drawings)):
-        raise ValueError("drawings of one batch differ in more than prompt, seed and negative")
-    return drawings[0], negatives if negatives else None
-
-
-def _or(value: T | None, default: T) -> T:
-    return default if value is None else value
-
-
-def window_steps(value: float, steps: int) -> int:
-    """Steps of a window given as a number of steps (``int``) or a share of them (``float``).
-
-    Raises:
-        SettingsError: the window is longer than the schedule, or negative.
-    """
-    limit = steps if isinstance(value, int) else 1
-    if not 0 <= value <= limit:
-        raise SettingsError(
-            f"The window is {value}; give steps from 0 to {steps}, or a share from 0.0 to 1.0."
-        )
-    return value if isinstance(value, int) else round(value * steps)
-
-
-def start_step(strength: float, steps: int) -> int:
-    """The step, from 0, with which a redrawing of this strength begins, as diffusers counts it.
-
-    Raises:
-        SettingsError: the strength is not above 0 and at most 1.
-    """
-    if not 0 < strength <= 1:
-        raise SettingsError(f"The strength is {strength}; give a share above 0, up to 1.")
-    return steps - max(round(steps * strength), 1)
-
-
-def look_steps(looks: int, steps: int, start: int = 0) -> tuple[int, ...]:
-    """The steps, from 0, before which to look: evenly after ``start``, up to LAST_LOOK.
-
-    Raises:
-        SettingsError: there are fewer steps to look between, or ``looks`` is negative.
-    """
-    room = max(round(LAST_LOOK * steps) - start, 0)
-    if not 0 <= looks <= room:
-        raise SettingsError(f"The number of looks is {looks}; give 0 to {room}.")
-    return tuple(start + ceil(room * (look + 1) / looks) for look in range(looks))
+            self.check_text(text)
+        length = self.defaults.max_sequence_length
+        return self.family.text.read(reading).encode(self.pipeline, texts, length)

@@ -17,11 +17,14 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
+from npcorrect.errors import ModelError
+from npcorrect.records import Origin
+
 _PRIME = 1_000_003
 
 
 @dataclass(frozen=True)
-class Finished:
+class Clean:
     """Clean latents of pictures, one row each, and the noise levels of the whole schedule.
 
     ``sigmas`` has one more entry than there are steps; the last is 0.
@@ -30,9 +33,28 @@ class Finished:
     latents: Tensor
     sigmas: Tensor
 
-    def row(self, place: int) -> Finished:
-        """One picture's."""
-        return Finished(self.latents[place : place + 1], self.sigmas)
+    @classmethod
+    def of(
+        cls, origins: Sequence[Origin], model: str, device: torch.device, dtype: torch.dtype
+    ) -> Clean:
+        """What pictures begin with, from their origins.
+
+        Raises:
+            ModelError: an origin is another model's.
+        """
+        for origin in origins:
+            if origin.model != model:
+                raise ModelError(
+                    f"The model {model!r} cannot begin with a picture of {origin.model!r}; draw "
+                    "the original with the same model, or give a strength of 1."
+                )
+        latents = torch.cat([torch.from_numpy(origin.latents) for origin in origins])
+        return cls(latents.to(device, dtype), torch.from_numpy(origins[0].sigmas).to(device))
+
+    def origin(self, row: int, model: str) -> Origin:
+        """One picture's, as a record."""
+        latents = self.latents[row : row + 1].float().cpu().numpy()
+        return Origin(model, latents, self.sigmas.float().cpu().numpy())
 
     def noised(self, step: int, seeds: Sequence[int], turn: int) -> Begin:
         """Where a draw begins at ``step``, from 0, with fresh noise for each seed and turn.

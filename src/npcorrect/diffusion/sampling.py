@@ -14,27 +14,22 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from npcorrect.diffusion.base import Drawing, Look
+from npcorrect.diffusion.base import Watch
 from npcorrect.diffusion.calls import Arguments
 from npcorrect.diffusion.families import FamilySpec
 from npcorrect.diffusion.latents import clean
-from npcorrect.diffusion.nag import Nag
-from npcorrect.diffusion.restart import Begin, Finished, Rewind, restartable, starting_at
+from npcorrect.diffusion.restart import Begin, Clean, Rewind, restartable, starting_at
+from npcorrect.diffusion.rules import RULES, Rule
 from npcorrect.diffusion.window import (
-    Extra,
-    ExtraDirection,
-    NagBranch,
-    Plan,
+    GuidanceSchedule,
+    Negatives,
     Recorded,
     Recorder,
-    Turns,
     attached,
     window,
 )
-from npcorrect.records import Rule
+from npcorrect.records import Drawing
 
-BESIDE: tuple[Rule, ...] = ("extra", "turns")
-"""Rules by which the negative acts beside the empty branch, and by which looks can renew it."""
 _GUIDED = 2.0
 """Any scale at which every pipeline makes its second branch; used where only that is wanted."""
 
@@ -71,7 +66,7 @@ class Stock:
 
         Returns the pictures and, where the family restarts, their clean latents.
         """
-        scale = drawing.true_cfg_scale if guided else 1.0 - self.family.scale_offset
+        scale = drawing.true_cfg_scale if guided else self.family.least_scale
         last: list[Tensor] = []
         more: Arguments = {}
         if self.restarts:
@@ -92,15 +87,26 @@ class Stock:
         They are recorded from a stock call that ends before the denoiser computes anything. Texts
         stand in the negative's place, unless the family has none; ``prompts`` fill the other.
         """
+        return self._recorded(drawing, prompts, texts)[0]
+
+    def sigmas(self, drawing: Drawing) -> Tensor:
+        """The noise levels by which the pipeline draws, one more than steps; the last is 0."""
+        sigmas: Tensor = self._recorded(drawing, [drawing.prompt], None)[1].sigmas
+        return sigmas
+
+    def _recorded(
+        self, drawing: Drawing, prompts: Sequence[str], texts: Sequence[str] | None
+    ) -> tuple[Arguments, Any]:
+        """The denoiser's first arguments in a stock call, and the scheduler as the call set it."""
         second = not self.family.distilled
         recorder = Recorder(self.family.calls, len(prompts), second)
         aside = copy(self.pipeline)
         aside.scheduler = deepcopy(self.pipeline.scheduler)
-        scale = _GUIDED if second else 1.0 - self.family.scale_offset
+        scale = _GUIDED if second else self.family.least_scale
         first = prompts if second or texts is None else texts
         with attached(self.denoiser, recorder), suppress(Recorded):
             self._call(aside, drawing, first, [0] * len(prompts), scale, texts if second else None)
-        return recorder.arguments
+        return recorder.arguments, aside.scheduler
 
     def expected(self, step: int, noisy: Tensor, prediction: Tensor) -> Tensor:
         """The clean latents that a prediction at ``step``, from 0, stands for."""
@@ -151,21 +157,21 @@ class Drawn:
 
     images: list[Image]
     evaluations: list[int]
-    finished: Finished | None
+    clean: Clean | None
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Pictures drawn together, with the call and the plan that their rule makes of them.
+    """Pictures drawn together, with the call and the schedule that their rule makes of them.
 
-    ``negatives`` is None where no negative acts, ``origin`` where they begin from noise alone.
+    ``negatives`` is None where no negative acts, ``origin`` where they begin with noise alone.
     """
 
     stock: Stock
     drawings: Sequence[Drawing]
     negatives: Sequence[str] | None
     steering: Steering
-    origin: Finished | None = None
+    origin: Clean | None = None
 
     @property
     def first(self) -> Drawing:
@@ -178,16 +184,21 @@ class Draw:
         return [drawing.prompt for drawing in self.drawings]
 
     @property
+    def rule(self) -> type[Rule]:
+        """The rule that all of them are drawn by."""
+        return RULES[self.first.rule]
+
+    @property
     def replaced(self) -> bool:
         """Whether the negatives are what the pipeline is guided against."""
-        return self.first.rule == "paper" and self.negatives is not None
+        return self.rule.replaces and self.negatives is not None
 
     @property
     def guided(self) -> bool:
         """Whether the pipeline makes a second branch."""
         family = self.stock.family
-        wanted = self.replaced or self.first.rule in BESIDE or family.after == "empty"
-        return wanted and family.guides(self.first.true_cfg_scale)
+        wanted = self.replaced or self.rule.renewable or family.after == "empty"
+        return wanted and self.first.true_cfg_scale > family.least_scale
 
     @property
     def empties(self) -> list[str] | None:
@@ -202,23 +213,22 @@ class Draw:
 
     def run(self, on_step: Callable[[int], None]) -> Drawn:
         """Draw, and go back as often as the looks demand it."""
-        finished = self.origin
-        begin = finished.noised(self.first.start_step, self.seeds, 0) if finished else None
+        done = self.origin
+        begin = done.noised(self.first.restart_step, self.seeds, 0) if done else None
         evaluations = torch.zeros(len(self.drawings), dtype=torch.long)
         while True:
             self.steering.start = begin.step if begin else 0
-            plan = replace(self.plan(), first=self.steering.first, start=self.steering.start)
-            with window(self.stock.denoiser, self.stock.family.calls, plan, on_step) as hook:
-                images, clean = self._call(begin)
+            schedule = self.schedule()
+            with window(self.stock.denoiser, self.stock.family.calls, schedule, on_step) as hook:
+                images, latents = self._call(begin)
             evaluations += hook.evaluations
-            if clean is not None:
-                sigmas = finished.sigmas if finished else self.stock.pipeline.scheduler.sigmas
-                finished = Finished(clean, sigmas.clone())
+            if latents is not None:
+                sigmas = done.sigmas if done else self.stock.pipeline.scheduler.sigmas
+                done = Clean(latents, sigmas.clone())
             if images is not None:
-                return Drawn(images, evaluations.tolist(), finished)
-            assert finished is not None
-            turn = self.steering.rewinds
-            begin = finished.noised(self.first.start_step, self.seeds, turn)
+                return Drawn(images, evaluations.tolist(), done)
+            assert done is not None
+            begin = done.noised(self.first.restart_step, self.seeds, self.steering.rewinds)
 
     def _call(self, begin: Begin | None) -> tuple[list[Image] | None, Tensor | None]:
         """The pictures by the stock call, None where they go back, and their clean latents."""
@@ -235,69 +245,66 @@ class Draw:
         except Rewind as rewind:
             return None, rewind.clean
 
-    def plan(self) -> Plan:
-        """What the hook is to do in a call that begins with the first step."""
-        batch, first = len(self.drawings), self.first
-        if self.negatives is None:
-            return Plan(batch, self.guided)
-        steps = inf if first.window_steps == first.num_inference_steps else first.window_steps
-        if first.rule in BESIDE:
-            return Plan(batch, True, steps, extra=self._extra())
-        if first.rule == "nag":
-            return Plan(batch, self.guided, steps, nag=self._nag())
-        if self.stock.family.after == "alone":
-            return Plan(batch, True, steps, alone=True, second="negative")
-        empty = None if steps == inf else self._condition(self.empties)
-        return Plan(batch, True, steps, empty=empty, second="negative")
-
-    def _condition(self, texts: Sequence[str] | None) -> Arguments:
-        return self.stock.condition(self.first, self.prompts, texts)
-
-    def _nag(self) -> NagBranch:
-        spec = self.stock.family.nag
-        assert spec is not None
-        nag = Nag(self.stock.denoiser, spec, self.first.negative_scale)
-        return NagBranch(nag, self._condition(self.negatives))
-
-    def _extra(self) -> Extra:
-        return Extra(
-            self.first.true_cfg_scale + self.stock.family.scale_offset,
-            self.first.negative_scale,
-            self.steering.direction(),
-            self.first.look_steps,
-            self.steering.steer if self.steering.look else None,
-            self.stock.family.rescales,
-            Turns() if self.first.rule == "turns" else None,
+    def schedule(self) -> GuidanceSchedule:
+        """What the hook is to do in the pipeline's next call."""
+        common = GuidanceSchedule(
+            len(self.drawings), self.guided, first=self.steering.first, start=self.steering.start
         )
+        if self.negatives is None:
+            return common
+        first, family = self.first, self.stock.family
+        start, stop = first.window
+        acting = replace(
+            common,
+            rule=self.rule(first.true_cfg_scale + family.scale_offset, first.negative_scale),
+            window=(start, inf if stop == first.num_inference_steps else stop),
+            rescales=family.rescales,
+        )
+        if not self.rule.replaces:
+            return replace(
+                acting,
+                negatives=self.steering.negatives(),
+                attention=family.nag,
+                look_steps=first.look_steps,
+                steer=self.steering.steer if self.steering.look else None,
+            )
+        if family.after == "alone":
+            return replace(acting, second="negative", alone=True)
+        whole = (start, stop) == (0, first.num_inference_steps)
+        empty = None if whole else self.stock.condition(first, self.prompts, self.empties)
+        return replace(acting, second="negative", empty=empty)
 
 
 class Steering:
     """The negatives of one draw as looks change them, and how often looks sent it back.
 
     ``first`` is the place of the first of these drawings among all that were asked for, ``start``
-    the step with which the pipeline's present call begins.
+    the step with which the pipeline's present call begins, ``looks`` the number of looks so far.
     """
 
     def __init__(
-        self, stock: Stock, drawings: Sequence[Drawing], look: Look | None, first: int = 0
+        self, stock: Stock, drawings: Sequence[Drawing], watch: Watch, first: int = 0
     ) -> None:
-        self.look, self.first = look, first
+        self.look, self.first = watch.look, first
         self.changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
         self._stock, self._drawings = stock, drawings
         self._negatives = [drawing.negative_prompt for drawing in drawings]
-        self.start = self.rewinds = 0
+        self.start = self.rewinds = self.looks = 0
 
-    def direction(self) -> ExtraDirection:
+    def negatives(self) -> Negatives:
         """The denoiser's arguments under the negatives that there are, and whose they are."""
         pairs = zip(self._drawings, self._negatives, strict=True)
         acting = [(i, d.prompt, text) for i, (d, text) in enumerate(pairs) if text is not None]
         if not acting:
-            return ExtraDirection([], {})
+            return Negatives([], {})
         rows, prompts, texts = zip(*acting, strict=True)
         condition = self._stock.condition(self._drawings[0], prompts, texts)
-        return ExtraDirection(list(rows), condition)
+        spec = self._stock.family.nag
+        if RULES[self._drawings[0].rule].attends and spec is not None:
+            condition = spec.kept(condition)
+        return Negatives(list(rows), condition)
 
-    def steer(self, step: int, noisy: Tensor, guided: Tensor) -> ExtraDirection:
+    def steer(self, step: int, noisy: Tensor, guided: Tensor) -> Negatives:
         """Look at the emerging pictures and renew their negatives.
 
         Raises:
@@ -308,20 +315,22 @@ class Steering:
         clean = self._stock.expected(step - self.start, noisy, guided)
         images = self._stock.decoded(clean, first.height, first.width)
         glances = self.look(self.first, images, self._negatives)
+        self.looks += 1
         back = (
             step == first.look_steps[-1]
-            and self.rewinds < first.rewinds
+            and self.rewinds < first.max_rewinds
             and all(glance.wrong for glance in glances)
         )
         renewed = [glance.negative for glance in glances]
+        acts = max(first.restart_step if back else step, first.window[0])
         for changes, old, new in zip(self.changes, self._negatives, renewed, strict=True):
-            if new != old:
-                changes.append((first.start_step if back else step, new))
+            if (new != old or back) and acts < first.window[1]:
+                changes.append((acts, new))
         self._negatives = renewed
         if back:
             self.rewinds += 1
             raise Rewind(clean)
-        return self.direction()
+        return self.negatives()
 
 
 def _keeping(last: list[Tensor]) -> Callable[..., Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from npcorrect.diffusion.base import TokenStates
+from npcorrect.diffusion.base import Reading, TokenStates
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PLACE = "\ue000"
 """Stands for the text in a template; a character that no prompt has."""
@@ -57,7 +58,8 @@ class TextSpec:
     ``padded`` whether every text is padded to the model's full length, because padding shows.
     ``template`` is what the encoder reads for a text; tokens before the text are the same for every
     text and are left out, tokens after it count as special. ``prompt_template`` is what it reads
-    for a prompt, where that differs from a negative.
+    for a prompt, where that differs from a negative. ``framed`` says whether the tokenizer adds its
+    special tokens.
     """
 
     encoders: tuple[tuple[str, str], ...]
@@ -66,9 +68,18 @@ class TextSpec:
     padded: bool = False
     template: Callable[[Any, str], str] = bare
     prompt_template: Callable[[Any, str], str] | None = None
+    framed: bool = True
+
+    def read(self, reading: Reading) -> TextSpec:
+        """The encoders, called for another :data:`~npcorrect.diffusion.base.Reading`."""
+        if reading == "alone":
+            return replace(self, masked=True, padded=False, template=bare, framed=False)
+        return replace(self, masked=True, padded=True) if reading == "masked" else self
 
     def encode(self, pipeline: Any, texts: Sequence[str], length: int) -> list[TokenStates]:
         """Token states of each text; ``length`` is the model's."""
+        import torch
+
         before, after = self.template(pipeline, _PLACE).split(_PLACE)
         whole = [self.template(pipeline, text) for text in texts]
         parts = [
@@ -92,10 +103,17 @@ class TextSpec:
     def _states(
         self, tokenizer: Any, encoder: Any, texts: list[str], length: int
     ) -> tuple[Tensor, Any]:
-        batch = fast(tokenizer)(
+        import torch
+
+        read = fast(tokenizer)
+        if not self.padded:
+            ids = read(texts, add_special_tokens=self.framed)["input_ids"]
+            length = max(1, *map(len, ids))
+        batch = read(
             texts,
-            padding="max_length" if self.padded else "longest",
-            max_length=length if self.padded else None,
+            add_special_tokens=self.framed,
+            padding="max_length",
+            max_length=length,
             return_special_tokens_mask=True,
             return_offsets_mapping=True,
             padding_side="right",

@@ -1,8 +1,9 @@
 """When the negative acts: a hook on the denoiser, so that no pipeline is forked.
 
 A pipeline under guidance asks its denoiser for two branches a step: under the prompt, and under a
-second text. The hook decides what the second one is, and whether it is computed at all. It counts
-steps by itself, and every evaluation that really happens.
+second text. The hook evaluates the branches that the rule needs in this step, and hands the
+pipeline what the rule makes of them. It counts steps by itself, and every evaluation that really
+happens.
 """
 
 from __future__ import annotations
@@ -20,81 +21,53 @@ from torch import Tensor, nn
 
 from npcorrect.diffusion.calls import Arguments, Calls
 from npcorrect.diffusion.current_call import Branch, Evaluation, announce
-from npcorrect.diffusion.guidance import extra_rule, paper_rule, rescaled, stand_in
-from npcorrect.diffusion.nag import Nag
+from npcorrect.diffusion.guidance import paper_rule, rescaled
+from npcorrect.diffusion.nag import NagSpec
+from npcorrect.diffusion.rules import Rule
 
 
 @dataclass(frozen=True)
-class ExtraDirection:
-    """What rule ``extra`` adds to some pictures of a batch.
+class Negatives:
+    """The negatives that act on a batch now.
 
-    ``rows`` are their places in the batch; ``condition`` are the denoiser's arguments under their
-    negatives, one row for each of those places.
+    ``rows`` are the places of their pictures in the batch; ``condition`` are the denoiser's
+    arguments under them, one row for each of those places.
     """
 
     rows: list[int]
     condition: Arguments
 
 
-Steer = Callable[[int, Tensor, Tensor], ExtraDirection]
+Steer = Callable[[int, Tensor, Tensor], Negatives]
 """Called with a step, from 0, the noisy latents of the batch and the guided prediction, both as
-the denoiser sees them; returns the direction from this step on."""
+the denoiser sees them; returns the negatives from this step on."""
 
 
 @dataclass
-class Turns:
-    """Rule ``turns``: how the prompt's prediction last differed from each of the other two."""
-
-    from_empty: Tensor | None = None
-    from_negative: Tensor | None = None
-    empty_was_last: bool = False
-
-
-@dataclass
-class Extra:
-    """Rule ``extra``: its scales, the direction now, and who renews it at which steps.
-
-    With ``turns``, a step computes the empty branch or the negative's, not both; the difference
-    that is not computed stays as it was. ``rescales`` says that the pipeline gives what it guided
-    the norm of the positive prediction.
-    """
-
-    scale: float
-    mu: float
-    direction: ExtraDirection
-    look_steps: tuple[int, ...] = ()
-    steer: Steer | None = None
-    rescales: bool = False
-    turns: Turns | None = None
-
-
-@dataclass(frozen=True)
-class NagBranch:
-    """Rule ``nag``: the attachment, and the denoiser's arguments under the negatives."""
-
-    nag: Nag
-    condition: Arguments
-
-
-@dataclass(frozen=True)
-class Plan:
+class GuidanceSchedule:
     """What happens in each step of one draw of ``batch`` pictures.
 
-    ``guided`` says whether the pipeline makes a second branch. Within ``window_steps`` it is the
-    pipeline's own, whose text ``second`` tells. Afterwards ``empty`` takes its place if there is
-    one; with ``alone`` it is not computed and the conditional branch stands alone; otherwise it
-    stays. ``extra`` and ``nag`` act within the window. ``first`` is the number of the first
-    picture, where others were drawn before it, ``start`` that of the first step.
+    ``guided`` says whether the pipeline makes a second branch, ``second`` of which text. From
+    ``window[0]`` up to before ``window[1]`` the ``rule`` decides it. Outside, the unconditional
+    branch guides, as the pipeline makes it or with the arguments in ``empty``; with ``alone`` it is
+    not computed, and the prompt's branch stands alone. ``negatives`` are those that act now; at
+    ``look_steps``, within the window or not, they are asked for anew with ``steer``. ``first`` is
+    the number of the first picture, where others were drawn before it, ``start`` that of the first
+    step.
     """
 
     batch: int
     guided: bool
-    window_steps: float = inf
+    second: Branch = "empty"
+    rule: Rule | None = None
+    window: tuple[float, float] = (0, inf)
     alone: bool = False
     empty: Arguments | None = None
-    extra: Extra | None = None
-    nag: NagBranch | None = None
-    second: Branch = "empty"
+    negatives: Negatives | None = None
+    attention: NagSpec | None = None
+    look_steps: tuple[int, ...] = ()
+    steer: Steer | None = None
+    rescales: bool = False
     first: int = 0
     start: int = 0
 
@@ -102,149 +75,157 @@ class Plan:
 class Window(ModelHook):  # type: ignore[misc, unused-ignore]
     """The hook; ``evaluations`` counts the denoiser's rows so far, for each picture of a batch."""
 
-    def __init__(self, calls: Calls, plan: Plan, on_step: Callable[[int], None] | None) -> None:
+    def __init__(
+        self, calls: Calls, schedule: GuidanceSchedule, on_step: Callable[[int], None] | None
+    ) -> None:
         super().__init__()
-        self.calls, self.plan, self.on_step = calls, plan, on_step
-        self.step = plan.start
-        self.evaluations = torch.zeros(plan.batch, dtype=torch.long)
+        self.calls, self.schedule, self.on_step = calls, schedule, on_step
+        self.step = schedule.start
+        self.evaluations = torch.zeros(schedule.batch, dtype=torch.long)
         self._pending: Tensor | None = None
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Stand in for the denoiser's ``forward``."""
         arguments = self.calls.bind(self.fn_ref.original_forward, args, kwargs)
         as_record = arguments.pop("return_dict", True)
-        if not self.plan.guided:
-            output = self._positive(arguments)
+        if not self.schedule.guided:
+            output = self._positive(module, arguments)
             self._advance()
         elif self.calls.order == "separate":
-            output = self._one_of_two(arguments)
+            output = self._one_of_two(module, arguments)
         else:
-            output = self._both(arguments)
+            output = self._both(module, arguments)
             self._advance()
         listed = isinstance(arguments[self.calls.state[0]], list)
         sample = list(output.unbind()) if listed else output
         return Transformer2DModelOutput(sample=sample) if as_record else (sample,)
 
-    def _one_of_two(self, arguments: Arguments) -> Tensor:
+    def _one_of_two(self, module: nn.Module, arguments: Arguments) -> Tensor:
         """A call for each branch, the positive one first."""
         if self._pending is None:
-            self._pending = self._positive(arguments)
+            self._pending = self._positive(module, arguments)
             return self._pending
-        positive = self._pending
-        branch = self._second(arguments)
-        second = positive if branch is None else self._evaluate(branch, self._seconds)
-        output = self._steered(arguments, positive, second)
+        positive, branch = self._pending, self._branch()
+        computed = positive
+        if branch is not None:
+            computed = self._evaluate(self._condition(arguments, branch), (branch,))
+        output = self._combined(arguments, positive, branch, computed)
         self._pending = None
         self._advance()
         return output
 
-    def _both(self, arguments: Arguments) -> Tensor:
+    def _both(self, module: nn.Module, arguments: Arguments) -> Tensor:
         """One call that holds both branches; what is skipped is left out of it."""
-        positive, second = self.calls.split(arguments, self.plan.batch)
-        branch = self._second(second)
+        positive, second = self.calls.split(arguments, self.schedule.batch)
+        branch = self._branch()
         if branch is None:
-            v_pos = v_second = self._positive(positive)
-        elif self._nag() is not None:
-            v_pos = self._positive(positive)
-            v_second = self._evaluate(branch, self._seconds)
+            v_pos = computed = self._positive(module, positive)
+        elif self._attends:
+            v_pos = self._positive(module, positive)
+            computed = self._evaluate(self._condition(second, branch), (branch,))
         else:
-            both = arguments
-            if branch is not second:
-                both = self.calls.join(*self.calls.ordered(positive, branch))
-            texts = self.calls.ordered("positive", *self._seconds)
-            halves = self._evaluate(both, texts).chunk(2)
-            v_pos, v_second = self.calls.ordered(*halves)
-        v_second = self._steered(positive, v_pos, v_second)
-        return torch.cat(self.calls.ordered(v_pos, v_second))
+            both, condition = arguments, self._condition(second, branch)
+            if condition is not second:
+                both = self.calls.join(*self.calls.ordered(positive, condition))
+            halves = self._evaluate(both, self.calls.ordered("positive", branch)).chunk(2)
+            v_pos, computed = self.calls.ordered(*halves)
+        output = self._combined(positive, v_pos, branch, computed)
+        return torch.cat(self.calls.ordered(v_pos, output))
 
     @property
-    def _inside(self) -> bool:
-        return self.step < self.plan.window_steps
+    def _rule(self) -> Rule | None:
+        """The rule, within its window."""
+        start, stop = self.schedule.window
+        return self.schedule.rule if start <= self.step < stop else None
 
-    def _nag(self) -> NagBranch | None:
-        return self.plan.nag if self._inside else None
+    @property
+    def _acting(self) -> bool:
+        """Whether any negative acts in this step."""
+        negatives = self.schedule.negatives
+        return self._rule is not None and (negatives is None or bool(negatives.rows))
 
-    def _second(self, second: Arguments) -> Arguments | None:
-        """The branch to compute beside the positive one; None: none."""
-        if self.plan.extra is not None and self._negatives_turn(self.plan.extra):
-            return second | self.plan.extra.direction.condition
-        if self._inside:
+    @property
+    def _looks(self) -> bool:
+        """Whether the pictures are looked at before this step."""
+        return self.schedule.steer is not None and self.step in self.schedule.look_steps
+
+    def _branch(self) -> Branch | None:
+        """The branch to compute with the positive one; None: none."""
+        if self._rule is not None:
+            return self._rule.first(self._acting, self._looks)
+        return None if self.schedule.alone else "empty"
+
+    def _condition(self, second: Arguments, branch: Branch) -> Arguments:
+        """The arguments of a branch, from those that the pipeline gives its second one."""
+        if branch == self.schedule.second:
             return second
-        if self.plan.alone:
-            return None
-        return second if self.plan.empty is None else second | self.plan.empty
+        if branch == "empty":
+            return second if self.schedule.empty is None else second | self.schedule.empty
+        assert self.schedule.negatives is not None
+        return second | self.schedule.negatives.condition
 
     @property
-    def _seconds(self) -> tuple[Branch]:
-        """The text of the branch that :meth:`_second` gives."""
-        if self.plan.extra is not None and self._negatives_turn(self.plan.extra):
-            return ("negative",)
-        replaced = not self._inside and self.plan.empty is not None
-        return ("empty" if replaced else self.plan.second,)
+    def _attends(self) -> bool:
+        """Whether the negative acts within attention in this step."""
+        return self._acting and self._rule is not None and self._rule.attends
 
-    def _positive(self, arguments: Arguments) -> Tensor:
-        branch = self._nag()
-        if branch is None:
+    def _positive(self, module: nn.Module, arguments: Arguments) -> Tensor:
+        schedule = self.schedule
+        if not self._attends:
             return self._evaluate(arguments, ("positive",))
-        negative = arguments | branch.nag.kept(branch.condition)
-        with branch.nag.attached(arguments[self.calls.state[0]]):
+        assert self._rule is not None
+        assert schedule.negatives is not None
+        assert schedule.attention is not None
+        negative = arguments | schedule.negatives.condition
+        latents = arguments[self.calls.state[0]]
+        with self._rule.attached(module, schedule.attention, latents):
             both = self._evaluate(self.calls.join(arguments, negative), ("positive", "negative"))
-        return both[: self.plan.batch]
+        return both[: self.schedule.batch]
 
-    def _steered(self, arguments: Arguments, positive: Tensor, empty: Tensor) -> Tensor:
-        """The second branch that makes the pipeline's guidance equal rule ``extra``."""
-        extra = self.plan.extra
-        if extra is None or not self._inside:
-            return empty
-        if self._looks(extra):
-            assert extra.steer is not None
-            noisy = _stacked(arguments[self.calls.state[0]])
-            guided = paper_rule(positive, empty, extra.scale)
-            guided = rescaled(guided, positive) if extra.rescales else guided
-            extra.direction = extra.steer(self.step, noisy, guided)
-        if extra.turns is not None:
-            return self._in_turn(extra, extra.turns, positive, empty)
-        rows = extra.direction.rows
-        if not rows:
-            return empty
-        own = self.calls.rows(arguments, rows, self.plan.batch)
-        negative = self._evaluate(own | extra.direction.condition, ("negative",), rows)
-        target = extra_rule(positive[rows], empty[rows], negative, extra.scale, extra.mu)
-        second = empty.clone()
-        second[rows] = stand_in(target, positive[rows], extra.scale).to(second.dtype)
+    def _combined(
+        self, arguments: Arguments, positive: Tensor, branch: Branch | None, computed: Tensor
+    ) -> Tensor:
+        """The second branch that makes the pipeline's guidance equal to the rule.
+
+        ``arguments`` are those of either branch, ``computed`` is the prediction of ``branch``.
+        """
+        if self._looks:
+            self._look(arguments, positive, computed)
+        rule = self._rule
+        if rule is None or branch is None:
+            return computed
+        negatives = self.schedule.negatives
+        if negatives is None:
+            return rule.second({"positive": positive, branch: computed}, self._acting)
+        if not (rule.beside and negatives.rows):
+            predictions = {"positive": positive, branch: computed}
+            return rule.second(predictions, self._acting).to(computed.dtype)
+        rows, second = negatives.rows, computed.clone()
+        beside = self.calls.rows(arguments, rows, self.schedule.batch) | negatives.condition
+        predictions = {
+            "positive": positive[rows],
+            branch: computed[rows],
+            "negative": self._evaluate(beside, ("negative",), rows),
+        }
+        second[rows] = rule.second(predictions, acting=True).to(second.dtype)
         return second
 
-    def _looks(self, extra: Extra) -> bool:
-        return extra.steer is not None and self.step in extra.look_steps
-
-    def _negatives_turn(self, extra: Extra) -> bool:
-        """Whether this step computes the negative branch in the empty one's place."""
-        able = extra.turns is not None and extra.turns.empty_was_last and extra.direction.rows
-        return bool(able) and self._inside and not self._looks(extra)
-
-    def _in_turn(self, extra: Extra, turns: Turns, positive: Tensor, second: Tensor) -> Tensor:
-        """As :meth:`_steered`, where ``second`` is whichever branch had its turn."""
-        negatives = self._negatives_turn(extra)
-        if negatives:
-            turns.from_negative = positive - second
-        else:
-            turns.from_empty = positive - second
-        turns.empty_was_last = not negatives
-        if not extra.direction.rows:
-            turns.from_negative = None
-        if turns.from_negative is None or turns.from_empty is None:
-            return second
-        empty, negative = positive - turns.from_empty, positive - turns.from_negative
-        target = extra_rule(positive, empty, negative, extra.scale, extra.mu)
-        return stand_in(target, positive, extra.scale).to(second.dtype)
+    def _look(self, arguments: Arguments, positive: Tensor, empty: Tensor) -> None:
+        """Ask for the negatives anew, with the guided prediction of this step."""
+        assert self.schedule.steer is not None
+        assert self.schedule.rule is not None
+        noisy = _stacked(arguments[self.calls.state[0]])
+        guided = paper_rule(positive, empty, self.schedule.rule.scale)
+        guided = rescaled(guided, positive) if self.schedule.rescales else guided
+        self.schedule.negatives = self.schedule.steer(self.step, noisy, guided)
 
     def _evaluate(
         self, arguments: Arguments, branches: Sequence[Branch], rows: list[int] | None = None
     ) -> Tensor:
         """One call of the denoiser, for all pictures or those at ``rows``, branch by branch."""
-        pictures = list(range(self.plan.batch)) if rows is None else rows
+        pictures = list(range(self.schedule.batch)) if rows is None else rows
         self.evaluations[pictures] += len(branches)
-        numbers = [self.plan.first + picture for picture in pictures]
+        numbers = [self.schedule.first + picture for picture in pictures]
         whose = tuple((number, branch) for branch in branches for number in numbers)
         with announce(Evaluation(self.step, whose)):
             return _stacked(self.fn_ref.original_forward(**arguments, return_dict=True).sample)
@@ -301,8 +282,11 @@ def attached(denoiser: nn.Module, hook: Any) -> Iterator[Any]:
 
 @contextmanager
 def window(
-    denoiser: nn.Module, calls: Calls, plan: Plan, on_step: Callable[[int], None] | None = None
+    denoiser: nn.Module,
+    calls: Calls,
+    schedule: GuidanceSchedule,
+    on_step: Callable[[int], None] | None = None,
 ) -> Iterator[Window]:
-    """Follow ``plan`` for one draw; ``on_step`` is told the number of each step done, from 1."""
-    with attached(denoiser, Window(calls, plan, on_step)) as hook:
+    """Follow a schedule for one draw; ``on_step`` is told the number of each step done, from 1."""
+    with attached(denoiser, Window(calls, schedule, on_step)) as hook:
         yield hook

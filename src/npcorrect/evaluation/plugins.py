@@ -17,8 +17,14 @@ from npcorrect.errors import SettingsError
 
 def label(name: str) -> str:
     """What a report calls an object: ``my.py:name`` without its folder, another name as it is."""
-    file, colon, attribute = name.rpartition(":")
-    return f"{Path(file).name}:{attribute}" if colon and file.endswith(".py") else name
+    file, _, attribute = name.rpartition(":")
+    return f"{Path(file).name}:{attribute}" if in_file(name) else name
+
+
+def in_file(name: str) -> bool:
+    """Whether a name is that of an object in a Python file."""
+    file, colon, _ = name.rpartition(":")
+    return bool(colon) and file.endswith(".py")
 
 
 def load(name: str, group: str) -> Any | None:
@@ -27,8 +33,8 @@ def load(name: str, group: str) -> Any | None:
     Raises:
         SettingsError: the file or the object is not there, or loading it fails.
     """
-    file, colon, attribute = name.rpartition(":")
-    if colon and file.endswith(".py"):
+    file, _, attribute = name.rpartition(":")
+    if in_file(name):
         return _from_file(Path(file), attribute)
     for entry in entry_points(group=group):
         if entry.name == name:

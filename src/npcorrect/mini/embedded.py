@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from npcorrect.diffusion.families import FLUX_DEV, Defaults
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
-from npcorrect.mini.model import MAX_TOKENS, NUM_INFERENCE_STEPS, WEIGHTS, load_pipeline
-from npcorrect.mini.scene import IMAGE_SIZE
-
-DEFAULTS = Defaults(
-    num_inference_steps=NUM_INFERENCE_STEPS,
-    true_cfg_scale=3.5,
-    negative_scale=3.0,
-    rule="turns",
-    window=1.0,
-    looks=4,
-    reseed=True,
-    sizes=(IMAGE_SIZE,),
-    max_sequence_length=MAX_TOKENS,
-    strength=2 / 3,
-    rewinds=3,
-)
-
-FAMILY = replace(
-    FLUX_DEV, name="mini", title="the miniature model", defaults=DEFAULTS, arguments={}
-)
+from npcorrect.mini.family import FAMILY
+from npcorrect.mini.model import WEIGHTS, load_pipeline
 
 
 def embedded(
@@ -49,4 +29,4 @@ def embedded(
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"The device {device!r} cannot be used ({reason}); try cpu.") from None
-    return PipelineModel("mini", pipeline, family=FAMILY)
+    return PipelineModel("mini", pipeline, FAMILY)

@@ -22,16 +22,14 @@ from transformers import (
 
 from npcorrect.errors import ModelError
 from npcorrect.mini.codec import LATENT_CHANNELS, MiniCodec
+from npcorrect.mini.family import MAX_TOKENS
 from npcorrect.mini.grammar import VOCABULARY
 
 WEIGHTS = Path(__file__).with_name("weights")
-MAX_TOKENS = 20
-"""Text tokens of a prompt, the end mark included; FLUX's ``max_sequence_length``."""
 SHIFT = 3.0
 TEXT_WIDTH = 128
 POOLED_WIDTH = 64
 _SPECIAL = ("<pad>", "</s>", "<unk>")
-NUM_INFERENCE_STEPS = 24
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from npcorrect.mini.codec import LATENT_CHANNELS, MiniCodec, to_pixels
 from npcorrect.mini.data import TAGS, sample_pair, sample_spec
+from npcorrect.mini.family import MAX_TOKENS
 from npcorrect.mini.grammar import PLURALS, RELATIONS, Spec
 from npcorrect.mini.model import (
-    MAX_TOKENS,
     POOLED_WIDTH,
     SHIFT,
     TEXT_WIDTH,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from PIL.Image import Image
 
-from npcorrect.records import add_money
+from npcorrect.records import Usage as Usage
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,12 @@ class Question:
     """One call of a model.
 
     With ``schema``, a JSON schema, the reply's text is a JSON object that meets it. With
-    ``choices``, the reply is one of these words, and its probabilities are asked for. With
+    ``choices``, the reply is one of these words, and its probabilities are asked for. With both,
+    the reply is a flat object whose values are such words, each with its probabilities. With
     ``tokens``, the reply is whatever the model begins with, and the probabilities of its likeliest
-    first tokens are asked for; nothing is added to the messages.
+    first tokens are asked for; nothing is added to the messages. ``check`` looks at the usable
+    text and raises ValueError, with a reason that can be shown to the model, where it still is not
+    what was asked for.
     """
 
     messages: tuple[Message, ...]
@@ -55,32 +58,7 @@ class Question:
     max_tokens: int = 1024
     seed: int | None = None
     tokens: bool = False
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a reply took.
-
-    ``calls`` counts every request that was sent; ``retries`` those of them that were sent again.
-    ``money`` is in the currency of the user's price table, and None where it has no price.
-    """
-
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    seconds: float = 0.0
-    retries: int = 0
-    money: float | None = None
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.calls + other.calls,
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.seconds + other.seconds,
-            self.retries + other.retries,
-            add_money(self.money, other.money),
-        )
+    check: Callable[[str], object] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -88,21 +66,26 @@ class Reply:
     """A model's answer: a proposal, never a fact.
 
     ``error`` says why there is no usable answer; ``text`` then holds whatever raw text came.
-    ``probabilities`` are those of the question's choices, renormalised to 1, where the model gives
-    them. ``tokens`` are the likeliest first tokens with their probabilities among *all* tokens:
-    what they lack to 1 belongs to tokens that the model did not tell of. ``cached`` replies came
-    from the cache and took nothing. ``stopped`` is set where the question was not asked because the
-    budget does not allow it.
+    ``probabilities`` are those of the question's choices, where the model gives them. A choice that
+    is missing there is unknown, not impossible: the sum falls short of 1 by the most that the
+    missing ones can have together. ``fields`` are the same for each field of an object of choices.
+    ``tokens`` are the likeliest first tokens with their probabilities among *all* tokens: what they
+    lack to 1 belongs to tokens that the model did not tell of.
+    ``cached`` replies came from the cache and took nothing. ``stopped`` is set where the question
+    was not asked because the budget does not allow it, ``fatal`` where the server answers nobody
+    until the user acts: it is away, or refuses the key or the model.
     """
 
     text: str
     error: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)
-    usage: Usage = Usage()
+    fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tokens: Mapping[str, float] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
     model: str = ""
     cached: bool = False
     stopped: bool = False
-    tokens: Mapping[str, float] = field(default_factory=dict)
+    fatal: bool = False
 
 
 class VLM(Protocol):
@@ -113,10 +96,45 @@ class VLM(Protocol):
         """What the user calls the model, for example ``openai:gpt-4.1``."""
         ...
 
+    @property
+    def remote(self) -> bool:
+        """Whether asking mostly means waiting for a server."""
+        ...
+
+    @property
+    def together(self) -> bool:
+        """Whether the claims about a picture may be asked in one question.
+
+        True where the answers are bound to the question's schema, have probabilities, and were
+        probed to agree with those to the same claims asked singly. Known once connected.
+        """
+        ...
+
+    def connect(self) -> None:
+        """Find out whether and how the model can be asked; not necessary before :meth:`ask`.
+
+        Raises:
+            InputError: nothing can be asked: no such model, no key, no server, no sight.
+            BudgetError: the budget does not allow finding out.
+        """
+        ...
+
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer all questions, in order; a failure of one is that reply's ``error``.
 
         Raises:
-            InputError: nothing can be asked at all: no such model, no key, no server.
+            InputError: nothing was ever answered, and nothing can be.
         """
+        ...
+
+
+class Memory(Protocol):
+    """Keeps small texts between runs."""
+
+    def recall(self, key: str) -> str | None:
+        """What was kept under a key."""
+        ...
+
+    def keep(self, key: str, value: str) -> None:
+        """Keep a text under a key."""
         ...

@@ -13,6 +13,8 @@ from npcorrect.vlm.base import Question, Usage
 Unit = Literal["money", "calls", "tokens"]
 _PIXELS_A_TOKEN = 196
 """A token for each patch of 14 x 14 pixels, the finest that common models make."""
+_LONGEST = 30
+"""Characters of a budget."""
 _BUDGET = re.compile(r"(?P<limit>\d+(?:\.\d+)?)\s*(?P<unit>calls?|tokens?)?")
 
 
@@ -43,11 +45,11 @@ class Budget:
         Raises:
             SettingsError: it is none of these.
         """
-        match = _BUDGET.fullmatch(text.strip())
+        match = _BUDGET.fullmatch(text.strip()) if len(text) <= _LONGEST else None
         if not match:
             raise SettingsError(
-                f"The budget {text!r} is not understood; give money (0.50), '200 calls' or "
-                "'50000 tokens'."
+                f"The budget {text[:_LONGEST]!r} is not understood; give money (0.50), "
+                "'200 calls' or '50000 tokens'."
             )
         unit = (match["unit"] or "money").rstrip("s") + ("" if match["unit"] is None else "s")
         return cls(float(match["limit"]), unit)  # type: ignore[arg-type]
@@ -110,12 +112,17 @@ class Till:
         worst = self.priced(Usage(1, tokens, question.max_tokens))
         return None if self._budget and not self._budget.hold(worst) else worst
 
-    def settle(self, question: Question, worst: Usage, real: Usage) -> Usage:
-        """Enter what the request really took, and give it back with its price."""
+    def settle(
+        self, question: Question, worst: Usage, real: Usage, *, counted: bool = True
+    ) -> Usage:
+        """Enter what the request really took, and give it back with its price.
+
+        Where the server ``counted`` nothing, the budget is charged with the worst.
+        """
         self._surprise = max(self._surprise, real.input_tokens / _tokens(question))
         real = self.priced(real)
         if self._budget:
-            self._budget.settle(worst, real)
+            self._budget.settle(worst, real if counted else worst)
         return real
 
     def priced(self, usage: Usage) -> Usage:

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from importlib.util import find_spec
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from npcorrect.errors import SettingsError
+from npcorrect.extras import require
 from npcorrect.proposing import RuleProposer
-from npcorrect.vlm.base import VLM
+from npcorrect.settings import RoleSettings, check
+from npcorrect.vlm import addresses
+from npcorrect.vlm.base import VLM, Memory
 from npcorrect.vlm.budget import Budget, Price, Till
-from npcorrect.vlm.cache import AnswerFile, CachedVLM
+from npcorrect.vlm.cache import AnswerFile, AnswerMemory, CachedVLM
 from npcorrect.vlm.grammar import GrammarChecklister
 from npcorrect.vlm.model_roles import (
     FirstUnderstood,
     VLMCaptioner,
     VLMChecklister,
     VLMProposer,
-    VLMVerifier,
-    check_votes,
 )
 from npcorrect.vlm.roles import Checklister, Proposer, Roles
-from npcorrect.vlm.settings import ROLES, VLMSettings
+from npcorrect.vlm.settings import VLMSettings
+from npcorrect.vlm.verifier import Questions, VLMVerifier
 
-OPENAI = "https://api.openai.com/v1"
-NAMES = (
-    "a model is named 'openai:gpt-4.1', 'http://localhost:8000/v1#model' for a server, or "
-    "'local:ID' for one of the Hugging Face hub or a folder"
-)
 T = TypeVar("T")
 
 
@@ -62,36 +56,85 @@ def model(name: str, settings: VLMSettings) -> Generator[VLM]:
         yield _Builder(settings, None, stack).vlm(name)
 
 
+def check_roles(settings: VLMSettings, has_embedded: bool) -> None:
+    """Refuse settings by which no role could be opened; asks nobody.
+
+    Raises:
+        SettingsError: a name, key or price is missing or not understood, or a package is not
+            installed.
+    """
+    check(settings.roles)
+    budget_of(settings.roles)
+    with ExitStack() as stack:
+        builder = _Builder(settings, None, stack)
+        for role in ("checklister", "verifier", "captioner", "proposer"):
+            builder.check(role, has_embedded)
+
+
+def played_by(vlm: VLM, votes: int = 1) -> Roles:
+    """All four roles played by one model; prompts that the grammar reads are not asked about."""
+    checklister = FirstUnderstood(GrammarChecklister(), VLMChecklister(vlm))
+    verifier = VLMVerifier(vlm, votes)
+    return Roles(checklister, verifier, VLMCaptioner(vlm), VLMProposer(vlm), overlap=vlm.remote)
+
+
+def budget_of(roles: RoleSettings) -> Budget | None:
+    """The budget that the settings name.
+
+    Raises:
+        SettingsError: it is not understood.
+    """
+    return Budget.parse(roles.budget) if roles.budget is not None else None
+
+
 class _Builder:
     """Builds each model once."""
 
     def __init__(self, settings: VLMSettings, embedded: Roles | None, stack: ExitStack) -> None:
-        unknown = set(settings.roles) - set(ROLES)
-        if unknown:
-            raise SettingsError(f"There is no role {min(unknown)!r}; use {', '.join(ROLES)}.")
-        check_votes(settings.votes)
+        check(settings.roles)
         self._settings, self._embedded, self._stack = settings, embedded, stack
-        self._budget = Budget.parse(settings.budget) if settings.budget else None
+        self._budget = budget_of(settings.roles)
         self._built: dict[str, VLM] = {}
-        self._waits = False
 
     def roles(self) -> Roles:
         """All four."""
-        votes = self._settings.votes
-        verifier = self._role("verifier", lambda r: r.verifier, lambda vlm: VLMVerifier(vlm, votes))
-        waits = self._waits
+        verifier = self._role("verifier", lambda r: r.verifier, self._verifier)
+        waits = any(vlm.remote for vlm in self._built.values())
         captioner = self._role("captioner", lambda r: r.captioner, VLMCaptioner)
         return Roles(self._checklister(), verifier, captioner, self._proposer(), overlap=waits)
 
+    def _verifier(self, vlm: VLM) -> VLMVerifier:
+        asked = self._settings.roles
+        questions: Questions = "single" if asked.questions == "single" else "together"
+        return VLMVerifier(vlm, asked.votes, questions)
+
     def vlm(self, name: str) -> VLM:
         """The model of that name."""
-        if name not in self._built:
+        identity = addresses.identity(name)
+        if identity not in self._built:
             vlm = self._open(name)
-            self._built[name] = CachedVLM(vlm, self._file) if self._settings.cache else vlm
-        return self._built[name]
+            vlm.connect()
+            self._built[identity] = CachedVLM(vlm, self._memory)
+        return self._built[identity]
+
+    def check(self, role: str, has_embedded: bool) -> None:
+        """Refuse a role that could not be opened."""
+        roles = self._settings.roles
+        name = getattr(roles, role) or roles.vlm
+        if name == {"checklister": "grammar", "proposer": "rules"}.get(role):
+            return
+        if has_embedded and name in (None, "embedded"):
+            return
+        if name is None or name == "embedded":
+            raise SettingsError(f"The {role} has no model; name one with --vlm or --{role}.")
+        self._price(name)
+        if name.startswith("local:"):
+            require("llguidance", "local", f"The model {name!r}")
+        else:
+            self._server(name)
 
     def _checklister(self) -> Checklister:
-        name = self._settings.roles.get("checklister")
+        name = self._settings.roles.checklister
         if name == "grammar":
             return GrammarChecklister()
         if name is None and self._embedded:
@@ -100,12 +143,12 @@ class _Builder:
         return asking if name else FirstUnderstood(GrammarChecklister(), asking)
 
     def _proposer(self) -> Proposer:
-        if self._settings.roles.get("proposer") == "rules":
+        if self._settings.roles.proposer == "rules":
             return RuleProposer()
         return self._role("proposer", lambda r: r.proposer, VLMProposer)
 
     def _role(self, role: str, own: Callable[[Roles], T], asking: Callable[[VLM], T]) -> T:
-        name = self._settings.roles.get(role) or self._settings.vlm
+        name = getattr(self._settings.roles, role) or self._settings.roles.vlm
         if self._embedded and name in (None, "embedded"):
             return own(self._embedded)
         if name is None or name == "embedded":
@@ -115,55 +158,36 @@ class _Builder:
     def _open(self, name: str) -> VLM:
         till = Till(self._price(name), self._budget)
         if name.startswith("local:"):
-            _require("llguidance", "local")
+            require("llguidance", "local", f"The model {name!r}")
             from npcorrect.vlm.local import LocalVLM
 
             settings = self._settings
             return LocalVLM.load(name[6:], settings.device, settings.dtype, till=till)
-        address, model, key = self._server(name)
-        _require("openai", "vlm")
+        server, key = self._server(name)
         from npcorrect.vlm.openai import OpenAIVLM
 
-        memory = self._file if self._settings.cache else None
         vlm = OpenAIVLM(
-            model,
-            address,
+            server,
             key,
             name=name,
             retry_policy=self._settings.table.retry_policy,
             till=till,
-            memory=memory,
+            memory=self._memory,
         )
         self._stack.callback(vlm.close)
-        self._waits = True
-        vlm.ask(())
         return vlm
 
-    def _server(self, name: str) -> tuple[str, str, str]:
-        """The address, the model and the key that a name stands for."""
-        keys = self._settings.table.keys
-        if name.startswith("openai:") and name != "openai:":
-            key = os.environ.get("OPENAI_API_KEY") or _secret(keys.get("openai"))
-            if not key:
-                raise SettingsError(
-                    f"The model {name!r} needs a key; set OPENAI_API_KEY, or openai in the "
-                    "settings file's [vlm.keys] table."
-                )
-            return OPENAI, name.removeprefix("openai:"), key
-        address, _, model = name.partition("#")
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname or not model:
-            raise SettingsError(f"The model {name.split('@')[-1]!r} is not understood; {NAMES}.")
-        if parts.username or parts.password or parts.query:
-            raise SettingsError(
-                f"The address of {parts.hostname!r} holds a key; put it in NPC_VLM_KEY or in "
-                "the settings file's [vlm.keys] table."
-            )
-        own = os.environ.get("NPC_VLM_KEY", "") if name == self._settings.vlm else ""
-        return address, model, own or _secret(keys.get(address))
+    def _server(self, name: str) -> tuple[addresses.Server, str]:
+        """The server that a name stands for, and its key."""
+        server = addresses.server(name)
+        key = addresses.key_for(server, self._settings.table.keys, self._settings.roles.vlm)
+        require("httpx2", "vlm", f"The model {name!r}")
+        return server, key
 
     def _price(self, name: str) -> Price | None:
-        price = self._settings.table.prices.get(name)
+        prices = self._settings.table.prices
+        listed = {addresses.identity(known): price for known, price in prices.items()}
+        price = listed.get(addresses.identity(name))
         if price is None and self._budget and self._budget.unit == "money":
             raise SettingsError(
                 f"A budget in money needs a price for {name!r}; add it to the settings file as "
@@ -173,19 +197,11 @@ class _Builder:
         return Price(price.input, price.output) if price else None
 
     @cached_property
-    def _file(self) -> AnswerFile:
+    def _memory(self) -> Memory:
+        """Where answers are kept: for this run, or in a file too."""
+        if not self._settings.roles.cache:
+            return AnswerMemory()
         from platformdirs import user_cache_path
 
         path = self._settings.table.cache
         return AnswerFile((path or user_cache_path("npcorrect") / "answers.sqlite").expanduser())
-
-
-def _require(package: str, extra: str) -> None:
-    if find_spec(package) is None:
-        raise SettingsError(
-            f"This needs the package {package!r}; install it with pip install 'npcorrect[{extra}]'."
-        )
-
-
-def _secret(value: object) -> str:
-    return str(getattr(value, "get_secret_value", str)())

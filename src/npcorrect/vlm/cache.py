@@ -1,99 +1,175 @@
-"""Answers that were paid for once, kept in an SQLite file.
-
-SQLite in WAL mode lets processes read and write at once, and a killed process leaves nothing
-behind but what it had finished.
-"""
+"""Answers that were paid for once: kept for a run, and in an SQLite file for later runs."""
 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
+from typing import Annotated
 
-from npcorrect.errors import SettingsError
-from npcorrect.vlm.base import VLM, Question, Reply, Usage
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from npcorrect.vlm.addresses import identity
+from npcorrect.vlm.base import VLM, Memory, Question, Reply, Usage
+from npcorrect.vlm.capabilities import Capabilities
 from npcorrect.vlm.pictures import fingerprint
+from npcorrect.vlm.reasoning import UnusableError
+from npcorrect.vlm.replies import read
 
+VERSION = 3
+"""Of what is kept; answers of other versions are not found."""
 _WAIT = 30.0
 """Seconds to wait for another process to finish writing."""
+_log = logging.getLogger(__name__)
+_Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
+
+
+class AnswerMemory:
+    """Texts under keys, for as long as this object lives. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def recall(self, key: str) -> str | None:
+        """The text under a key, or None."""
+        return self._texts.get(key)
+
+    def keep(self, key: str, value: str) -> None:
+        """Keep a text; the last one under a key stays."""
+        self._texts[key] = value
 
 
 class AnswerFile:
     """Texts under keys, in a file that several processes may share.
 
-    Raises:
-        SettingsError: the file cannot be used.
+    A file that cannot be used, or cannot be used any more, is given up with a warning: what is
+    asked is then kept for this run alone. A killed process leaves nothing behind but what it had
+    finished.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._memory = AnswerMemory()
+        self._usable = True
+        self._lock = Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)
+            if not path.is_file():
+                raise IsADirectoryError("it is no regular file")
         except OSError as error:
-            raise self._unusable(error) from None
-        with self._connection() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
-            )
+            self._give_up(error)
+        self._run("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
 
     def recall(self, key: str) -> str | None:
         """The text under a key, or None."""
-        with self._connection() as connection:
-            query = "SELECT value FROM answers WHERE key = ?"
-            row = connection.execute(query, (key,)).fetchone()
-        return row[0] if row else None
+        known = self._memory.recall(key)
+        if known is not None:
+            return known
+        rows = self._run("SELECT value FROM answers WHERE key = ?", key)
+        return rows[0][0] if rows and isinstance(rows[0][0], str) else None
 
     def keep(self, key: str, value: str) -> None:
-        """Keep a text; the first one under a key stays."""
-        with self._connection() as connection:
-            connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, value))
+        """Keep a text; the last one under a key stays."""
+        self._memory.keep(key, value)
+        self._run("INSERT OR REPLACE INTO answers VALUES (?, ?)", key, value)
+
+    def _run(self, statement: str, *values: str) -> list[tuple[object, ...]]:
+        """The rows of one statement, which is carried out wholly or not at all."""
+        if not self._usable:
+            return []
+        try:
+            with self._connection(writes=not statement.startswith("SELECT")) as connection:
+                return connection.execute(statement, values).fetchall()
+        except (sqlite3.Error, OSError, UnicodeError) as error:
+            self._give_up(error)
+            return []
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection of one's own, whose changes are all made or none."""
+    def _connection(self, *, writes: bool) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)
         try:
-            connection = sqlite3.connect(self._path, timeout=_WAIT)
-            try:
-                with connection:
-                    yield connection
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
+            # Only a transaction that is to write from its beginning waits for others to end.
+            connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
 
-    def _unusable(self, error: Exception) -> SettingsError:
-        return SettingsError(
-            f"The file of answers {str(self._path)!r} cannot be used ({error}); delete it, name "
-            "another in the settings, or use --no-cache."
-        )
+    def _give_up(self, error: Exception) -> None:
+        with self._lock:
+            if self._usable:
+                self._usable = False
+                _log.warning(
+                    "The file of answers %r cannot be used (%s); answers are kept for this run "
+                    "alone. Delete it, name another in the settings, or use --no-cache.",
+                    str(self._path),
+                    error,
+                )
+
+
+class _Row(BaseModel):
+    """A reply as it is kept."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: str
+    probabilities: dict[str, _Share]
+    fields: dict[str, dict[str, _Share]]
+    tokens: dict[str, _Share]
+    model: str
 
 
 class CachedVLM:
-    """Answers identical questions from a file; what failed is never kept."""
+    """Answers identical questions from what is kept; what failed is never kept.
 
-    def __init__(self, vlm: VLM, file: AnswerFile) -> None:
-        self._vlm, self._file = vlm, file
+    What is kept is trusted no more than a fresh reply: it passes the question's checks, or the
+    question is asked again.
+    """
+
+    def __init__(self, vlm: VLM, memory: Memory) -> None:
+        self._vlm, self._memory = vlm, memory
 
     @property
     def name(self) -> str:
         """The model's own name."""
         return self._vlm.name
 
+    @property
+    def remote(self) -> bool:
+        """The model's own."""
+        return self._vlm.remote
+
+    @property
+    def together(self) -> bool:
+        """The model's own."""
+        return self._vlm.together
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """The model's own, where it has any."""
+        return getattr(self._vlm, "capabilities", None)
+
+    def connect(self) -> None:
+        """The model's own."""
+        self._vlm.connect()
+
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
-        """Answer in order; identical questions of one call are asked once."""
+        """Answer in order; identical questions are asked once."""
         keys = [self._key(question) for question in questions]
-        replies = {key: known for key in dict.fromkeys(keys) if (known := self._recall(key))}
-        new = {key: q for key, q in zip(keys, questions, strict=True) if key not in replies}
+        asked = dict(zip(keys, questions, strict=True))
+        replies = {key: known for key, q in asked.items() if (known := self._recall(key, q))}
+        new = {key: q for key, q in asked.items() if key not in replies}
         fresh = dict(zip(new, self._vlm.ask(list(new.values())), strict=True)) if new else {}
         for key, reply in fresh.items():
             if not reply.error:
-                self._file.keep(key, _to_text(reply))
+                self._memory.keep(key, _to_text(reply))
         answers = []
         for key in keys:
             first = key in fresh and key not in replies
@@ -101,9 +177,22 @@ class CachedVLM:
             replies.setdefault(key, answers[-1])
         return answers
 
-    def _recall(self, key: str) -> Reply | None:
-        text = self._file.recall(key)
-        return Reply(**json.loads(text), cached=True) if text else None
+    def _recall(self, key: str, question: Question) -> Reply | None:
+        """The reply that is kept, where it still is one to this question."""
+        text = self._memory.recall(key)
+        try:
+            row = _Row.model_validate_json(text) if text else None
+            if row is None or read(row.text, question).text != row.text:
+                return None
+        except (ValidationError, UnusableError):
+            return None
+        if not all(_fits(shares, question) for shares in (row.probabilities, *row.fields.values())):
+            return None
+        if sum(row.tokens.values()) > 1 + 1e-6 or (row.tokens and not question.tokens):
+            return None
+        return Reply(
+            row.text, "", row.probabilities, row.fields, row.tokens, model=row.model, cached=True
+        )
 
     def _key(self, question: Question) -> str:
         """A name for everything that the answer depends on."""
@@ -112,10 +201,15 @@ class CachedVLM:
             for m in question.messages
         ]
         parts = (
-            self.name, messages, question.schema, question.choices, question.temperature,
-            question.max_tokens, question.seed, question.tokens,
+            VERSION, identity(self.name), messages, question.schema, question.choices,
+            question.temperature, question.max_tokens, question.seed, question.tokens,
         )  # fmt: skip
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _fits(shares: Mapping[str, float], question: Question) -> bool:
+    """Whether these can be the probabilities of a question's choices."""
+    return shares.keys() <= set(question.choices) and sum(shares.values()) <= 1 + 1e-6
 
 
 def _free(reply: Reply) -> Reply:
@@ -124,10 +218,12 @@ def _free(reply: Reply) -> Reply:
 
 
 def _to_text(reply: Reply) -> str:
-    kept = {
-        "text": reply.text,
-        "probabilities": dict(reply.probabilities),
-        "tokens": dict(reply.tokens),
-        "model": reply.model,
-    }
-    return json.dumps(kept)
+    fields = {name: dict(shares) for name, shares in reply.fields.items()}
+    row = _Row(
+        text=reply.text,
+        probabilities=dict(reply.probabilities),
+        fields=fields,
+        tokens=dict(reply.tokens),
+        model=reply.model,
+    )
+    return row.model_dump_json()

@@ -13,20 +13,33 @@ Answer = str | Reply | Exception | Callable[[Question], "str | Reply"]
 class FakeVLM:
     """Gives the queued answers in turn and remembers what was asked.
 
-    The last answer is given for ever when ``repeat`` is set; otherwise running out of answers is
-    an error of the test, and raised as one. A text is a reply that took one call and no tokens.
+    Claims are asked of it singly unless ``together`` is set. The last answer is given for ever when
+    ``repeat`` is set; otherwise running out of answers is an error of the test, and raised as one.
+    A text is a reply that took one call and no tokens.
     """
 
+    remote = False
+
     def __init__(
-        self, answers: Iterable[Answer] = (), *, name: str = "fake", repeat: bool = False
+        self,
+        answers: Iterable[Answer] = (),
+        *,
+        name: str = "fake",
+        repeat: bool = False,
+        together: bool = False,
     ) -> None:
-        self.name = name
+        self.name, self.together = name, together
+        self.connected = 0
         self.asked: list[Question] = []
         self._queue, self._repeat = list(answers), repeat
 
     def enqueue(self, *answers: Answer) -> None:
         """Add answers to the end of the queue."""
         self._queue += answers
+
+    def connect(self) -> None:
+        """Count how often this was called."""
+        self.connected += 1
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """The next answers; an exception among them is raised."""

@@ -12,24 +12,28 @@ from time import perf_counter, sleep
 from typing import Any
 
 import llguidance.hf
-import numpy as np
 import torch
 from jinja2 import TemplateError
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLTokenizer
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList
+from transformers import AutoModelForImageTextToText, LogitsProcessorList
 
 from npcorrect.errors import BudgetError, ModelError
 from npcorrect.vlm.base import Message, Question, Reply, Usage
 from npcorrect.vlm.budget import Till
-from npcorrect.vlm.processors import load_processor
-from npcorrect.vlm.replies import UnusableError, choice_in, object_in
+from npcorrect.vlm.capabilities import SINGLE, TOGETHER, agree
+from npcorrect.vlm.constrained import Grammar, TopTokens
+from npcorrect.vlm.probabilities import Token, of_fields
+from npcorrect.vlm.processors import is_code_refused, load_processor, needs_code
+from npcorrect.vlm.reasoning import UnusableError
+from npcorrect.vlm.redaction import RAW_KEPT
+from npcorrect.vlm.replies import read
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_SETTLING = 0.02
-"""Seconds between looks at whether the budget has room again."""
 LIKELY = 1000
 """First tokens that are told with their probabilities, where these are asked for."""
+_SETTLING = 0.02
+"""Seconds between looks at whether the budget has room again."""
 BATCH = 8
 """Questions that are answered together."""
 
@@ -39,11 +43,14 @@ class LocalVLM:
 
     Choices are read off the logits of the first token, which gives their probabilities; where two
     choices begin with the same token they are generated instead, without probabilities. Objects are
-    generated under a grammar that allows nothing but their schema.
+    generated under a grammar that allows nothing but their schema; the probabilities of choices in
+    them are those of the model before the grammar.
     """
 
+    remote = False
+
     def __init__(self, name: str, model: Any, processor: Any, till: Till | None = None) -> None:
-        self.name = name
+        self.name, self.together = name, False
         self._model, self._processor, self._till = model, processor, till or Till()
         self._tokenizer = processor.tokenizer
         self._tokenizer.padding_side = "left"
@@ -70,16 +77,26 @@ class LocalVLM:
             )
         try:
             model = AutoModelForImageTextToText.from_pretrained(
-                identifier, dtype=DTYPES[dtype], use_safetensors=True
+                identifier,
+                dtype=DTYPES[dtype],
+                use_safetensors=True,
+                trust_remote_code=False,
             )
             model = model.to(device).eval().requires_grad_(False)
-        except (OSError, ValueError, RuntimeError, AssertionError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # whatever a foreign loader raises, the user needs one sentence
+            if is_code_refused(error):
+                raise needs_code(identifier) from None
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(
                 f"The model {identifier!r} cannot be loaded to {device!r} ({reason}); it must be "
                 "an image-text-to-text model with safetensors."
             ) from None
         return cls(f"local:{identifier}", model, processor, till)
+
+    def connect(self) -> None:
+        """Find out whether claims asked together get the answers that they get singly."""
+        together, *single = self.ask([TOGETHER, *SINGLE])
+        self.together = agree(together, single)
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer all questions, in order; see :class:`~npcorrect.vlm.base.VLM`."""
@@ -98,11 +115,13 @@ class LocalVLM:
     def _kind(self, question: Question) -> Any:
         """What questions must have in common to be answered together."""
         pictures = any(message.images for message in question.messages)
-        reads = bool(question.choices) and self._first_tokens(question.choices) is not None
-        return (
-            pictures, reads, question.tokens, question.temperature, question.max_tokens,
-            question.seed,
-        )  # fmt: skip
+        others = question.tokens, question.temperature, question.max_tokens, question.seed
+        return pictures, self._is_read_off(question), bool(question.choices), *others
+
+    def _is_read_off(self, question: Question) -> bool:
+        """Whether the answer is read off the logits of the first token."""
+        choice = bool(question.choices) and question.schema is None
+        return choice and self._first_tokens(question.choices) is not None
 
     def _batch(self, questions: Sequence[Question]) -> list[Reply]:
         """Replies to all, together as far as the budget allows it."""
@@ -142,7 +161,7 @@ class LocalVLM:
                 torch.manual_seed(questions[0].seed)
             if questions[0].tokens:
                 drafts = self._first(inputs)
-            elif questions[0].choices and self._first_tokens(questions[0].choices):
+            elif self._is_read_off(questions[0]):
                 drafts = self._choose(questions, inputs)
             else:
                 drafts = self._generate(questions, inputs)
@@ -166,11 +185,11 @@ class LocalVLM:
     def _prompt(self, question: Question) -> str:
         messages = list(question.messages)
         last = messages[-1]
-        if question.choices:
-            words = f"Answer with one word alone: {' or '.join(question.choices)}."
-            messages[-1] = replace(last, text=f"{last.text}\n\n{words}")
-        elif question.schema is not None:
+        if question.schema is not None:
             words = f"Answer with one JSON object that meets {json.dumps(question.schema)}"
+            messages[-1] = replace(last, text=f"{last.text}\n\n{words}")
+        elif question.choices:
+            words = f"Answer with one word alone: {' or '.join(question.choices)}."
             messages[-1] = replace(last, text=f"{last.text}\n\n{words}")
         try:
             return self._templated(messages)
@@ -181,10 +200,12 @@ class LocalVLM:
 
     def _templated(self, messages: Sequence[Message]) -> str:
         turns = [{"role": message.role, "content": _content(message)} for message in messages]
+        template = str(self._processor.chat_template)
+        switch = {"enable_thinking": False} if "enable_thinking" in template else {}
         prompt = self._processor.apply_chat_template(
-            turns, add_generation_prompt=True, tokenize=False
+            turns, add_generation_prompt=True, tokenize=False, **switch
         )
-        return str(prompt)
+        return _without_open_thought(str(prompt))
 
     def _choose(self, questions: Sequence[Question], inputs: Any) -> list[tuple[Reply, int]]:
         """The likeliest choice, or one drawn by its probability where there is a temperature."""
@@ -194,7 +215,10 @@ class LocalVLM:
         for question, row in zip(questions, likely, strict=True):
             tokens = self._first_tokens(question.choices) or {}
             mass = torch.stack([row[ids].sum() for ids in tokens.values()])
-            share = mass / mass.sum() if mass.sum() > 0 else torch.full_like(mass, 1 / len(mass))
+            if not mass.sum() > 0:  # nor where the logits are no numbers
+                drafts.append((self._unusable("", "none of the words is possible"), 1))
+                continue
+            share = mass / mass.sum()
             place = int(share.argmax())
             if question.temperature > 0:
                 place = int((share ** (1 / question.temperature)).multinomial(1))
@@ -232,66 +256,59 @@ class LocalVLM:
     def _generate(self, questions: Sequence[Question], inputs: Any) -> list[tuple[Reply, int]]:
         first = questions[0]
         length = inputs["input_ids"].shape[1]
-        grammar = _Grammar(self._grammar_tokenizer(), [_rules(q) for q in questions], length)
+        top = TopTokens() if first.choices else None
+        grammar = Grammar(self._grammar_tokenizer(), questions, length)
         sampling = {"temperature": first.temperature} if first.temperature > 0 else {}
         tokens = self._model.generate(
             **inputs,
             max_new_tokens=first.max_tokens,
             do_sample=first.temperature > 0,
-            logits_processor=LogitsProcessorList([grammar]),
+            logits_processor=LogitsProcessorList([*([top] if top else []), grammar]),
             pad_token_id=self._tokenizer.pad_token_id,
             eos_token_id=self._tokenizer.eos_token_id,
             **sampling,
         )[:, length:].cpu()
-        return [self._draft(question, row) for question, row in zip(questions, tokens, strict=True)]
+        return [
+            self._draft(question, row[: self._length(row)], top.of_row(place) if top else [])
+            for place, (question, row) in enumerate(zip(questions, tokens, strict=True))
+        ]
 
-    def _draft(self, question: Question, tokens: Tensor) -> tuple[Reply, int]:
-        """What was generated, and its number of tokens."""
+    def _length(self, tokens: Tensor) -> int:
+        """The number of tokens up to the one that ends the text."""
         ends = (tokens == self._tokenizer.eos_token_id).nonzero()
-        written = int(ends[0]) + 1 if len(ends) else len(tokens)
-        text = self._tokenizer.decode(tokens[:written], skip_special_tokens=True).strip()
+        return int(ends[0]) + 1 if len(ends) else len(tokens)
+
+    def _draft(
+        self, question: Question, tokens: Tensor, likely: Sequence[Mapping[int, float]]
+    ) -> tuple[Reply, int]:
+        """What was generated, and its number of tokens."""
+        written = len(tokens)
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
         try:
-            if question.schema is not None:
-                return Reply(object_in(text, question.schema)), written
-            if question.choices:
-                return Reply(choice_in(text, question.choices)), written
+            answer = read(text, question)
         except UnusableError as error:
-            return Reply(text, f"The model {self.name} gave no usable answer: {error}."), written
-        return Reply(text, "" if text else f"The model {self.name} said nothing."), written
+            return self._unusable(text, str(error)), written
+        if question.schema is None or not question.choices:
+            return Reply(answer.text), written
+        listed = [
+            Token(self._token(token), {self._token(t): p for t, p in place.items()})
+            for token, place in zip(tokens.tolist(), likely, strict=False)
+        ]
+        greedy = question.temperature == 0
+        fields = of_fields(text, answer, listed, question.choices, greedy=greedy)
+        return Reply(answer.text, fields=fields), written
+
+    def _unusable(self, text: str, reason: str) -> Reply:
+        return Reply(text[:RAW_KEPT], f"The model {self.name} gave no usable answer: {reason}.")
+
+    def _token(self, token: int) -> str:
+        return str(self._tokenizer.convert_ids_to_tokens(token))
 
     def _grammar_tokenizer(self) -> LLTokenizer:
         if self._grammar is None:
             size = self._model.get_output_embeddings().weight.shape[0]
             self._grammar = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=size)
         return self._grammar
-
-
-class _Grammar(LogitsProcessor):
-    """Allows only tokens that go on with each row's grammar; rows without one are free."""
-
-    def __init__(self, tokenizer: LLTokenizer, rules: Sequence[str | None], prompt: int) -> None:
-        self._matchers = [LLMatcher(tokenizer, rule) if rule else None for rule in rules]
-        self._end, self._prompt = tokenizer.eos_token, prompt
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores ``(B, V)`` with -inf where the grammar does not allow a token."""
-        scores = scores.clone()
-        for row, matcher in enumerate(self._matchers):
-            if matcher is None:
-                continue
-            if input_ids.shape[1] > self._prompt and not matcher.is_stopped():
-                matcher.consume_token(int(input_ids[row, -1]))
-            if matcher.is_error():
-                raise ModelError(f"The grammar of a reply failed: {matcher.get_error()}")
-            allowed = torch.zeros(scores.shape[1], dtype=torch.bool)
-            if matcher.is_stopped():
-                allowed[self._end] = True
-            else:
-                bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-                mask = np.unpackbits(bits, bitorder="little")[: len(allowed)].astype(bool)
-                allowed[: len(mask)] = torch.from_numpy(mask)
-            scores[row, ~allowed.to(scores.device)] = -torch.inf
-        return scores
 
 
 def _content(message: Message) -> list[dict[str, str]]:
@@ -301,15 +318,6 @@ def _content(message: Message) -> list[dict[str, str]]:
     return [text, *pictures] if message.text_first else [*pictures, text]
 
 
-def _rules(question: Question) -> str | None:
-    if question.schema is not None:
-        return _schema_rules(question.schema)
-    if question.choices:
-        words = (choice.replace("\\", "\\\\").replace('"', '\\"') for choice in question.choices)
-        return str(LLMatcher.grammar_from_lark("start: " + " | ".join(f'"{w}"' for w in words)))
-    return None
-
-
-def _schema_rules(schema: Mapping[str, Any]) -> str:
-    compact = {"x-guidance": {"whitespace_flexible": False}}
-    return str(LLMatcher.grammar_from_json_schema({**schema, **compact}))
+def _without_open_thought(prompt: str) -> str:
+    """The prompt, with an end to the thought that its template may begin."""
+    return f"{prompt}\n</think>\n\n" if prompt.rstrip().endswith("<think>") else prompt

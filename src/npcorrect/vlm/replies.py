@@ -3,40 +3,80 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from math import exp, isfinite
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import jsonschema
 from jsonschema.exceptions import best_match
 
-_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
-_MAX_STARTS = 50
+from npcorrect.english import NUMBERS
+from npcorrect.vlm.base import Question
+from npcorrect.vlm.reasoning import MAX_TEXT, UnusableError, bare
+
+_MAX_STARTS = 200
 """Braces at which an object is looked for; a reply with more is no reply."""
+_MAX_DIGITS = 15
 
 
-class UnusableError(ValueError):
-    """The text is not what was asked for; the message says why, and can be shown to the model."""
+@dataclass(frozen=True)
+class Answer:
+    """What a text says: the usable text, and from where to where it stands in the whole.
+
+    ``value`` is the object or the choice as it was read, before anything was redacted.
+    """
+
+    text: str
+    value: Any
+    start: int
+    end: int
+
+
+def read(
+    text: str,
+    question: Question,
+    redact: Callable[[str], str] = str,
+    *,
+    whole: bool = False,
+) -> Answer:
+    """The answer to a question, which passed all of the question's checks.
+
+    ``redact`` is applied to what is given back, never to what is read. With ``whole`` nothing but
+    the answer may stand beside the thoughts.
+
+    Raises:
+        UnusableError: the text is not what was asked for, or gives two different answers.
+    """
+    if question.tokens:
+        said = encodable(redact(text))
+        return Answer(said, said, 0, len(text))
+    clean = text if question.schema is not None and _is_object(text) else bare(text)
+    if not clean.strip():
+        raise UnusableError("it is empty")
+    if question.schema is not None:
+        answer = _object(clean, question.schema, redact, whole)
+    elif question.choices:
+        answer = _choice(clean, question.choices)
+    elif whole:
+        raise UnusableError("it is thought alone")
+    else:
+        said = encodable(redact(clean.strip()))
+        answer = Answer(said, said, 0, len(text))
+    if question.check:
+        _checked(question.check, answer.text)
+    return answer
 
 
 def object_in(text: str, schema: Mapping[str, Any]) -> str:
-    """The first JSON object in a text that meets a schema, as plain JSON.
+    """The one JSON object in a text that meets a schema, as plain JSON.
 
     Prose, fences and thoughts around it are passed over.
 
     Raises:
-        UnusableError: there is none.
+        UnusableError: there is none, or there are two different ones.
     """
-    validator = jsonschema.Draft202012Validator(schema)
-    reason = "it contains no complete JSON object"
-    for value in _objects(_THOUGHTS.sub("", text)):
-        error = best_match(validator.iter_errors(value))
-        if error is None:
-            return json.dumps(value, ensure_ascii=False)
-        place = "/".join(map(str, error.absolute_path)) or "the object"
-        reason = f"at {place}: {error.message[:200]}"
-    raise UnusableError(reason)
+    return read(text, Question((), schema=schema)).text
 
 
 def choice_in(text: str, choices: Sequence[str]) -> str:
@@ -45,60 +85,124 @@ def choice_in(text: str, choices: Sequence[str]) -> str:
     Raises:
         UnusableError: it is none of the choices.
     """
-    word = re.sub(r"^\W+|\W+$", "", _THOUGHTS.sub("", text)).casefold()
-    for choice in choices:
-        if word == choice.casefold():
-            return choice
-    raise UnusableError(f"it is not one of the words {', '.join(choices)}")
+    return read(text, Question((), choices=tuple(choices))).text
 
 
-def probabilities(
-    likely: Sequence[Mapping[str, float]], choices: Sequence[str]
-) -> dict[str, float]:
-    """Probabilities of the choices, from the likeliest tokens at each place of a reply.
-
-    ``likely`` maps tokens to log-probabilities. The first place with a word in it counts; tokens
-    that begin no choice, or more than one, are left out, and the rest is renormalised to 1. Empty
-    where nothing is left.
-    """
-    for tokens in likely:
-        mass = dict.fromkeys(choices, 0.0)
-        for token, logprob in tokens.items():
-            word = re.sub(r"\W", "", token).casefold()
-            begun = [c for c in choices if word and c.casefold().startswith(word)]
-            exact = [c for c in begun if c.casefold() == word]
-            if len(chosen := exact or begun) == 1 and isfinite(logprob):
-                mass[chosen[0]] += exp(min(logprob, 0.0))
-        total = sum(mass.values())
-        if total > 0:
-            return {choice: part / total for choice, part in mass.items()}
-        if any(re.search(r"\w", token) for token in tokens):
-            return {}
-    return {}
+def spellings(choices: Sequence[str]) -> dict[str, str]:
+    """Every way to write a choice, in lower case, with the choice: "2" is "two"."""
+    known = {choice.casefold(): choice for choice in choices}
+    for number, word in enumerate(NUMBERS):
+        for one, other in ((word, str(number)), (str(number), word)):
+            if one in known:
+                known.setdefault(other, known[one])
+    return known
 
 
-def first_tokens(likely: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The likeliest first tokens of a reply with their probabilities among all tokens.
-
-    ``likely`` maps tokens to log-probabilities at each place. Empty where the server gives none.
-    """
-    first = likely[0] if likely else {}
-    return {token: exp(min(p, 0.0)) for token, p in first.items() if isfinite(p)}
+def encodable(text: str) -> str:
+    """The text with a replacement character for each lone surrogate, which no file can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    decoder = json.JSONDecoder(parse_constant=_no_constant)
+def _is_object(text: str) -> bool:
+    """Whether a text is one JSON object and nothing else: then marks in it are quoted writing."""
+    whole = text.strip()
+    if len(whole) > MAX_TEXT or not (whole.startswith("{") and whole.endswith("}")):
+        return False
+    try:
+        return _DECODER.raw_decode(whole)[1] == len(whole)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _choice(clean: str, choices: Sequence[str]) -> Answer:
+    letters = (place for place, character in enumerate(clean) if character.isalnum())
+    start = next(letters, len(clean))
+    end = len(clean)
+    while end > start and not clean[end - 1].isalnum():
+        end -= 1
+    choice = spellings(choices).get(clean[start:end].casefold())
+    if choice is None:
+        raise UnusableError(f"it is not one of the words {', '.join(choices)}")
+    return Answer(choice, choice, start, end)
+
+
+def _object(
+    clean: str, schema: Mapping[str, Any], redact: Callable[[str], str], whole: bool
+) -> Answer:
+    validator = jsonschema.Draft202012Validator(schema)
+    reason = "it contains no complete JSON object"
+    answers: list[Answer] = []
+    for value, start, end in _objects(clean):
+        error = best_match(validator.iter_errors(value))
+        if error is None:
+            shown = json.dumps(_redacted(value, redact), ensure_ascii=False)
+            answers.append(Answer(encodable(shown), value, start, end))
+        else:
+            place = "/".join(map(str, error.absolute_path)) or "the object"
+            reason = f"at {place}: {error.message[:200]}"
+    if not answers:
+        raise UnusableError(reason)
+    first, *others = answers
+    if any(other.value != first.value for other in others):
+        raise UnusableError("it gives two different answers")
+    if whole and (clean[: first.start] + clean[first.end :]).strip():
+        raise UnusableError("it is thought alone")
+    return first
+
+
+def _objects(text: str) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """The outermost JSON objects of a text, with their places."""
     start, tries = text.find("{"), 0
-    while start >= 0 and tries < _MAX_STARTS:
+    while start >= 0:
         tries += 1
+        if tries > _MAX_STARTS:
+            raise UnusableError("it contains no complete JSON object")
         try:
-            value, end = decoder.raw_decode(text, start)
+            value, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             end = start + 1
         else:
-            yield value
+            yield value, start, end
         start = text.find("{", end)
 
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError("the number is too long")
+    return int(digits)
+
+
+def _number(digits: str) -> float | int:
+    """A whole number where it is one: models write 8.0 where 8 is asked."""
+    number = float(digits)
+    if not isfinite(number):
+        raise ValueError("the number is too large")
+    return int(number) if number.is_integer() and abs(number) < 10**_MAX_DIGITS else number
+
+
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, list):
+        return [_redacted(part, redact) for part in value]
+    if isinstance(value, dict):
+        return {redact(name): _redacted(part, redact) for name, part in value.items()}
+    return value
+
+
+def _checked(check: Callable[[str], object], text: str) -> None:
+    try:
+        check(text)
+    except UnusableError:
+        raise
+    except ValueError as error:
+        raise UnusableError(str(error)) from None
+
+
+_DECODER = json.JSONDecoder(
+    strict=False, parse_constant=_no_constant, parse_float=_number, parse_int=_integer
+)

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from npcorrect.vlm.redaction import printable
 
 Kind = Literal["object", "count", "attribute", "relation", "size", "text", "style", "scene"]
+Schema = TypeVar("Schema", bound=BaseModel)
 MAX_CLAIMS = 60
 MAX_PHRASES = 60
 MAX_CHARACTERS = 2000
 
 
-def _plain(text: str) -> str:
-    """English prose of a sane length, on one line: what a text encoder can make sense of."""
+def plain(text: str) -> str:
+    """English prose of a sane length, on one printable line: what a text encoder can read.
+
+    Raises:
+        ValueError: it is too long, or not in English.
+    """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"is longer than {MAX_CHARACTERS} characters")
     letters = [character for character in text if character.isalpha()]
     foreign = sum(not character.isascii() for character in letters)
     if 5 * foreign > len(letters):
         raise ValueError("is not in English")
-    return " ".join(text.split())
+    return " ".join(printable(text).split())
 
 
-Plain = Annotated[str, AfterValidator(_plain)]
+Plain = Annotated[str, AfterValidator(plain)]
 
 
 class _Strict(BaseModel):
@@ -60,11 +68,49 @@ class ProposalReply(_Strict):
     extras: list[Plain]
 
 
-def observed_schema(ids: tuple[str, ...]) -> dict[str, Any]:
+class AskedReply(_Strict):
+    """Which of some phrases name what the prompt asks for."""
+
+    asked: list[Plain]
+
+
+def observed_schema(names: tuple[str, ...]) -> dict[str, Any]:
     """The schema of the observer's reply: a phrase under the name of each failed claim."""
+    return _flat({name: {"type": "string"} for name in names})
+
+
+def choices_schema(names: tuple[str, ...], choices: tuple[str, ...]) -> dict[str, Any]:
+    """The schema of an object that has one of the choices under each name."""
+    return _flat({name: {"type": "string", "enum": list(choices)} for name in names})
+
+
+def observed(text: str) -> dict[str, str]:
+    """The phrases of an observer's reply.
+
+    Raises:
+        ValueError: one of them is too long, or not in English.
+    """
+    return {name: plain(phrase).lower() for name, phrase in json.loads(text).items()}
+
+
+def parsed(schema: type[Schema], text: str) -> Schema:
+    """A reply as the object that it is.
+
+    Raises:
+        ValueError: it is none, or breaks one of the object's rules; the reason is one line.
+    """
+    try:
+        return schema.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = "/".join(map(str, first["loc"]))
+        raise ValueError(f"{place} {first['msg']}") from None
+
+
+def _flat(properties: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": {name: {"type": "string"} for name in ids},
-        "required": list(ids),
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }

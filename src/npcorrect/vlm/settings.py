@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from npcorrect.errors import SettingsError
-
-ROLES = ("checklister", "verifier", "captioner", "proposer")
+from npcorrect.settings import RoleSettings
+from npcorrect.vlm.addresses import sendable
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,14 @@ class VLMTable(_Table):
     longest_wait: float = Field(default=60.0, ge=0)
     parallel: int = Field(default=8, ge=1, le=256)
 
+    @field_validator("keys")
+    @classmethod
+    def _sendable(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        return {
+            name: SecretStr(sendable(key.get_secret_value(), f"[vlm.keys] {name!r}"))
+            for name, key in keys.items()
+        }
+
     @property
     def retry_policy(self) -> RetryPolicy:
         """How long to wait for servers."""
@@ -67,21 +75,15 @@ class VLMTable(_Table):
 
 @dataclass(frozen=True)
 class VLMSettings:
-    """Which models play the roles, and how they are asked.
+    """Which models play the roles, and how they are reached.
 
-    ``vlm`` plays every role that ``roles`` does not give to another. ``budget`` is what
-    :meth:`~npcorrect.vlm.budget.Budget.parse` takes. ``device`` and ``dtype`` are those of models
-    that run in this process.
+    ``device`` and ``dtype`` are those of models that run in this process.
     """
 
-    vlm: str | None = None
-    roles: Mapping[str, str] = field(default_factory=dict)
-    votes: int = 1
-    budget: str | None = None
-    cache: bool = True
+    roles: RoleSettings = field(default_factory=RoleSettings)
+    table: VLMTable = field(default_factory=VLMTable)
     device: str = "cpu"
     dtype: str = "float32"
-    table: VLMTable = field(default_factory=VLMTable)
 
 
 def read_table(values: Mapping[str, Any]) -> VLMTable:

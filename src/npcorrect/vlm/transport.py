@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import json
+import os
+import ssl
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import isfinite
+from socket import gaierror
 from time import perf_counter
 from typing import Any
 
 import httpx2
-import openai
-from pydantic import BaseModel, Field, ValidationError
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -19,16 +24,33 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from npcorrect.errors import SettingsError
+from npcorrect.vlm.addresses import Server, sendable
 from npcorrect.vlm.base import Question, Usage
 from npcorrect.vlm.budget import Till
+from npcorrect.vlm.completion import Completion, error_in, parse
+from npcorrect.vlm.redaction import Redactor
 from npcorrect.vlm.settings import RetryPolicy
 
 MAX_REPLY_BYTES = 2**22
-RAW_KEPT = 2000
-"""Characters of a raw reply that are kept."""
 _SETTLING = 0.02
 """Seconds between looks at whether the budget has room again."""
 _PASSING = frozenset({408, 409, 425, 429})
+_OPENAI_HEADERS = {
+    "OPENAI_ORG_ID": "OpenAI-Organization",
+    "OPENAI_PROJECT_ID": "OpenAI-Project",
+}
+"""What OpenAI's own client reads from the environment; sent to OpenAI's own server alone."""
+_PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (gaierror, "its name is not known"),
+    (ssl.SSLError, "its certificate is not trusted, or it does not speak TLS"),
+    (ConnectionRefusedError, "the connection was refused"),
+    (ConnectionError, "the connection broke"),
+    (httpx2.ProxyError, "the proxy refused"),
+    (httpx2.InvalidURL, "its address cannot be read"),
+    (httpx2.ProtocolError, "the connection broke, or it does not speak HTTP"),
+)
 
 
 class SendingError(Exception):
@@ -44,61 +66,6 @@ class SendingError(Exception):
         self.usage, self.fatal, self.refused = usage, fatal, refused
 
 
-class _Likely(BaseModel):
-    token: str
-    logprob: float
-
-
-class _Place(_Likely):
-    top_logprobs: list[_Likely] = []
-
-
-class _Logprobs(BaseModel):
-    content: list[_Place] | None = None
-
-
-class _Said(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Said
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Tokens(BaseModel):
-    prompt_tokens: int = Field(0, ge=0)
-    completion_tokens: int = Field(0, ge=0)
-
-
-class Completion(BaseModel):
-    """What a server answers, as far as it is read here."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Tokens | None = None
-
-    @property
-    def said(self) -> _Said:
-        """The message."""
-        return self.choices[0].message
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether the text ended at the limit of tokens."""
-        return self.choices[0].finish_reason == "length"
-
-    @property
-    def likely(self) -> list[dict[str, float]]:
-        """The likeliest tokens at each place, with their log-probabilities."""
-        logprobs = self.choices[0].logprobs
-        return [
-            {entry.token: entry.logprob for entry in (place, *place.top_logprobs)}
-            for place in (logprobs.content or [] if logprobs else [])
-        ]
-
-
 @dataclass(frozen=True)
 class Answer:
     """A server's reply: its raw text, what it means where it means anything, and what it took."""
@@ -108,64 +75,42 @@ class Answer:
     usage: Usage
 
 
-class _TooLarge(openai.OpenAIError):
-    """A reply that would not end."""
+class _StatusError(Exception):
+    """A reply whose status is no success."""
+
+    def __init__(self, code: int, said: str, kind: str, wait: float | None) -> None:
+        super().__init__(code)
+        self.code, self.said, self.kind, self.wait = code, said, kind, wait
 
 
-class _Bounded(httpx2.AsyncByteStream):
-    """A body that is read up to a limit."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in self._stream:
-            size += len(chunk)
-            if size > MAX_REPLY_BYTES:
-                raise _TooLarge(f"sent more than {MAX_REPLY_BYTES >> 20} MB")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+class _BodyError(Exception):
+    """A reply that would not end, or that cannot be read."""
 
 
-async def _bound(response: httpx2.Response) -> None:
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise _TooLarge("sent a compressed reply, which was not asked for")
-    response.stream = _Bounded(response.stream)
+_FAILURES = (
+    _StatusError, _BodyError, httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, OSError,
+)  # fmt: skip
 
 
 class Sender:
     """Sends requests for one model to one server.
 
     The key goes to this server alone: redirects are not followed, and messages never show it.
+
+    Raises:
+        SettingsError: the environment names a proxy that cannot be used.
     """
 
-    def __init__(
-        self, base_url: str, key: str, model: str, retry_policy: RetryPolicy, till: Till
-    ) -> None:
-        self._where, self._key, self._model = base_url, key, model
-        self._patience, self._till = retry_policy, till
+    def __init__(self, server: Server, key: str, retry_policy: RetryPolicy, till: Till) -> None:
+        self._server, self._policy, self._till = server, retry_policy, till
+        self.redact = Redactor(key)
         self._slots = asyncio.Semaphore(retry_policy.parallel)
-        self._client = openai.AsyncOpenAI(
-            api_key=key or "none",
-            base_url=base_url,
-            max_retries=0,
-            timeout=retry_policy.timeout,
-            default_headers={"Accept-Encoding": "identity"},
-            http_client=openai.DefaultAsyncHttpxClient(
-                follow_redirects=False, event_hooks={"response": [_bound]}
-            ),
-        )
+        self._url = f"{server.address.rstrip('/')}/chat/completions"
+        self._client = _client(_headers(server, key), retry_policy.timeout)
 
     async def close(self) -> None:
         """Let go of all connections."""
-        await self._client.close()
-
-    def redacted(self, text: str) -> str:
-        """The text without the key, should a server have repeated it."""
-        return text.replace(self._key, "[key]") if self._key else text
+        await self._client.aclose()
 
     async def send(self, body: Mapping[str, Any], question: Question) -> Answer:
         """Send a request, and again where what went wrong can pass.
@@ -176,14 +121,14 @@ class Sender:
         """
         tries: list[Usage] = []
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._patience.tries),
+            stop=stop_after_attempt(self._policy.tries),
             wait=self._wait,
             retry=retry_if_exception(self._can_pass),
             reraise=True,
         )
         try:
             answer: Answer = await retrying(self._try, body, question, tries)
-        except (openai.OpenAIError, TimeoutError) as error:
+        except _FAILURES as error:
             raise self._failure(error, _sum(tries)) from None
         return replace(answer, usage=_sum(tries))
 
@@ -191,79 +136,149 @@ class Sender:
         async with self._slots:
             while (worst := self._till.hold(question)) is None:
                 await asyncio.sleep(_SETTLING)
-            used, start = Usage(calls=1), perf_counter()
+            used, start, counted = Usage(calls=1), perf_counter(), True
             try:
-                async with asyncio.timeout(self._patience.timeout):
-                    response = await self._client.chat.completions.with_raw_response.create(
-                        model=self._model, **body
-                    )
-                raw = self.redacted(response.content.decode("utf-8", "replace"))
-                completion = _parse(raw)
-                if completion and completion.usage:
-                    tokens = completion.usage
-                    used = Usage(1, tokens.prompt_tokens, tokens.completion_tokens)
+                async with asyncio.timeout(self._policy.timeout):
+                    raw = await self._post(body)
+                completion = parse(raw)
+                tokens = completion.tokens if completion else None
+                used, counted = Usage(1, *(tokens or ())), tokens is not None
             finally:
                 used = replace(used, seconds=perf_counter() - start, retries=int(bool(tries)))
-                tries.append(self._till.settle(question, worst, used))
-        return Answer(raw[:RAW_KEPT] if completion is None else raw, completion, used)
+                tries.append(self._till.settle(question, worst, used, counted=counted))
+        return Answer(raw, completion, used)
+
+    async def _post(self, body: Mapping[str, Any]) -> str:
+        """The body of the server's reply to a request."""
+        whole = {"model": self._server.model, "stream": False, **body}
+        async with self._client.stream("POST", self._url, content=json.dumps(whole)) as response:
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise _BodyError("sent a compressed reply, which was not asked for")
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > MAX_REPLY_BYTES:
+                    raise _BodyError(f"sent more than {MAX_REPLY_BYTES >> 20} MB")
+        raw = content.decode("utf-8", "replace")
+        if not response.is_success:
+            said, kind = error_in(raw)
+            raise _StatusError(response.status_code, said, kind, _named_wait(response.headers))
+        return raw
 
     def _can_pass(self, error: BaseException) -> bool:
         """Whether trying again may help."""
-        if isinstance(error, openai.APIStatusError):
-            passing = error.status_code in _PASSING or error.status_code >= 500
-            patient = (_named_wait(error) or 0.0) <= self._patience.longest_wait
-            return passing and patient and error.code != "insufficient_quota"
-        return isinstance(error, openai.APIConnectionError | TimeoutError)
+        if isinstance(error, _StatusError):
+            passing = error.code in _PASSING or error.code >= 500
+            patient = (error.wait or 0.0) <= self._policy.longest_wait
+            return passing and patient and error.kind != "insufficient_quota"
+        return isinstance(error, httpx2.TransportError | TimeoutError | OSError)
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        named = _named_wait(error) if isinstance(error, openai.APIStatusError) else None
-        if named is not None:
-            return named
-        wait = wait_random_exponential(self._patience.first_wait, self._patience.longest_wait)
-        return wait(state)
+        if isinstance(error, _StatusError) and error.wait is not None:
+            return error.wait
+        return wait_random_exponential(self._policy.first_wait, self._policy.longest_wait)(state)
 
     def _failure(self, error: Exception, usage: Usage) -> SendingError:
-        where = f"The server at {self._where}"
+        """What went wrong, in our own words: a library's may repeat what was sent."""
+        where = f"The server at {self._server.address}"
         again = f" in {usage.calls} tries" if usage.calls > 1 else ""
-        if isinstance(error, openai.APIStatusError):
-            code, said = error.status_code, self.redacted(error.message)[:300]
-            if code in (401, 403):
-                text = f"{where} refused the key ({code}); set the right one in the environment."
-                return SendingError(text, usage, fatal=True)
-            if code == 404:
-                text = f"{where} has no model {self._model!r} (404: {said}); check the name."
-                return SendingError(text, usage, fatal=True)
-            if self._can_pass(error):
-                return SendingError(f"{where} gave no answer{again} ({code}: {said}).", usage)
-            return SendingError(
-                f"{where} refused the request ({code}: {said}).", usage, refused=True
-            )
-        if isinstance(error, TimeoutError | openai.APITimeoutError):
-            text = f"{where} did not answer within {self._patience.timeout:g} s{again}."
+        if isinstance(error, _StatusError):
+            return self._refusal(error, where, again, usage)
+        if isinstance(error, TimeoutError | httpx2.TimeoutException):
+            text = f"{where} did not answer within {self._policy.timeout:g} s{again}."
             return SendingError(text, usage)
-        if isinstance(error, openai.APIConnectionError):
-            reason = self.redacted(str(error.__cause__ or error))
-            refused = isinstance(error.__cause__, httpx2.ConnectError)
-            return SendingError(
-                f"{where} cannot be reached{again} ({reason}); is it running?", usage, fatal=refused
-            )
-        return SendingError(f"{where} {self.redacted(str(error))}.", usage)
+        if isinstance(error, _BodyError):
+            return SendingError(f"{where} {error}.", usage)
+        text = f"{where} cannot be reached{again} ({_reason(error)}); is it running?"
+        fatal = isinstance(error, httpx2.ConnectError | httpx2.InvalidURL)
+        return SendingError(text, usage, fatal=fatal)
+
+    def _refusal(self, error: _StatusError, where: str, again: str, usage: Usage) -> SendingError:
+        code, said = error.code, self.redact.line(error.said) or "it says nothing more"
+        if code in (401, 403):
+            text = f"{where} refused the key ({code}); set the right one in the environment."
+            return SendingError(text, usage, fatal=True)
+        if code == 404:
+            text = f"{where} has no model {self._server.model!r} (404: {said}); check the name."
+            return SendingError(text, usage, fatal=True)
+        if code == 402:
+            text = f"{where} wants to be paid first (402: {said}); see to the account."
+            return SendingError(text, usage, fatal=True)
+        if 300 <= code < 400 or code == 405:
+            text = f"{where} takes no questions there ({code}); {self.likely_address}."
+            return SendingError(text, usage, fatal=True)
+        if self._can_pass(error):
+            return SendingError(f"{where} gave no answer{again} ({code}: {said}).", usage)
+        return SendingError(f"{where} refused the request ({code}: {said}).", usage, refused=True)
+
+    @property
+    def likely_address(self) -> str:
+        """What to do about an address that does not answer as it should."""
+        address = self._server.address
+        if address.endswith("/v1"):
+            return "check the address, also whether it is http or https"
+        return f"try {address.rstrip('/')}/v1"
 
 
-def _parse(raw: str) -> Completion | None:
+def _headers(server: Server, key: str) -> dict[str, str]:
+    headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    if server.is_openai:
+        for name, header in _OPENAI_HEADERS.items():
+            if value := sendable(os.environ.get(name, ""), name):
+                headers[header] = value
+    return headers
+
+
+def _client(headers: Mapping[str, str], timeout: float) -> httpx2.AsyncClient:
     try:
-        return Completion.model_validate_json(raw)
-    except ValidationError:
-        return None
+        return httpx2.AsyncClient(headers=headers, timeout=timeout, follow_redirects=False)
+    except (ValueError, ImportError, httpx2.InvalidURL):
+        names = [name for name in _PROXIES if os.environ.get(name) or os.environ.get(name.lower())]
+        raise SettingsError(
+            f"The proxy that the environment names in {' or '.join(names)} cannot be used; give an "
+            "http:// address, install httpx2[socks] for socks5://, or unset the variable."
+        ) from None
 
 
-def _named_wait(error: openai.APIStatusError) -> float | None:
-    """The seconds that a server asks to wait, where it says so in seconds."""
+def _reason(error: BaseException) -> str:
+    """Why a connection failed, as far as it is told by the kinds of the errors behind it."""
+    chain = list(_chain(error))
+    return next(
+        (text for kind, text in _REASONS if any(isinstance(link, kind) for link in chain)),
+        type(error).__name__,
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and all that it comes from."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for one in error.exceptions:
+                yield from _chain(one)
+        error = error.__cause__ or error.__context__
+
+
+def _named_wait(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a server asks to wait, where it says so: as a number or as a date."""
+    named = headers.get("retry-after", "").strip()
     try:
-        return max(float(error.response.headers["retry-after"]), 0.0)
-    except (KeyError, ValueError):
-        return None
+        seconds = float(named)
+    except ValueError:
+        seconds = _seconds_until(named)
+    return max(seconds, 0.0) if isfinite(seconds) else None
+
+
+def _seconds_until(date: str) -> float:
+    try:
+        moment = parsedate_to_datetime(date)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return float("nan")
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment - datetime.now(UTC)).total_seconds()
 
 
 def _sum(tries: list[Usage]) -> Usage:

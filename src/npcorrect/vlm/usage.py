@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
-from npcorrect.vlm.base import Usage
+from npcorrect.records import Usage
 
 T = TypeVar("T")
 
@@ -31,12 +31,12 @@ class Account:
         return whole
 
     def role(self, call: Callable[[], T]) -> T:
-        """Call a role and charge what it took; a role that does not say took one call."""
-        with accounting() as own:
+        """Call a role and charge what it took; one that asks no model is charged a reading."""
+        with accounting() as account:
             try:
                 return call()
             finally:
-                self.add(Usage(calls=1) if own.usage is None else own.usage)
+                self.add(Usage(readings=1) if account.usage is None else account.usage)
 
 
 _current: ContextVar[Account | None] = ContextVar("account", default=None)

@@ -16,7 +16,7 @@ from npcorrect.errors import BudgetError, SettingsError
 from npcorrect.evaluation.benchmarks.base import Judged, Sample, Score
 from npcorrect.evaluation.benchmarks.geneval_pp import GenEvalPP
 from npcorrect.evaluation.benchmarks.inclusion import checklist_text
-from npcorrect.evaluation.run.manifest import Settings
+from npcorrect.evaluation.run.manifest import RunSettings
 from npcorrect.evaluation.run.tools import check_judge
 from npcorrect.vlm.base import Reply, Usage
 from npcorrect.vlm.fake import FakeVLM
@@ -133,7 +133,7 @@ def test_many_pictures_are_judged_together_and_told_apart() -> None:
 
 def test_without_a_judge_it_says_which_one_is_upstreams() -> None:
     with pytest.raises(SettingsError, match=r"openai:gpt-4\.1-2025-04-14"):
-        check_judge(Settings("geneval++", ("base",)), GenEvalPP())
+        check_judge(RunSettings("geneval++", ("base",)), GenEvalPP())
 
 
 def test_the_figure_is_the_mean_of_tags(bench: GenEvalPP) -> None:

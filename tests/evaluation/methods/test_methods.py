@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -15,16 +16,16 @@ from npcorrect.evaluation.benchmarks.base import Sample
 from npcorrect.evaluation.benchmarks.mini_bench import MiniBench
 from npcorrect.evaluation.methods import METHODS, find, static
 from npcorrect.evaluation.methods.base import Task, Tools
-from npcorrect.evaluation.run import spent, tools
+from npcorrect.evaluation.run import tools
 from npcorrect.evaluation.run.fake import FakeBench, FakeModel, FakeRoles, fake_tools
-from npcorrect.evaluation.run.manifest import Settings
+from npcorrect.evaluation.run.manifest import RunSettings
 from npcorrect.evaluation.run.records import Record
 from npcorrect.evaluation.run.worker import Job, Worker
-from npcorrect.loop import correct
 from npcorrect.mini.data import TAGS
-from npcorrect.ranking import DEFAULT_RANKER
-from npcorrect.records import Attempt, Check, Checklist, Verdict
-from npcorrect.vlm.base import Reply, Usage
+from npcorrect.records import Attempt, Check, Checklist, Usage, Verdict
+from npcorrect.session import Session
+from npcorrect.settings import DrawSettings, RoleSettings
+from npcorrect.vlm.base import Reply
 from npcorrect.vlm.fake import FakeVLM
 from npcorrect.vlm.settings import VLMTable
 from tests.vlm.loopback import loopback
@@ -47,12 +48,28 @@ class Stubborn(FakeRoles):
 
 
 def stubborn(model: FakeModel | None = None, **changes: Any) -> Tools:
-    roles = Stubborn().roles()
-    return replace(fake_tools(), model=model or FakeModel(), roles=roles, **changes)
+    session = Session(model or FakeModel(), Stubborn().roles())
+    return replace(fake_tools(), session=session, **changes)
+
+
+def task(some: Tools, sample: Sample = SAMPLE, images: int = 3) -> Task:
+    return Task(
+        sample,
+        images,
+        some.session,
+        some.draw,
+        some.writer,
+        partial(some.benchmark.checklist, sample),
+    )
 
 
 def first(name: str, some: Tools, number: int) -> list[Attempt]:
-    return list(islice(find(name).attempts(Task(SAMPLE, 3, some)), number))
+    return list(islice(find(name).attempts(task(some)), number))
+
+
+def acting(attempt: Attempt) -> tuple[int, str | None]:
+    drawing = attempt.generation.drawing
+    return drawing.seed, drawing.negative_prompt
 
 
 def test_every_method_is_described() -> None:
@@ -69,22 +86,23 @@ def test_base_draws_once_and_best_of_n_new_seeds() -> None:
     assert len(first("base", stubborn(), 9)) == 1
     some = stubborn()
     attempts = first("best-of-n", some, 4)
-    assert [a.generation.seed for a in attempts] == [3000, 3001, 3002, 3003]
+    assert [a.generation.drawing.seed for a in attempts] == [3000, 3001, 3002, 3003]
     assert [a.index for a in attempts] == [0, 1, 2, 3]
-    assert [a.generation.negative_prompt for a in attempts] == [None] * 4
-    checklister = some.roles.checklister
+    assert [a.generation.drawing.negative_prompt for a in attempts] == [None] * 4
+    checklister = some.session.roles.checklister
     assert isinstance(checklister, Stubborn)
     assert checklister.checklists == 1, "the prompt is taken apart once"
-    assert [a.cost.vlm_calls for a in attempts] == [2, 1, 1, 1]
+    assert [a.cost.usage for a in attempts] == [Usage(readings=n) for n in (2, 1, 1, 1)]
 
 
 def test_without_negatives_redrawings_go_back_alike_but_none_acts() -> None:
     seen: list[dict[str, Any]] = []
-    settings = Settings("mini", ("npc", "npc-no-negatives"))
-    some = replace(stubborn(), model=tools.load(settings, None, VLMTable(), 1).model)
+    settings = RunSettings("mini", ("npc", "npc-no-negatives"))
+    loaded = tools.load(settings, None, VLMTable(), 1).session
+    some = replace(stubborn(), session=replace(loaded, roles=Stubborn().roles()))
     sample = Sample(0, "color_attr", "two red stars", 5)
     for name in ("npc", "npc-no-negatives"):
-        _, redrawn = islice(find(name).attempts(Task(sample, 2, some)), 2)
+        _, redrawn = islice(find(name).attempts(task(some, sample, 2)), 2)
         seen.append({**vars(redrawn.generation)})
     npc, control = seen
     assert npc["start_step"] == control["start_step"] == 8
@@ -105,25 +123,24 @@ def test_static_pastes_its_negative_everywhere() -> None:
 def test_npc_is_what_the_program_draws_and_goes_on_from_new_seeds() -> None:
     some = stubborn()
     attempts = first("npc", some, 7)
-    task = Task(SAMPLE, 3, some)
-    program = list(correct(task.request, some.model, some.roles, some.rankers[DEFAULT_RANKER]))
+    program = list(some.session.correct(task(some).request))
     assert len(program) == 3
-    drawn = [(a.generation.seed, a.generation.negative_prompt) for a in attempts]
-    assert drawn[:3] == [(a.generation.seed, a.generation.negative_prompt) for a in program]
+    drawn = [acting(attempt) for attempt in attempts]
+    assert drawn[:3] == [acting(attempt) for attempt in program]
     assert [seed for seed, negative in drawn if negative is None] == [3000, 3003, 3006]
     assert [a.index for a in attempts] == list(range(7))
 
 
 def test_npc_paper_keeps_seed_and_rule() -> None:
     attempts = first("npc-paper", stubborn(), 3)
-    assert {a.generation.rule for a in attempts} == {"paper"}
-    assert {a.generation.seed for a in attempts} == {3000}
+    assert {a.generation.drawing.rule for a in attempts} == {"paper"}
+    assert {a.generation.drawing.seed for a in attempts} == {3000}
 
 
 def test_the_oracle_is_told_the_benchmarks_checklist() -> None:
     some = stubborn()
     first("npc-oracle", some, 2)
-    checklister = some.roles.checklister
+    checklister = some.session.roles.checklister
     assert isinstance(checklister, Stubborn)
     assert checklister.checklists == 0
 
@@ -133,9 +150,8 @@ def test_rewrite_draws_the_new_prompt_verifies_the_old_one_and_pays() -> None:
     vlm = FakeVLM([Reply(" a long prompt ", usage=Usage(1, 30, 12, 0.5, 0, 0.25))])
     attempts = first("rewrite", stubborn(model, writer=vlm), 2)
     assert {drawing.prompt for drawing in model.drawn} == {"a long prompt"}
-    assert attempts[0].cost.vlm_calls == 3
-    assert (attempts[0].cost.tokens, attempts[0].cost.money) == (42, 0.25)
-    assert attempts[1].cost.tokens == 0
+    assert attempts[0].cost.usage == Usage(1, 30, 12, 0.5, 0, 0.25, readings=2)
+    assert attempts[1].cost.usage == Usage(readings=1)
 
 
 def test_rewrite_falls_back_to_the_prompt_and_ends_with_the_budget() -> None:
@@ -152,7 +168,7 @@ def test_a_spent_budget_is_no_missing_verdict() -> None:
         def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
             raise BudgetError("the budget is used up")
 
-    some = replace(fake_tools(), roles=spent.ending(Broke().roles()))
+    some = replace(fake_tools(), session=Session(FakeModel(), Broke().roles()))
     with pytest.raises(NpcError, match="used up"):
         first("npc", some, 1)
 
@@ -172,9 +188,8 @@ def test_a_worker_draws_shared_originals_once_and_counts_them_each_time() -> Non
     assert len(plain) == len(set(plain))
 
     def counts(record: Record) -> list[tuple[Any, ...]]:
-        return [
-            (s.image, s.cost.images, s.cost.evaluations, s.cost.vlm_calls) for s in record.steps
-        ]
+        costs = ((step.image, step.cost) for step in record.steps)
+        return [(image, c.images, c.evaluations, c.usage.readings) for image, c in costs]
 
     assert {n: counts(r) for n, r in alone.items()} == {n: counts(r) for n, r in together.items()}
 
@@ -215,13 +230,19 @@ def test_seeds_of_prompts_and_repeats_never_meet() -> None:
 
 def test_a_run_with_a_model_as_verifier_counts_what_it_asks() -> None:
     with loopback() as server:
-        settings = Settings("mini", ("best-of-n",), images=2, steps=2, vlm=server.name)
+        settings = RunSettings(
+            "mini",
+            ("best-of-n",),
+            images=2,
+            draw=DrawSettings(steps=2),
+            roles=RoleSettings(vlm=server.name, cache=False),
+        )
         some = tools.load(settings, None, VLMTable(), 1)
         record = Worker(lambda: some).perform(Job("npc", MiniBench().samples()[0], 2)).record
-        asked = len(server.asked)
+        asked = len(server.questions())
     cost = record.steps[-1].cost
-    assert cost.vlm_calls > 0
-    assert cost.tokens > 0
+    assert cost.usage.tokens > 0
+    assert cost.usage.calls == asked
     checklists = sum(not step.negatives for step in record.steps)
-    assert cost.vlm_calls == asked + checklists, "prompts are taken apart without the server"
+    assert cost.usage.readings == checklists, "prompts are taken apart without the server"
     assert all(not step.error for step in record.steps)

@@ -15,11 +15,11 @@ from npcorrect.evaluation.benchmarks.base import Judged, Score, by_tag, figure
 from npcorrect.evaluation.report import metrics
 from npcorrect.evaluation.report.metrics import Estimate
 from npcorrect.evaluation.run.records import Key, Record, Step
-from npcorrect.records import Cost
+from npcorrect.records import Cost, Usage
 
 
 def step(evaluations: int, chosen: int, value: float | None, accepted: bool = False) -> Step:
-    cost = Cost(1, evaluations, 2, 30, 0.5, 0, 0.25)
+    cost = Cost(1, evaluations, 0.5, Usage(2, 20, 10, 0.0, 0, 0.25))
     return Step("f", 0, (), "", accepted, (), "", chosen, cost, Score(value))
 
 
@@ -52,7 +52,7 @@ def test_costs_are_means_of_what_was_taken_up_to_the_limit() -> None:
     one = record(step(48, 0, 1.0, True), sample=2)
     point = metrics.at_images([THREE, one], 2)
     assert (point.cost.images, point.cost.evaluations) == (1.5, (108 + 48) / 2)
-    assert point.cost.vlm_calls == 3
+    assert point.cost.calls == 3
     assert point.cost.money == pytest.approx(0.375)
     assert metrics.at_evaluations([THREE, one], 10).cost.images == 0
 

@@ -24,6 +24,7 @@ from npcorrect.evaluation.run import exchange, manifest, runner
 from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_manifest, fake_tools
 from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.store import Store
+from npcorrect.settings import RoleSettings
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -263,7 +264,8 @@ def test_a_judge_that_is_the_verifier_is_found_out(
 ) -> None:
     assert same_model(verifier, judge) is same
     carry_out(
-        tmp_path / "run", fake_manifest(vlm=verifier, judge=judge, limit=2, methods=("base",))
+        tmp_path / "run",
+        fake_manifest(roles=RoleSettings(vlm=verifier), judge=judge, limit=2, methods=("base",)),
     )
     report = summarise([tmp_path / "run"], source=FakeBench())
     files.write(report, tmp_path)

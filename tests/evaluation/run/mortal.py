@@ -4,47 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from npcorrect.diffusion.base import Drawing, Look, OnStep
+from npcorrect.diffusion.base import UNWATCHED, Watch
 from npcorrect.errors import ModelError
 from npcorrect.evaluation.methods.base import Tools
 from npcorrect.evaluation.run.fake import FakeModel, fake_tools
-from npcorrect.records import Generation
+from npcorrect.records import Drawing, Generation
 
 
-@dataclass
-class MortalModel:
+class MortalModel(FakeModel):
     """Ends its own process at the first drawings of some prompts."""
 
-    folder: Path
-    deadly: Sequence[str]
-    times: int
-    name: str = "mortal"
+    def __init__(self, folder: Path, deadly: Sequence[str], times: int) -> None:
+        super().__init__()
+        self.folder, self.deadly, self.times = folder, deadly, times
 
-    def resolve(self, *arguments: Any) -> Drawing:
-        return FakeModel().resolve(*arguments)
-
-    def draw(
-        self,
-        drawings: Sequence[Drawing],
-        on_step: OnStep | None = None,
-        look: Look | None = None,
-        origin: Generation | None = None,
-    ) -> list[Generation]:
+    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         prompt = drawings[0].prompt
         graves = [self.folder / f"{prompt[:9]}-{i}" for i in range(self.times)]
         for grave in graves:
             if prompt in self.deadly and not grave.exists():
                 grave.touch()
                 os._exit(1)
-        return FakeModel().draw(drawings, on_step, look)
+        return super().draw(drawings, watch)
 
 
 def mortal_tools(folder: Path, deadly: Sequence[str], times: int) -> Tools:
-    return replace(fake_tools(), model=MortalModel(folder, deadly, times))
+    tools = fake_tools()
+    model = MortalModel(folder, deadly, times)
+    return replace(tools, session=replace(tools.session, model=model))
 
 
 def unloadable() -> Tools:

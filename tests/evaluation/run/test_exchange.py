@@ -24,15 +24,16 @@ from npcorrect.evaluation.methods.base import Task, Tools
 from npcorrect.evaluation.report.summary import summarise
 from npcorrect.evaluation.run import exchange, manifest, runner
 from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_manifest, fake_tools
-from npcorrect.evaluation.run.manifest import Manifest, Settings, Shard
-from npcorrect.evaluation.run.pictures import PictureFile, decode
+from npcorrect.evaluation.run.manifest import Manifest, RunSettings, Shard
+from npcorrect.evaluation.run.pictures import PictureFile
 from npcorrect.evaluation.run.store import Store
+from npcorrect.files import decode_picture
 from npcorrect.vlm.fake import FakeVLM
 from tests.evaluation.official_data import needs
 
 
 def elsewhere(source: object, name: str = "theirs", judge: str | None = None) -> Manifest:
-    settings = Settings(str(getattr(source, "name", "")), (name,), images=0, model="", judge=judge)
+    settings = RunSettings(str(getattr(source, "name", "")), (name,), images=0, judge=judge)
     return Manifest(settings, "data", "code", {}, "")
 
 
@@ -41,7 +42,7 @@ def drawn(folder: Path, skip: frozenset[int] = frozenset()) -> dict[int, Path]:
     paths = {}
     folder.mkdir(parents=True, exist_ok=True)
     for sample in FakeBench().samples():
-        (attempt,) = plain.attempts(Task(sample, 1, fake_tools()))
+        (attempt,) = plain.attempts(Task(sample, 1, fake_tools().session))
         if sample.id not in skip:
             paths[sample.id] = folder / f"{sample.id}.png"
             attempt.generation.image.convert("RGB").save(paths[sample.id])
@@ -193,7 +194,7 @@ def test_a_grid_is_written_and_read_back(tmp_path: Path) -> None:
     assert len(found) == 8
     for record in store.records():
         drawn_image = store.image(record.picture())
-        read_image = decode(found[record.key.sample, record.key.repeat].read())
+        read_image = decode_picture(found[record.key.sample, record.key.repeat].read(), "it")
         assert drawn_image is not None
         assert read_image.tobytes() == drawn_image.tobytes()
 
@@ -216,7 +217,7 @@ def official_tools(source: GenEvalPP) -> Tools:
 def test_a_run_is_written_as_upstream_expects_and_read_back(
     genevalpp: GenEvalPP, tmp_path: Path
 ) -> None:
-    settings = Settings("geneval++", ("base", "npc"), images=2, limit=5, seeds=2, judge="fake")
+    settings = RunSettings("geneval++", ("base", "npc"), images=2, limit=5, seeds=2, judge="fake")
     made = Manifest(settings, genevalpp.checksum(), "code", {}, "")
     samples = manifest.samples(settings, genevalpp)
     store = Store(tmp_path / "run")

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from npcorrect.errors import SettingsError
+from npcorrect.errors import RunStoppedError, SettingsError
 from npcorrect.evaluation.benchmarks.base import Judge, Picture, Score
 from npcorrect.evaluation.methods.base import Tools
 from npcorrect.evaluation.report.summary import summarise
 from npcorrect.evaluation.run import exchange, manifest, runner
-from npcorrect.evaluation.run.failures import Failures, RunStoppedError
+from npcorrect.evaluation.run.failures import Failures
 from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, FakeRoles, fake_manifest, fake_tools
 from npcorrect.evaluation.run.manifest import Manifest, Shard
 from npcorrect.evaluation.run.records import Key, Record
@@ -59,7 +59,8 @@ class DownVerifier(FakeRoles):
 
 def tools(judge: Judge | None = None, roles: Roles | None = None) -> Tools:
     made = fake_tools()
-    return replace(made, judge=judge or SureJudge(), roles=roles or made.roles)
+    session = replace(made.session, roles=roles) if roles else made.session
+    return replace(made, judge=judge or SureJudge(), session=session)
 
 
 @contextmanager

@@ -41,7 +41,9 @@ class Score:
     says that there was no picture to judge, so that asking again would not help. ``parts`` are the
     figures that the value was computed from. ``bounds`` is the interval that the value lies in
     where the judge leaves it open, ``asked`` what the judge was shown and asked, as text, and
-    ``again`` the values that it gave the same picture when it was asked again.
+    ``again`` the values that it gave the same picture when it was asked again. ``deferred`` leaves
+    the picture to the upstream script, and ``fatal`` says that the judge answers nobody until the
+    user acts.
     """
 
     value: float | None
@@ -53,11 +55,13 @@ class Score:
     bounds: tuple[float, float] | None = None
     asked: str = ""
     again: tuple[float | None, ...] = ()
+    deferred: bool = False
+    fatal: bool = False
 
     @property
     def open(self) -> bool:
         """Whether the judge has to be asked for it once more."""
-        return self.value is None and not self.missing
+        return self.value is None and not self.missing and not self.deferred
 
 
 @dataclass(frozen=True)
@@ -240,4 +244,4 @@ class Unjudged:
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:
         """Unscored, all of them."""
         reason = "left to the upstream script; read its results back with 'npc bench score'"
-        return [Score(None, reason) for _ in pictures]
+        return [Score(None, reason, deferred=True) for _ in pictures]

@@ -49,6 +49,7 @@ class GenEval:
     upstream_judge: str = "its own evaluator, with Mask2Former ('--judge none' leaves it to that)"
     repeats: int = 4
     grid: int = 1
+    may_be_unjudged: bool = True
 
     def samples(self) -> tuple[Sample, ...]:
         """One sample for each line; tags are the tasks."""

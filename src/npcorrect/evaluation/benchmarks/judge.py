@@ -77,7 +77,7 @@ class VLMJudge:
     def _read(self, sample: Sample, replies: Sequence[Reply]) -> Score:
         error = next((reply.error for reply in replies if reply.error), "")
         if error:
-            return Score(None, error)
+            return Score(None, error, fatal=any(reply.fatal for reply in replies))
         try:
             return self.asking.read(sample, replies)
         except ValueError as reason:

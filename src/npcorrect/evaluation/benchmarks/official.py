@@ -16,9 +16,9 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from npcorrect.errors import OutputError, SettingsError
+from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.official_files import OfficialFile
-from npcorrect.output import prepare
+from npcorrect.files import prepare, replacing, write_text
 
 MAX_BYTES = 2**24
 
@@ -75,8 +75,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 def write_json(path: Path, value: Any) -> None:
     """A result file as upstream's scripts write it."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 def read_rows(path: Path, fields: Sequence[str], under: str | None = None) -> list[dict[str, Any]]:
@@ -119,12 +118,8 @@ def fetch(file: OfficialFile, folder: Path, get: Callable[[str], bytes] | None =
             f"{file.url} brought another file than the known {file.name} (it has not the hash "
             f"{file.hash[:12]}…); nothing was written."
         )
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"Cannot write {str(path)!r} ({error.strerror}).") from None
+    with replacing(path) as out:
+        out.write(content)
     return path
 
 

@@ -6,54 +6,63 @@ budget is spent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from itertools import count
 
 from npcorrect.diffusion.base import ImageModel
+from npcorrect.errors import NpcError
 from npcorrect.evaluation.benchmarks.base import Benchmark, Judge, Sample
-from npcorrect.loop import correct
-from npcorrect.ranking import Ranker, SourceRanker
+from npcorrect.loop import Correction
 from npcorrect.records import Attempt, Checklist, Request
+from npcorrect.session import Session
+from npcorrect.settings import MAX_CANDIDATES, DrawSettings
 from npcorrect.vlm.base import VLM
-from npcorrect.vlm.roles import Checklister, Roles
 
 
 @dataclass(frozen=True)
 class Tools:
     """What a worker loads once.
 
-    ``rankers`` has them by name, ``writer`` rewrites prompts. ``request`` holds what all pictures
-    have in common, such as their size.
+    ``writer`` rewrites prompts. ``draw`` holds what all pictures have in common. The judge is the
+    worker's alone: a method sees a :class:`Task`.
     """
 
-    model: ImageModel
-    roles: Roles
-    rankers: Mapping[str, Ranker]
+    session: Session
     judge: Judge
     benchmark: Benchmark
     writer: VLM | None = None
-    request: Request = field(default_factory=lambda: Request(""))
+    draw: DrawSettings = field(default_factory=DrawSettings)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One sample for one method. ``images`` is how many pictures are compared at most."""
+    """One sample for one method. ``images`` is how many pictures are compared at most.
+
+    ``checklist`` is the benchmark's own, for methods that are told what the judge looks for.
+    """
 
     sample: Sample
     images: int
-    tools: Tools
+    session: Session
+    draw: DrawSettings = field(default_factory=DrawSettings)
+    writer: VLM | None = None
+    checklist: Callable[[], Checklist] | None = None
 
     @property
     def request(self) -> Request:
-        """The program's defaults for this prompt and seed."""
-        sample = self.sample
-        return replace(
-            self.tools.request,
-            prompt=sample.prompt,
-            seed=sample.seed,
-            max_candidates=max(self.images - 1, 0),
-        )
+        """The run's settings for this prompt and seed."""
+        candidates = min(max(self.images - 1, 0), MAX_CANDIDATES)
+        drawn = replace(self.draw, seed=self.sample.seed, candidates=candidates)
+        return Request(self.sample.prompt, **vars(drawn))
+
+    def around(self, model: ImageModel) -> Task:
+        """The same task with another model."""
+        return replace(self, session=replace(self.session, model=model))
+
+    def correct(self, request: Request, checklist: Checklist | None = None) -> Correction:
+        """A correction by the session of the run."""
+        return self.session.correct(request, checklist=checklist)
 
 
 @dataclass(frozen=True)
@@ -64,49 +73,44 @@ class Method:
     attempts: Callable[[Task], Generator[Attempt]]
 
 
-def seeds(
-    task: Task, model: ImageModel | None = None, prompt: str | None = None
-) -> Generator[Attempt]:
-    """A picture from each seed in turn, until the verifier accepts one.
+def unless_spent(correction: Correction) -> Generator[Attempt]:
+    """The attempts of a correction, for which a spent budget is the end of the run.
 
-    ``prompt`` is drawn in place of the sample's own, which is still what is verified.
+    The loop takes a role that may not ask for one that gave no answer, and goes on without. In a
+    benchmark that would make a sample look unscored which nobody looked at.
+
+    Raises:
+        NpcError: the budget is spent.
     """
-    tools = task.tools
-    noted = _Noted(tools.roles.checklister, task.sample.prompt)
-    roles = replace(tools.roles, checklister=noted)
+    for attempt in correction:
+        if correction.spent:
+            raise NpcError(
+                "The budget is used up; what was finished is kept. Give the same command with a "
+                "larger --budget to continue."
+            )
+        yield attempt
+
+
+def seeds(task: Task) -> Generator[Attempt]:
+    """A picture from each seed in turn, until the verifier accepts one."""
+    known: Checklist | None = None
     for place in count():
-        seed = task.sample.seed + place
-        request = replace(
-            task.request, prompt=prompt or task.sample.prompt, seed=seed, max_candidates=0
-        )
-        (attempt,) = correct(
-            request, model or tools.model, roles, SourceRanker(), checklist=noted.known
-        )
-        yield replace(attempt, index=place)
-        if attempt.verdict.accepted:
-            return
+        request = replace(task.request, seed=task.sample.seed + place, candidates=0)
+        correction = task.correct(request, known)
+        for attempt in unless_spent(correction):
+            yield replace(attempt, index=place)
+            if attempt.verdict.accepted:
+                return
+        known = correction.checklist if correction.checklist.requirements else None
 
 
-class _Noted:
-    """Takes one prompt apart whatever it is given, and keeps the answer."""
-
-    def __init__(self, checklister: Checklister, prompt: str) -> None:
-        self._checklister, self._prompt = checklister, prompt
-        self.known: Checklist | None = None
-
-    def checklist(self, prompt: str) -> Checklist:
-        """The checklist of the one prompt."""
-        self.known = self._checklister.checklist(self._prompt)
-        return self.known
-
-
-def restarted(task: Task, run: Callable[[Request], Iterable[Attempt]]) -> Generator[Attempt]:
+def restarted(task: Task, run: Callable[[Request], Correction]) -> Generator[Attempt]:
     """A loop, and the loop again from the next unused seed, until the verifier accepts a picture.
 
     So a loop that runs out of candidates can spend the rest of its budget, as any user would.
     """
     drawn, accepted = 0, None
     while not accepted:
-        for attempt in run(replace(task.request, seed=task.sample.seed + drawn)):
+        for attempt in unless_spent(run(replace(task.request, seed=task.sample.seed + drawn))):
             yield replace(attempt, index=drawn)
             drawn, accepted = drawn + 1, attempt.verdict.accepted

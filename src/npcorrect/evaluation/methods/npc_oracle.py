@@ -11,5 +11,4 @@ from npcorrect.records import Attempt
 
 def attempts(task: Task) -> Generator[Attempt]:
     """As ``npc-paper``, told what the judge will look for."""
-    checklist = task.tools.benchmark.checklist(task.sample)
-    yield from npc_paper.attempts(task, checklist)
+    yield from npc_paper.attempts(task, task.checklist() if task.checklist else None)

@@ -6,23 +6,31 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from npcorrect.evaluation.methods.base import Task, restarted
-from npcorrect.loop import correct
-from npcorrect.records import Attempt, Checklist
+from npcorrect.loop import Correction
+from npcorrect.records import Attempt, Checklist, Request
 
 SCALE = 1.8
 
 
 def attempts(task: Task, checklist: Checklist | None = None) -> Generator[Attempt]:
     """The paper's loop; without a checklist, it makes its own from the prompt."""
-    tools = task.tools
-    ranker = tools.rankers["paper"]
-    yield from restarted(
-        task,
-        lambda request: correct(
-            replace(request, rule="paper", true_cfg_scale=SCALE, looks=None),
-            tools.model,
-            tools.roles,
-            ranker,
-            checklist=checklist,
-        ),
+
+    def run(request: Request) -> Correction:
+        return task.correct(released(request), checklist)
+
+    yield from restarted(task, run)
+
+
+def released(request: Request) -> Request:
+    """A request with the released schedule, rule, scale and ranking."""
+    return replace(
+        request,
+        rule="paper",
+        scale=SCALE,
+        ranker="paper",
+        window=None,
+        looks=None,
+        strength=None,
+        rewinds=None,
+        reseed=None,
     )

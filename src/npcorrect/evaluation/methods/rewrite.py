@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 
+from npcorrect.diffusion.base import ImageModel
 from npcorrect.errors import NpcError
 from npcorrect.evaluation.methods.base import Task, seeds
-from npcorrect.records import Attempt, add_money
+from npcorrect.evaluation.methods.wrapper import Wrapper
+from npcorrect.plan import Plan
+from npcorrect.records import Attempt, Cost, Request
 from npcorrect.vlm.base import VLM, Message, Question, Reply
 
 _SYSTEM = """You rewrite prompts for a model that draws pictures. Keep everything that the prompt
@@ -21,22 +24,25 @@ def attempts(task: Task) -> Generator[Attempt]:
 
     Where the model gives nothing, the original prompt is drawn. The first attempt pays for it.
     """
-    assert task.tools.writer is not None
-    reply = _rewritten(task.tools.writer, task.sample.prompt)
+    assert task.writer is not None
+    reply = _rewritten(task.writer, task.sample.prompt)
     prompt = task.sample.prompt if reply.error else reply.text.strip() or task.sample.prompt
-    usage = reply.usage
-    for attempt in seeds(task, prompt=prompt):
-        if attempt.index == 0:
-            cost = replace(
-                attempt.cost,
-                vlm_calls=attempt.cost.vlm_calls + usage.calls,
-                tokens=attempt.cost.tokens + usage.input_tokens + usage.output_tokens,
-                seconds=attempt.cost.seconds + usage.seconds,
-                retries=attempt.cost.retries + usage.retries,
-                money=add_money(attempt.cost.money, usage.money),
-            )
-            attempt = replace(attempt, cost=cost)
-        yield attempt
+    for attempt in seeds(task.around(_Rewriting(task.session.model, prompt))):
+        paid = Cost(seconds=reply.usage.seconds, usage=reply.usage) if not attempt.index else Cost()
+        yield replace(attempt, cost=attempt.cost + paid)
+
+
+class _Rewriting(Wrapper):
+    """Draws one prompt, whatever it is asked for."""
+
+    def __init__(self, model: ImageModel, prompt: str) -> None:
+        super().__init__(model)
+        self._prompt = prompt
+
+    def plan(self, request: Request) -> Plan:
+        made = super().plan(request)
+        self.check_text(self._prompt)
+        return replace(made, template=replace(made.template, prompt=self._prompt))
 
 
 def _rewritten(writer: VLM, prompt: str) -> Reply:

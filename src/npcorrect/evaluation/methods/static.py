@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
-from npcorrect.diffusion.base import Drawing
+from npcorrect.diffusion.base import UNWATCHED, Watch
 from npcorrect.evaluation.methods.base import Task, seeds
+from npcorrect.evaluation.methods.npc_paper import released
 from npcorrect.evaluation.methods.wrapper import Wrapper
-from npcorrect.records import Attempt, Request
+from npcorrect.plan import Plan
+from npcorrect.records import Attempt, Drawing, Generation, Request
 
 NEGATIVE = "lowres, blurry, bad anatomy, deformed, extra limbs, watermark, text, worst quality"
 
 
 def attempts(task: Task) -> Generator[Attempt]:
     """A picture from each seed in turn, with the same negative in all steps."""
-    yield from seeds(task, _Pasting(task.tools.model))
+    yield from seeds(task.around(_Pasting(task.session.model)))
 
 
 class _Pasting(Wrapper):
-    """Draws everything with one negative prompt, in the empty prompt's place."""
+    """Draws everything with one negative prompt, in the unconditional branch's place."""
 
-    def resolve(
-        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
-    ) -> Drawing:
-        plain = replace(request, rule="paper", window=1.0, looks=None)
-        return super().resolve(plain, NEGATIVE, attempt)
+    def plan(self, request: Request) -> Plan:
+        paper = released(request)
+        return super().plan(replace(paper, scale=request.scale, window=1.0))
+
+    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
+        pasted = [replace(drawing, negative_prompt=NEGATIVE) for drawing in drawings]
+        return super().draw(pasted, watch)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npcorrect.diffusion.base import Drawing, ImageModel, Look, OnStep
-from npcorrect.records import Generation, Request
+from PIL.Image import Image
+
+from npcorrect.diffusion.base import UNWATCHED, ImageModel, Reading, TextEncoder, TokenStates, Watch
+from npcorrect.plan import Plan
+from npcorrect.records import Drawing, Generation, Origin, Request
 
 
 class Wrapper:
@@ -19,18 +22,23 @@ class Wrapper:
         """The other model's name."""
         return self.model.name
 
-    def resolve(
-        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
-    ) -> Drawing:
-        """As the other model resolves it."""
-        return self.model.resolve(request, negative_prompt, attempt)
+    def plan(self, request: Request) -> Plan:
+        """As the other model plans it."""
+        return self.model.plan(request)
 
-    def draw(
-        self,
-        drawings: Sequence[Drawing],
-        on_step: OnStep | None = None,
-        look: Look | None = None,
-        origin: Generation | None = None,
-    ) -> list[Generation]:
+    def check_text(self, text: str) -> None:
+        """As the other model reads it."""
+        self.model.check_text(text)
+
+    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         """As the other model draws them."""
-        return self.model.draw(drawings, on_step, look, origin)
+        return self.model.draw(drawings, watch)
+
+    def origin(self, image: Image, drawing: Drawing) -> Origin | None:
+        """As the other model begins with it."""
+        return self.model.origin(image, drawing)
+
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
+        """As the other model's text encoder does."""
+        encoder: TextEncoder = self.model  # type: ignore[assignment]
+        return encoder.encode(texts, reading)

@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -99,13 +100,19 @@ def _attempt(step: Step) -> dict[str, Any]:
         "picture": step.image,
         "seed": step.seed,
         "verdict": _VERDICTS[step.accepted],
-        "failed": step.failed or ([step.error] if step.error else []),
+        "failed": _failed(step) or ([step.error] if step.error else []),
         "negatives": step.negatives,
         "source": step.source,
         "looks": step.looks,
         "value": step.score.value if step.score else None,
         "evaluations": step.cost.evaluations,
     }
+
+
+def _failed(step: Step) -> list[str]:
+    """The claims that the verifier rejects, with what it saw instead where it says so."""
+    pairs = zip_longest(step.failed, step.observed[: len(step.failed)], fillvalue="")
+    return [f"{claim} (saw: {seen})" if seen else claim for claim, seen in pairs]
 
 
 def _data_uri(store: Store, name: str) -> str | None:

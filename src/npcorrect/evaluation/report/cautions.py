@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from npcorrect.evaluation.report.columns import Column
 from npcorrect.evaluation.run.manifest import Manifest
+from npcorrect.vlm.addresses import identity
 
 
 def cautions(manifests: Mapping[str, Manifest], columns: Sequence[Column]) -> tuple[str, ...]:
@@ -30,7 +31,7 @@ def _of_runs(manifests: Mapping[str, Manifest]) -> Iterator[str]:
     weights: dict[str, set[str]] = {}
     for manifest in manifests.values():
         if manifest.weights:
-            weights.setdefault(manifest.settings.model, set()).add(manifest.weights)
+            weights.setdefault(manifest.settings.load.model, set()).add(manifest.weights)
     for model, hashes in weights.items():
         if len(hashes) > 1:
             yield f"The model {model!r} had different weights in these runs, under one name."
@@ -63,4 +64,4 @@ def same_model(first: str | None, second: str | None) -> bool:
 
 
 def _undated(name: str) -> str:
-    return re.sub(r"-\d{4}-?\d{2}-?\d{2}$", "", name)
+    return re.sub(r"-\d{4}-?\d{2}-?\d{2}$", "", identity(name))

@@ -10,7 +10,8 @@ from npcorrect.evaluation.report.summary import Report, Row
 
 Curve = list[tuple[float, Point]]
 _COSTS: Mapping[str, Callable[[MeanCost], float | None]] = {
-    "VLM calls, on average": lambda cost: cost.vlm_calls,
+    "VLM calls, on average": lambda cost: cost.calls,
+    "readings without a model, on average": lambda cost: cost.readings,
     "tokens, on average": lambda cost: cost.tokens,
     "seconds, on average": lambda cost: cost.seconds,
     "money, on average": lambda cost: cost.money,

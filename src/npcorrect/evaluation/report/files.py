@@ -7,12 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from npcorrect.errors import OutputError
-from npcorrect.evaluation.files import write_whole
 from npcorrect.evaluation.report import page, tables
 from npcorrect.evaluation.report.summary import Report
 from npcorrect.evaluation.report.text import official
-from npcorrect.output import prepare
+from npcorrect.files import prepare, write_text
 
 
 def write(report: Report, folder: Path) -> None:
@@ -31,14 +29,8 @@ def write(report: Report, folder: Path) -> None:
         "summary.csv": tables.summary(report),
         "summary.tex": tables.latex(report),
     }
-    try:
-        for name, text in texts.items():
-            write_whole(folder / name, text.encode(errors="replace"))
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write the report to {str(folder)!r} ({error.strerror}); choose another folder "
-            "with --out."
-        ) from None
+    for name, text in texts.items():
+        write_text(folder / name, text)
 
 
 def figures(report: Report) -> dict[str, Any]:
@@ -83,7 +75,7 @@ def show(report: Report) -> None:
             str(row.official[0].n),
             f"{row.unscored} of {row.samples}",
             f"{cost.evaluations:.0f}",
-            f"{cost.vlm_calls:.1f}",
+            f"{cost.calls:.1f}",
             f"{cost.seconds:.1f}",
         )
         table.add_row(*map(Text, cells))

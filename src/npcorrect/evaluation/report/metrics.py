@@ -50,11 +50,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MeanCost:
-    """What a sample took on average; ``money`` is None where nothing has a price."""
+    """What a sample took on average.
+
+    ``calls`` were sent to a model, ``readings`` answered without one. ``money`` is None where
+    nothing has a price.
+    """
 
     images: float
     evaluations: float
-    vlm_calls: float
+    calls: float
+    readings: float
     tokens: float
     seconds: float
     money: float | None = None
@@ -258,10 +263,11 @@ def mean_cost(places: Iterable[tuple[Record, int | None]]) -> MeanCost:
     return MeanCost(
         total.images / n,
         total.evaluations / n,
-        total.vlm_calls / n,
-        total.tokens / n,
+        total.usage.calls / n,
+        total.usage.readings / n,
+        total.usage.tokens / n,
         total.seconds / n,
-        None if total.money is None else total.money / n,
+        None if total.usage.money is None else total.usage.money / n,
     )
 
 

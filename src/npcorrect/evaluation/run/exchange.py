@@ -13,13 +13,13 @@ from typing import Protocol, runtime_checkable
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.base import Benchmark, Judge, Place, Sample, Score
 from npcorrect.evaluation.run.failures import Failures
-from npcorrect.evaluation.run.manifest import Manifest, Settings, samples, unsharded
-from npcorrect.evaluation.run.pictures import PictureFile, decode, joined, read_file, save
+from npcorrect.evaluation.run.manifest import Manifest, RunSettings, samples, unsharded
+from npcorrect.evaluation.run.pictures import PictureFile, joined, picture_name, read_file, save
 from npcorrect.evaluation.run.records import Key, Record, Step
 from npcorrect.evaluation.run.runner import OnRecord
-from npcorrect.evaluation.run.store import Store, picture_name
+from npcorrect.evaluation.run.store import Store
 from npcorrect.evaluation.run.worker import Done
-from npcorrect.output import prepare
+from npcorrect.files import decode_picture, prepare
 from npcorrect.records import Cost
 
 TOGETHER = 16
@@ -85,7 +85,7 @@ def official(source: Benchmark) -> Official:
 def official_samples(source: Benchmark, limit: int | None = None) -> list[Sample]:
     """The samples that pictures made elsewhere are of: each prompt as often as upstream wants."""
     repeats = source.repeats if isinstance(source, Official) else 1
-    return samples(Settings(source.name, ("theirs",), seeds=repeats, limit=limit), source)
+    return samples(RunSettings(source.name, ("theirs",), seeds=repeats, limit=limit), source)
 
 
 def find_pictures(
@@ -125,7 +125,9 @@ def score_pictures(
 
     def judged(some: Sequence[Sample]) -> Iterator[Done]:
         files = {_place(s): pictures[_place(s)].read() for s in some if _place(s) in pictures}
-        shown = [(s, decode(files[_place(s)])) for s in some if _place(s) in files]
+        shown = [
+            (s, decode_picture(files[_place(s)], s.prompt)) for s in some if _place(s) in files
+        ]
         given = judge.scores(shown)
         scores = {_place(s): score for (s, _), score in zip(shown, given, strict=True)}
         for sample in some:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from npcorrect.errors import NpcError
+from npcorrect.errors import RunStoppedError
 from npcorrect.evaluation.run.records import Record
 
 IN_A_ROW = 5
 """Samples in a row on which the judge or the verifier may fail before a run stops."""
-
-
-class RunStoppedError(NpcError):
-    """A run was stopped because nothing more can be had; what was finished is kept."""
 
 
 class Failures:
@@ -23,6 +19,8 @@ class Failures:
     def see(self, record: Record) -> None:
         """Take note of a record that was just finished.
 
+        A judge that answers nobody until the user acts is not asked again.
+
         Raises:
             RunStoppedError: it is one failure too many.
         """
@@ -31,10 +29,11 @@ class Failures:
             self._failed.clear()
             return
         self._failed.add((record.key.sample, record.key.repeat))
-        if len(self._failed) >= self._limit:
+        fatal = any(step.score is not None and step.score.fatal for step in record.steps)
+        if fatal or len(self._failed) >= self._limit:
             raise RunStoppedError(
-                f"Stopped after {self._limit} samples in a row without an answer; the last one: "
-                f"{reason} What was finished is kept; give the same command again to go on."
+                f"Stopped after {len(self._failed)} samples in a row without an answer; the last "
+                f"one: {reason} What was finished is kept; give the same command again to go on."
             )
 
 

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from npcorrect.diffusion.base import Drawing, Look, OnStep
+from npcorrect.diffusion.base import UNWATCHED, Reading, TokenStates, Watch
+from npcorrect.diffusion.fake import FakeFamily
 from npcorrect.evaluation.benchmarks.base import (
     SEED_STEP,
     Figure,
@@ -27,24 +29,39 @@ from npcorrect.evaluation.benchmarks.base import (
     figure,
 )
 from npcorrect.evaluation.methods.base import Tools
-from npcorrect.evaluation.run.manifest import Manifest, Settings
-from npcorrect.ranking import RANKERS, SourceRanker
+from npcorrect.evaluation.run.manifest import Manifest, RunSettings
+from npcorrect.plan import Defaults, Plan, plan
 from npcorrect.records import (
     Candidate,
     Caption,
     Check,
     Checklist,
+    Drawing,
     Generation,
     Request,
     Requirement,
     Verdict,
 )
+from npcorrect.session import Session
 from npcorrect.vlm.base import VLM
 from npcorrect.vlm.roles import Roles
 
 CLAIMS = 3
 PROMPTS = 12
 TAGS = ("colour", "count", "place")
+
+
+DEFAULTS = Defaults(
+    num_inference_steps=4,
+    true_cfg_scale=2.0,
+    negative_scale=1.0,
+    rule="extra",
+    window=1.0,
+    looks=0,
+    reseed=True,
+    sizes=(8,),
+    max_sequence_length=64,
+)
 
 
 def holds(image: Image.Image) -> int:
@@ -63,22 +80,21 @@ class FakeModel:
         self.seconds = seconds
         self.drawn: list[Drawing] = []
 
-    def resolve(
-        self, request: Request, negative_prompt: str | None = None, attempt: int = 0
-    ) -> Drawing:
+    def plan(self, request: Request) -> Plan:
         """Four steps of eight by eight pixels; the paper's rule keeps the seed."""
-        paper = request.rule == "paper"
-        seed = request.seed + (0 if paper else attempt)
-        rule = request.rule or "extra"
-        return Drawing(request.prompt, seed, negative_prompt, 4, 2.0, 1.0, rule, 4, (), 8, 8)
+        return plan(request, FakeFamily(), DEFAULTS)
 
-    def draw(
-        self,
-        drawings: Sequence[Drawing],
-        on_step: OnStep | None = None,
-        look: Look | None = None,
-        origin: Generation | None = None,
-    ) -> list[Generation]:
+    def check_text(self, text: str) -> None:
+        """Reads any text."""
+
+    def origin(self, image: Image.Image, drawing: Drawing) -> None:
+        """Begins with noise alone."""
+
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
+        """One number for every text, so that rankers keep the order."""
+        return [TokenStates(np.ones((1, 1), np.float32), np.zeros(1, bool)) for _ in texts]
+
+    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         """A picture for each drawing."""
         time.sleep(self.seconds)
         self.drawn += drawings
@@ -91,9 +107,7 @@ class FakeModel:
         # The noise makes every picture a file of its own.
         image = Image.frombytes("L", (8, 8), bytes([met * 64]) + bytes(digest + digest)[:63])
         per_step = (2 if d.rule == "extra" else 1) + (d.negative_prompt is not None)
-        return Generation(
-            image, d.prompt, d.negative_prompt, d.seed, 4, 2.0, 1.0, d.rule, 4, 4 * per_step, 0.0
-        )
+        return Generation(image=image, drawing=d, evaluations=4 * per_step, seconds=0.0)
 
 
 class FakeRoles:
@@ -174,12 +188,11 @@ class FakeBench:
 
 def fake_tools(seconds: float = 0.0) -> Tools:
     """Everything that a worker needs; each drawing sleeps for so many seconds."""
-    ranker = SourceRanker()
-    rankers = dict.fromkeys(RANKERS, ranker)
-    return Tools(FakeModel(seconds), FakeRoles().roles(), rankers, FakeJudge(), FakeBench())
+    session = Session(FakeModel(seconds), FakeRoles().roles())
+    return Tools(session, FakeJudge(), FakeBench())
 
 
 def fake_manifest(**settings: Any) -> Manifest:
     """The manifest of a run of the fake benchmark."""
-    base = Settings("mini", ("base", "best-of-n", "npc-paper", "npc"), images=3)
+    base = RunSettings("mini", ("base", "best-of-n", "npc-paper", "npc"), images=3)
     return Manifest(replace(base, **settings), "fake 12", "code", {"python": "3"}, "")

@@ -6,7 +6,7 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +14,15 @@ from typing import Any
 
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.base import REPEAT_STEP, Benchmark, Sample
+from npcorrect.evaluation.benchmarks.wording import Wording
 from npcorrect.evaluation.methods import find
+from npcorrect.evaluation.plugins import label
+from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
 SCHEMA_VERSION = 1
 GROWING = ("methods", "limit", "seeds")
 """The settings by which a run may grow."""
-MAX_IMAGES, MAX_SEEDS, MAX_LIMIT = 1000, 1000, 10**7
+MAX_IMAGES, MAX_SEEDS, MAX_LIMIT, MAX_REPEATS = 1000, 1000, 10**7, 100
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 _PACKAGE = Path(__file__).parents[2]
 
@@ -36,14 +39,12 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """All that decides what a run finds. ``limit`` prompts are spread evenly; None takes all.
 
-    ``loading`` has what is not left to the machine in
-    :class:`~npcorrect.diffusion.loading.LoadOptions`; ``steps`` and ``size`` are the model's own
-    where None. ``vlm``, ``roles`` and ``votes`` are those of
-    :class:`~npcorrect.vlm.settings.VLMSettings`.
-    ``images`` is 0 for pictures that were made elsewhere.
+    ``draw`` holds for every picture, but for its seed and its candidates, which are a method's.
+    ``images`` is 0 for pictures that were made elsewhere. ``repeat_judge`` is how often each
+    picture is judged, and ``wording`` in whose words.
     """
 
     benchmark: str
@@ -52,27 +53,17 @@ class Settings:
     seeds: int = 1
     limit: int | None = None
     shard: Shard = Shard()
-    model: str = "mini"
-    loading: Mapping[str, Any] = field(default_factory=dict)
-    steps: int | None = None
-    size: int | None = None
-    vlm: str | None = None
-    roles: Mapping[str, str] = field(default_factory=dict)
-    votes: int = 1
+    draw: DrawSettings = field(default_factory=DrawSettings)
+    load: LoadSettings = field(default_factory=LoadSettings)
+    roles: RoleSettings = field(default_factory=lambda: RoleSettings(cache=False))
     judge: str | None = None
-    cache: bool = False
-    budget: str | None = None
-
-    @property
-    def device(self) -> str | None:
-        """Where the image model runs, if it was said."""
-        return self.loading.get("device")
+    repeat_judge: int = 1
+    wording: Wording = "default"
 
     @property
     def verifier(self) -> str | None:
         """The model that verifies; None for the image model's own."""
-        name = self.roles.get("verifier") or self.vlm
-        return None if name == "embedded" else name
+        return None if self.roles.embedded_verifier else self.roles.verifier or self.roles.vlm
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ class Manifest:
     ``weights`` is the hash or the Hub revision of the image model's weights, where it is known.
     """
 
-    settings: Settings
+    settings: RunSettings
     data: str
     code: str
     versions: Mapping[str, str]
@@ -91,13 +82,14 @@ class Manifest:
     weights: str = ""
 
 
-def validate(settings: Settings) -> None:
+def validate(settings: RunSettings) -> None:
     """Refuse what makes no sense.
 
     Raises:
         SettingsError: a method is unknown or named twice, or a number is out of range.
     """
-    if not settings.methods or len(set(settings.methods)) < len(settings.methods):
+    labels = {label(name) for name in settings.methods}
+    if not labels or len(labels) < len(settings.methods):
         raise SettingsError(
             f"The methods are {','.join(settings.methods)!r}; name at least one, and each once."
         )
@@ -108,6 +100,7 @@ def validate(settings: Settings) -> None:
         ("images", settings.images, MAX_IMAGES),
         ("seeds", settings.seeds, MAX_SEEDS),
         ("limit", limit, MAX_LIMIT),
+        ("repeat-judge", settings.repeat_judge, MAX_REPEATS),
     ):
         if not 1 <= value <= most:
             raise SettingsError(f"--{what} is {value}; give 1 to {most}.")
@@ -126,6 +119,7 @@ def fault(one: Manifest) -> str:
         ("images", settings.images, 0, MAX_IMAGES),
         ("seeds", settings.seeds, 1, MAX_SEEDS),
         ("limit", 1 if settings.limit is None else settings.limit, 1, MAX_LIMIT),
+        ("repeat_judge", settings.repeat_judge, 1, MAX_REPEATS),
         ("shard", settings.shard.number, 1, settings.shard.of),
     ):
         if not least <= value <= most:
@@ -133,7 +127,7 @@ def fault(one: Manifest) -> str:
     return ""
 
 
-def manifest(settings: Settings, benchmark: Benchmark, weights: str = "") -> Manifest:
+def manifest(settings: RunSettings, benchmark: Benchmark, weights: str = "") -> Manifest:
     """The manifest of a run that begins now."""
     versions = {"python": platform.python_version()}
     versions |= {name: version(name) for name in ("npcorrect", *_LIBRARIES)}
@@ -146,8 +140,7 @@ def differences(old: Manifest, new: Manifest) -> list[str]:
     The git state alone is no reason, and neither are other methods, more seeds or another limit:
     by these, a run grows.
     """
-    was, now = asdict(old.settings), asdict(new.settings)
-    was["shard"], now["shard"] = str(old.settings.shard), str(new.settings.shard)
+    was, now = _flat(old.settings), _flat(new.settings)
     different = [
         f"{name} {_words(was[name])} instead of {_words(now[name])}"
         for name in was
@@ -162,7 +155,7 @@ def differences(old: Manifest, new: Manifest) -> list[str]:
     ]
     if old.code != new.code:
         different.append("other code of this program")
-    if old.weights != new.weights:
+    if old.weights and new.weights and old.weights != new.weights:
         different.append("other weights of the image model")
     return different
 
@@ -174,7 +167,7 @@ def grown(old: Manifest, new: Manifest) -> Manifest:
     limits = [was.limit, now.limit]
     limit = None if None in limits else max(limit for limit in limits if limit is not None)
     settings = replace(was, methods=methods, limit=limit, seeds=max(was.seeds, now.seeds))
-    return replace(new, settings=settings)
+    return replace(new, settings=settings, weights=new.weights or old.weights)
 
 
 def unsharded(one: Manifest) -> Manifest:
@@ -182,7 +175,7 @@ def unsharded(one: Manifest) -> Manifest:
     return replace(one, settings=replace(one.settings, shard=Shard()))
 
 
-def samples(settings: Settings, benchmark: Benchmark) -> list[Sample]:
+def samples(settings: RunSettings, benchmark: Benchmark) -> list[Sample]:
     """The samples of a run: every prompt with each of its seeds, all prompts once first.
 
     A limit takes prompts from all over the benchmark, and a greater one takes the same and more.
@@ -204,12 +197,16 @@ def _spread(count: int) -> list[int]:
     return [place for place in reversed_places if place < count]
 
 
+def _flat(settings: RunSettings) -> dict[str, Any]:
+    """The settings by name, those of its records among them."""
+    records = (settings.draw, settings.load, settings.roles)
+    flat = {name: value for name, value in vars(settings).items() if value not in records}
+    flat["shard"] = str(settings.shard)
+    return flat | {name: value for record in records for name, value in vars(record).items()}
+
+
 def _words(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {one}" for key, one in value.items()) or "none"
-    return str(value)
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 @cache

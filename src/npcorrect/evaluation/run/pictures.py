@@ -1,8 +1,8 @@
-"""Pictures from files that may come from anyone: of bounded size, and of three formats alone."""
+"""Pictures in files that may come from anyone, alone or in grids."""
 
 from __future__ import annotations
 
-import warnings
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -11,13 +11,9 @@ from pathlib import Path
 from PIL import Image
 
 from npcorrect.errors import SettingsError
+from npcorrect.files import decode_picture
 
-FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_BYTES = 2**28
-MAX_PIXELS = 2**26
-_UNREADABLE = (
-    OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning
-)  # fmt: skip
 
 
 def read_file(path: Path) -> bytes:
@@ -34,26 +30,9 @@ def read_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def decode(content: bytes) -> Image.Image:
-    """The picture in a file, as RGB.
-
-    Raises:
-        ValueError: it is none, or too large.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ValueError(f"it has more than {MAX_PIXELS >> 20} megapixels")
-                return image.convert("RGB")
-    except (
-        OSError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as e:
-        raise ValueError(f"it is no whole PNG, JPEG or WebP picture: {e}") from None
+def picture_name(content: bytes) -> str:
+    """What a picture's file is called."""
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -72,11 +51,11 @@ class PictureFile:
         """
         try:
             content = read_file(self.path)
-            image = decode(content)
         except (OSError, ValueError) as error:
             raise SettingsError(
                 f"The picture {str(self.path)!r} cannot be read ({error})."
             ) from None
+        image = decode_picture(content, str(self.path))
         if self.grid == 1:
             return content
         width, height = image.width // self.grid, image.height // self.grid

@@ -37,7 +37,7 @@ class Step:
     that were chosen at some time have a ``score``. ``cost`` is that of all pictures so far.
     ``failed`` are the claims that the verifier rejects. ``looks`` are the looks that changed the
     picture's negative while it emerged: the step, and the text beside it, None where the emerging
-    picture was right.
+    picture was right. ``observed`` is what the verifier saw in place of each of ``failed``.
     """
 
     image: Picture
@@ -51,6 +51,7 @@ class Step:
     cost: Cost
     score: Score | None = None
     looks: tuple[tuple[int, str | None], ...] = ()
+    observed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def fault(record: Record) -> str:
 
 
 def _numbers(step: Step) -> list[float]:
-    numbers = [step.cost.seconds, step.cost.money or 0.0]
+    numbers = [step.cost.seconds, step.cost.usage.seconds, step.cost.usage.money or 0.0]
     if step.score is not None:
         numbers += [step.score.value or 0.0, *(step.score.bounds or ())]
         numbers += [value for _, value in step.score.parts]
@@ -139,6 +140,8 @@ def _numbers(step: Step) -> list[float]:
 
 
 def _counts(cost: Cost) -> tuple[float, ...]:
+    usage = cost.usage
     return (
-        cost.images, cost.evaluations, cost.vlm_calls, cost.tokens, cost.seconds, cost.money or 0
+        cost.images, cost.evaluations, cost.seconds, usage.calls, usage.input_tokens,
+        usage.output_tokens, usage.seconds, usage.retries, usage.money or 0, usage.readings,
     )  # fmt: skip

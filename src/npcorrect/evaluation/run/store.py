@@ -7,7 +7,6 @@ is checked by its meaning before it is used.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -21,13 +20,12 @@ from pydantic import TypeAdapter
 
 from npcorrect.errors import OutputError, SettingsError
 from npcorrect.evaluation.benchmarks.base import Score
-from npcorrect.evaluation.files import write_whole
 from npcorrect.evaluation.run import manifest as manifests
 from npcorrect.evaluation.run.manifest import Manifest
-from npcorrect.evaluation.run.pictures import decode, read_file
+from npcorrect.evaluation.run.pictures import picture_name, read_file
 from npcorrect.evaluation.run.records import Record, fault
 from npcorrect.evaluation.run.worker import Done
-from npcorrect.output import prepare
+from npcorrect.files import decode_picture, prepare, replacing
 
 _RECORD = TypeAdapter(Record)
 _SCORE = TypeAdapter(Score)
@@ -115,7 +113,7 @@ class Store:
             connection.executescript(_TABLES)
             if manifest is not None:
                 content = _MANIFEST.dump_json(manifest, indent=2) + b"\n"
-                write_whole(self.manifest_path, content)
+                _write(self.manifest_path, content)
         except (OSError, sqlite3.OperationalError) as error:
             raise OutputError(
                 f"Cannot begin the run in {str(self.folder)!r} ({error}); choose another folder "
@@ -212,8 +210,8 @@ class Store:
         """A picture; None where it is gone, or is none."""
         content = self.read_picture(name)
         try:
-            return decode(content) if content is not None else None
-        except ValueError:
+            return decode_picture(content, name) if content is not None else None
+        except SettingsError:
             return None
 
 
@@ -237,7 +235,7 @@ class Writer:
                 path = self._store.picture(name)
                 if self._store.read_picture(name) is None:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    write_whole(path, file)
+                    _write(path, file)
             with self._connection:
                 self._connection.execute("insert or replace into record values (?, ?, ?, ?)", row)
 
@@ -271,6 +269,7 @@ def of_sample(scores: Mapping[Pictured, Score], record: Record) -> dict[str, Sco
     return {name: scores[*place, name] for name in names if (*place, name) in scores}
 
 
-def picture_name(content: bytes) -> str:
-    """What a picture's file is called."""
-    return hashlib.sha256(content).hexdigest()[:32]
+def _write(path: Path, content: bytes) -> None:
+    """Write a file in one move."""
+    with replacing(path) as file:
+        file.write(content)

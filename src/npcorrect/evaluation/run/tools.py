@@ -7,19 +7,46 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from npcorrect import session
 from npcorrect.errors import SettingsError
+from npcorrect.evaluation import plugins
 from npcorrect.evaluation.benchmarks import find
 from npcorrect.evaluation.benchmarks.base import Benchmark, Judge
+from npcorrect.evaluation.benchmarks.judge import repeated
 from npcorrect.evaluation.methods.base import Tools
-from npcorrect.evaluation.run.manifest import Settings
-from npcorrect.evaluation.run.spent import ending
+from npcorrect.evaluation.run.manifest import RunSettings, validate
 from npcorrect.records import Request
+from npcorrect.session import SessionSettings
 from npcorrect.vlm import build
-from npcorrect.vlm.settings import VLMSettings, VLMTable
+from npcorrect.vlm.settings import VLMTable
+
+JUDGES = "npcorrect.judges"
+"""The entry points of judges."""
+NO_JUDGE = "none"
+"""Leaves all pictures to upstream's own evaluator."""
 
 
-def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int) -> Tools:
-    """The model, the roles and the judge of a run, on so many threads.
+def session_settings(settings: RunSettings, table: VLMTable) -> SessionSettings:
+    """What the session of a run opens."""
+    return SessionSettings(load=settings.load, roles=settings.roles, table=table)
+
+
+def check(settings: RunSettings, source: Benchmark, table: VLMTable) -> None:
+    """Refuse what could not work, before weights are loaded or anyone is asked.
+
+    Raises:
+        InputError: a setting cannot work, alone or with the others.
+    """
+    validate(settings)
+    check_judge(settings, source)
+    if "rewrite" in settings.methods and not settings.roles.vlm:
+        raise SettingsError("The method 'rewrite' needs a language model; name one with --vlm.")
+    prompt = source.samples()[0].prompt
+    session.check(session_settings(settings, table), Request(prompt, **vars(settings.draw)))
+
+
+def load(settings: RunSettings, folder: Path | None, table: VLMTable, threads: int) -> Tools:
+    """The session, the judge and the writer of a run, on so many threads.
 
     Models that are asked stay open until the process ends.
 
@@ -28,76 +55,66 @@ def load(settings: Settings, folder: Path | None, table: VLMTable, threads: int)
     """
     import torch
 
-    from npcorrect.diffusion.loading import LoadOptions
-    from npcorrect.diffusion.loading import load as load_model
-    from npcorrect.mini.vlm import embedded_roles
-    from npcorrect.ranking import RANKERS
-
     torch.set_num_threads(threads)
     stack = ExitStack()
     register(stack.close)
-    asked = vlm_settings(settings, table)
-    source = find(settings.benchmark, folder)
+    source = find(settings.benchmark, folder, settings.wording)
+    wanted = session_settings(settings, table)
     # What is asked comes first: what is missing there should not wait for large weights.
-    own_roles = embedded_roles() if settings.model == "mini" else None
-    roles = ending(stack.enter_context(build.roles(asked, own_roles)))
     judge = stack.enter_context(judging(settings, source, table))
     writer = None
-    if settings.vlm and "rewrite" in settings.methods:
-        writer = stack.enter_context(build.model(settings.vlm, asked))
-    loading = {**settings.loading, "loras": tuple(settings.loading.get("loras", ()))}
-    model = load_model(settings.model, LoadOptions(**loading))
-    request = Request(
-        "",
-        num_inference_steps=settings.steps,
-        height=settings.size,
-        width=settings.size,
-        looks=0 if settings.verifier else None,
-    )
-    rankers = {name: make(model) for name, make in RANKERS.items()}
-    return Tools(model, roles, rankers, judge, source, writer, request)
+    if settings.roles.vlm and "rewrite" in settings.methods:
+        writer = stack.enter_context(build.model(settings.roles.vlm, wanted.vlm))
+    opened = stack.enter_context(session.open_session(wanted))
+    return Tools(opened, judge, source, writer, settings.draw)
 
 
-def check_judge(settings: Settings, source: Benchmark) -> None:
+def check_judge(settings: RunSettings, source: Benchmark) -> None:
     """Refuse a judge that is missing, or that has nothing to judge.
 
     Raises:
-        SettingsError: it is one of these.
+        SettingsError: it is one of these, or code of the user's own that cannot be loaded.
     """
     if source.upstream_judge and settings.judge is None:
         raise SettingsError(
             f"The benchmark {source.name!r} is judged by a model; name one with --judge. "
             f"Upstream's is {source.upstream_judge}."
         )
-    if settings.judge and not source.upstream_judge:
+    if settings.judge == NO_JUDGE and not getattr(source, "may_be_unjudged", False):
+        raise SettingsError(
+            f"The pictures of {source.name!r} need a judge; 'none' is for geneval, whose pictures "
+            "upstream's own evaluator judges."
+        )
+    own = settings.judge is not None and plugins.load(settings.judge, JUDGES) is not None
+    if settings.judge and not source.upstream_judge and not own:
         raise SettingsError(
             f"The benchmark {source.name!r} is judged without a model; leave --judge out."
         )
 
 
 @contextmanager
-def judging(settings: Settings, source: Benchmark, table: VLMTable) -> Generator[Judge]:
-    """The judge of a run.
+def judging(settings: RunSettings, source: Benchmark, table: VLMTable) -> Generator[Judge]:
+    """The judge of a run, which scores each picture as often as the settings say.
+
+    One of the user's own is made by a function of the benchmark.
 
     Raises:
         InputError: the judge is missing, or is not to be had.
     """
-    if settings.judge is None:
-        yield source.judge(None)
-        return
-    with build.model(settings.judge, vlm_settings(settings, table)) as vlm:
-        yield source.judge(vlm)
+    times, name = settings.repeat_judge, settings.judge
+    if name is None or name == NO_JUDGE:
+        yield repeated(source.judge(None), times)
+    elif (made := plugins.load(name, JUDGES)) is not None:
+        yield repeated(plugins.called(name, made, source), times)
+    else:
+        with build.model(name, session_settings(settings, table).vlm) as vlm:
+            yield repeated(source.judge(vlm), times)
 
 
-def vlm_settings(settings: Settings, table: VLMTable) -> VLMSettings:
-    """How the models of a run are asked."""
-    return VLMSettings(
-        settings.vlm,
-        settings.roles,
-        settings.votes,
-        budget=settings.budget,
-        cache=settings.cache,
-        device=settings.device or "cpu",
-        dtype=settings.loading.get("dtype") or "float32",
-        table=table,
-    )
+def weights(settings: RunSettings, table: VLMTable) -> str:
+    """The hash or the commit of the image model's weights and of its LoRAs.
+
+    Empty as far as it is not known before they are loaded.
+    """
+    made = session.made_with(None, session_settings(settings, table))
+    return " ".join(filter(None, (made.weights or made.revision, *made.loras)))

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 
 from PIL.Image import Image
 
-from npcorrect.diffusion.base import Drawing, ImageModel, Look, OnStep
+from npcorrect.diffusion.base import UNWATCHED, ImageModel, Watch
 from npcorrect.evaluation.benchmarks.base import Sample, Score
 from npcorrect.evaluation.methods import find
 from npcorrect.evaluation.methods.base import Task, Tools
 from npcorrect.evaluation.methods.wrapper import Wrapper
+from npcorrect.evaluation.plugins import label
+from npcorrect.evaluation.run.pictures import picture_name
 from npcorrect.evaluation.run.records import Key, Record, Step
-from npcorrect.loop import select
-from npcorrect.records import Attempt, Cost, Generation
+from npcorrect.records import Attempt, Cost, Drawing, Generation, Request
+from npcorrect.result import select
 
 REMEMBERED = 16
 """Plain pictures and scores that a worker remembers, to share them among a sample's methods."""
@@ -46,7 +47,7 @@ class Job:
     @property
     def key(self) -> Key:
         """Under which the record is kept."""
-        return Key(self.sample.id, self.sample.repeat, self.method)
+        return Key(self.sample.id, self.sample.repeat, label(self.method))
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,14 @@ class Worker:
     def _tools(self) -> Tools:
         """Loaded by the first job, which then raises what loading raises."""
         loaded = self._load()
-        return replace(loaded, model=_Sharing(loaded.model))
+        sharing = _Sharing(loaded.session.model)
+        return replace(loaded, session=replace(loaded.session, model=sharing))
 
     @property
     def _model(self) -> _Sharing:
-        assert isinstance(self._tools.model, _Sharing)
-        return self._tools.model
+        model = self._tools.session.model
+        assert isinstance(model, _Sharing)
+        return model
 
     def perform(self, job: Job) -> Done:
         """Draw, choose and judge; the same job gives the same record, but for the seconds."""
@@ -82,7 +85,7 @@ class Worker:
         attempts = self._attempts(job, budget)
         chosen = [select(attempts[: i + 1]) for i in range(len(attempts))]
         files = [_png(attempt.generation.image) for attempt in attempts]
-        names = [hashlib.sha256(file).hexdigest()[:32] for file in files]
+        names = [picture_name(file) for file in files]
         costs = _sums([attempt.cost for attempt in attempts])
         sample = job.sample
         shown = {names[place]: attempts[place].generation.image for place in sorted(set(chosen))}
@@ -96,7 +99,7 @@ class Worker:
 
     def _attempts(self, job: Job, budget: int) -> list[Attempt]:
         """Attempts until the method ends, or its images and its evaluations are both spent."""
-        task = Task(job.sample, job.images, self._tools)
+        task = self._task(job)
         attempts: list[Attempt] = []
         evaluations = 0
         self._model.take_saved_seconds()
@@ -110,11 +113,17 @@ class Worker:
                     break
         return attempts
 
+    def _task(self, job: Job) -> Task:
+        tools, sample = self._tools, job.sample
+        own = partial(tools.benchmark.checklist, sample)
+        return Task(sample, job.images, tools.session, tools.draw, tools.writer, own)
+
     def _plain_evaluations(self, sample: Sample) -> int:
         """Evaluations of a plain picture; drawn once, and shared by the first sample."""
         if not self._plain:
-            request = replace(self._tools.request, prompt=sample.prompt, seed=sample.seed)
-            self._plain = self._model.draw([self._model.resolve(request)])[0].evaluations
+            request = Request(sample.prompt, **vars(self._tools.draw))
+            plan = self._model.plan(replace(request, seed=sample.seed, candidates=0))
+            self._plain = self._model.draw([plan.drawing(0, None)])[0].evaluations
         return self._plain
 
     def _judge(self, sample: Sample, images: Mapping[str, Image]) -> dict[str, Score]:
@@ -137,20 +146,14 @@ class _Sharing(Wrapper):
         self._plain: dict[Drawing, Generation] = {}
         self._saved_seconds = 0.0
 
-    def draw(
-        self,
-        drawings: Sequence[Drawing],
-        on_step: OnStep | None = None,
-        look: Look | None = None,
-        origin: Generation | None = None,
-    ) -> list[Generation]:
+    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         if len(drawings) != 1 or drawings[0].negative_prompt is not None:
-            return super().draw(drawings, on_step, look, origin)
+            return super().draw(drawings, watch)
         (drawing,) = drawings
         if drawing in self._plain:
             self._saved_seconds += self._plain[drawing].seconds
             return [self._plain[drawing]]
-        drawn = super().draw(drawings, on_step, look, origin)
+        drawn = super().draw(drawings, watch)
         self._plain[drawing] = drawn[0]
         if len(self._plain) > REMEMBERED:
             self._plain.pop(next(iter(self._plain)))
@@ -164,18 +167,21 @@ class _Sharing(Wrapper):
 
 def _step(attempt: Attempt, image: str, chosen: int, cost: Cost, *, score: Score | None) -> Step:
     verdict, ranked = attempt.verdict, attempt.ranked
-    failed = tuple(c.requirement.text for c in verdict.checks if c.passed is False)
+    generation = attempt.generation
+    failed = [check for check in verdict.checks if check.passed is False]
     return Step(
         image,
-        attempt.generation.seed,
-        attempt.generation.negatives,
+        generation.drawing.seed,
+        generation.negatives,
         ranked.candidate.source if ranked else "",
         verdict.accepted,
-        failed,
+        tuple(check.requirement.text for check in failed),
         verdict.error,
         chosen,
         cost,
         score,
+        generation.steering,
+        tuple(check.observed for check in failed),
     )
 
 

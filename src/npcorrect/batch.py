@@ -1,0 +1,243 @@
+"""Many prompts, one after the other: a folder for each, a page and a table of all.
+
+What is finished is not done again: the folders are the truth, the page and the table are made from
+them, so that a batch may be interrupted at any moment and continued.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from re import fullmatch, sub
+from time import monotonic
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from npcorrect.errors import BudgetError, InputError, NpcError, OutputError, SettingsError
+from npcorrect.faults import faults
+from npcorrect.files import open_picture, prepare, write_text
+from npcorrect.loop import OnEvent
+from npcorrect.output import OutputFolder, correct_into
+from npcorrect.plan import plan
+from npcorrect.prompts import Job
+from npcorrect.records import Verdict
+from npcorrect.result import Outcome, damaged, file_name, read_record, to_record
+from npcorrect.session import Session, SessionSettings, check, family_of, open_session
+
+FAILURES = 3
+"""Prompts that may fail one after the other before a batch gives up."""
+_PAUSE = 2.0
+"""Seconds between two writings of the page and the table, at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one prompt came to: a line of ``results.jsonl``, a card of ``index.html``.
+
+    ``wrong`` says what was wrong with the original, ``left`` what still is with the chosen picture.
+    ``original`` and ``best`` are files in ``folder``. ``error`` says why there is no result.
+    """
+
+    number: int
+    folder: str
+    prompt: str
+    seed: int
+    outcome: Outcome | Literal["failed"]
+    ended: str | None = None
+    score: float | None = None
+    wrong: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+    original: str = ""
+    best: str = ""
+    attempts: int = 0
+    evaluations: int = 0
+    vlm_calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+OnRow = Callable[[Row], None]
+
+
+@dataclass
+class Batch:
+    """Jobs, the settings that they share, and the folder for all of them."""
+
+    jobs: Sequence[Job]
+    settings: SessionSettings
+    out: Path
+    overwrite: bool = False
+    rows: dict[int, Row] = field(default_factory=dict)
+    _written: float = 0.0
+
+    def check(self) -> None:
+        """Refuse what could not work, before a model is loaded.
+
+        Raises:
+            InputError: a setting, a line or a folder cannot be used.
+        """
+        check(self.settings)
+        family = family_of(self.settings.load)
+        wrong = []
+        for job in self.jobs:
+            try:
+                plan(self._folder(job).asked.request, family, family.defaults)
+            except InputError as error:
+                wrong.append(f"{job.place}: {error}")
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            raise SettingsError(wrong[0] + more)
+
+    def collect(self) -> None:
+        """Take over what is finished in the folders already.
+
+        Raises:
+            InputError: a folder holds something else, or a record in it cannot be read.
+        """
+        for job in self.jobs:
+            folder = self._folder(job)
+            if job.number not in self.rows and folder.state() == "finished":
+                self.rows[job.number] = row(job, folder.path, read_record(folder.record_path))
+
+    def run(self, shard: Sequence[Job], on_event: OnEvent, on_row: OnRow) -> None:
+        """Do those jobs of a shard that are not finished.
+
+        Raises:
+            InputError: a setting or a folder cannot be used.
+            NpcError: several jobs in a row failed, or the budget is spent.
+        """
+        self.check()
+        prepare(self.out)
+        if not self.overwrite:
+            self.collect()
+        try:
+            self._run([job for job in shard if job.number not in self.rows], on_event, on_row)
+        finally:
+            self._write()
+        if not self.overwrite:
+            self.collect()
+            self._write()
+
+    def _run(self, jobs: Sequence[Job], on_event: OnEvent, on_row: OnRow) -> None:
+        if not jobs:
+            return
+        failed = 0
+        with open_session(self.settings) as session:
+            for job in jobs:
+                made = self._correct(job, session, on_event)
+                self.rows[job.number] = made
+                on_row(made)
+                if monotonic() - self._written > _PAUSE:
+                    self._write()
+                failed = failed + 1 if made.outcome == "failed" else 0
+                if failed == FAILURES:
+                    raise NpcError(f"{failed} prompts in a row failed, the last: {made.error}")
+                if made.ended == "budget":
+                    raise BudgetError(
+                        f"The budget is spent at {job.place}; what is finished is kept, so give "
+                        "the same command with a larger --budget to go on."
+                    )
+
+    def _correct(self, job: Job, session: Session, on_event: OnEvent) -> Row:
+        folder = self._folder(job)
+        try:
+            with folder.claimed(self.overwrite) as begun:
+                result = correct_into(folder, begun, session, on_event)
+        except OutputError:
+            raise
+        except NpcError as error:
+            return _row(job, folder.path, outcome="failed", error=str(error))
+        return row(job, folder.path, to_record(result))
+
+    def _folder(self, job: Job) -> OutputFolder:
+        picture = open_picture(job.image) if job.image else None
+        path = self.out / folder_name(job)
+        return OutputFolder(path, job.request, self.settings, picture)
+
+    def _write(self) -> None:
+        """The page and the table."""
+        rows = [self.rows[number] for number in sorted(self.rows)]
+        lines = (json.dumps(asdict(one)) + "\n" for one in rows)
+        write_text(self.out / "results.jsonl", "".join(lines))
+        write_text(self.out / "index.html", page(rows, len(self.jobs)))
+        self._written = monotonic()
+
+
+def shard(jobs: Sequence[Job], part: str) -> Sequence[Job]:
+    """Every n-th job: ``"2/4"`` is the second of four parts.
+
+    Raises:
+        SettingsError: it is no part.
+    """
+    match = fullmatch(r"(\d{1,6})/(\d{1,6})", part)
+    number, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise SettingsError(f"--shard is {part!r}; give a part and their number, such as 1/4.")
+    return jobs[number - 1 :: count]
+
+
+def folder_name(job: Job) -> str:
+    """``0012-three-red-circles``: the place in the file and the prompt's first words."""
+    words = sub(r"[^a-z0-9]+", "-", job.request.prompt[:200].lower()).strip("-")
+    return f"{job.number:04d}-{words[:40].strip('-')}".rstrip("-")
+
+
+def row(job: Job, folder: Path, record: Mapping[str, Any]) -> Row:
+    """The row of a finished correction from its record.
+
+    Raises:
+        SettingsError: the record is damaged.
+    """
+    try:
+        first, best = record["attempts"][0], record["attempts"][record["best"]]
+        before, after = (
+            TypeAdapter(Verdict).validate_python(one["verdict"]) for one in (first, best)
+        )
+        generation, cost = best["generation"], record["cost"]
+        acted = [generation["negative_prompt"], *(text for _, text in generation["steering"])]
+        return _row(
+            job,
+            folder,
+            outcome=record["outcome"],
+            ended=record["ended"],
+            score=after.score,
+            wrong=faults(before),
+            left=faults(after),
+            negatives=tuple(dict.fromkeys(text for text in acted if text)),
+            original=file_name(0),
+            best=file_name(best["index"]),
+            attempts=len(record["attempts"]),
+            evaluations=cost["evaluations"],
+            vlm_calls=cost["vlm_calls"],
+            tokens=cost["tokens"],
+            seconds=cost["seconds"],
+            error=before.error,
+        )
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise damaged(folder / "result.json", error) from None
+
+
+def page(rows: Sequence[Row], jobs: int) -> str:
+    """``index.html``: every prompt with its pictures; it loads nothing but those."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("npcorrect", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    outcomes = ("accepted", "corrected", "not accepted", "unscored", "failed")
+    counts = {name: sum(one.outcome == name for one in rows) for name in outcomes}
+    return environment.get_template("index.html.j2").render(rows=rows, jobs=jobs, counts=counts)
+
+
+def _row(job: Job, folder: Path, **values: Any) -> Row:
+    prompt, seed = job.request.prompt, job.request.seed
+    return Row(number=job.number, folder=folder.name, prompt=prompt, seed=seed, **values)

@@ -1,5 +1,0 @@
-"""``python -m npcorrect.cli``."""
-
-from npcorrect.cli import main
-
-main()

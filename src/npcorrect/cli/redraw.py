@@ -1,0 +1,90 @@
+"""``npc redraw``: the pictures of a record, drawn again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from npcorrect.cli.app import EXIT_ACCEPTED, EXIT_NOT_ACCEPTED, app, reporting_errors
+from npcorrect.cli.options import Only, takes_settings
+from npcorrect.settings import LoadSettings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from npcorrect.redraw import Recipe
+
+
+@app.command()
+@reporting_errors
+@takes_settings
+def redraw(
+    record: Annotated[
+        Path, typer.Argument(help="A result.json, its folder, or a picture of npc correct.")
+    ],
+    load: Annotated[LoadSettings, Only(("device", "offline", "trust_remote_code"))],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("redrawn"),
+) -> None:
+    """Draw the pictures of RECORD again, without asking anyone, and compare them with the old ones.
+
+    Exit code 0: they are the same, bit for bit; 3: some differ.
+
+    Example: npc redraw out/result.json
+    """
+    from npcorrect.cli.console import PlainConsole
+    from npcorrect.cli.show import progress
+    from npcorrect.files import prepare, save_picture
+    from npcorrect.redraw import read_recipe
+    from npcorrect.redraw import redraw as drawn_again
+    from npcorrect.result import file_name
+    from npcorrect.session import SessionSettings, load_model, made_with
+
+    recipe = read_recipe(record.expanduser())
+    settings = SessionSettings(load=_settings(recipe, load))
+    out = out.expanduser()
+    prepare(out)
+    console, same = PlainConsole(), True
+    with progress(quiet=False):
+        model = load_model(settings.load)
+        now = made_with(model, settings)
+        for index, generation in drawn_again(recipe, model):
+            save_picture(out / file_name(index), generation, now)
+            differing = _differing(recipe.kept(index), generation.image)
+            same = same and not differing
+            console.print(f"{out / file_name(index)}: {_words(differing)}", soft_wrap=True)
+    if not same and (changed := recipe.made_with.differences(now)):
+        console.print(f"Since then changed: {'; '.join(changed)}.", soft_wrap=True)
+    raise typer.Exit(EXIT_ACCEPTED if same else EXIT_NOT_ACCEPTED)
+
+
+def _settings(recipe: Recipe, given: LoadSettings) -> LoadSettings:
+    """The recorded settings at the recorded commit, where and as trusted as the user says."""
+    from dataclasses import replace
+
+    recorded = recipe.made_with
+    return replace(
+        recorded.load,
+        revision=recorded.revision or recorded.load.revision,
+        device=given.device or recorded.load.device,
+        offline=given.offline or recorded.load.offline,
+        trust_remote_code=given.trust_remote_code,
+    )
+
+
+def _differing(before: Image | None, now: Image) -> int | None:
+    """How many pixels differ; None where there is nothing to compare with."""
+    import numpy as np
+
+    if before is None:
+        return None
+    if before.size != now.size:
+        return now.width * now.height
+    return int((np.asarray(before) != np.asarray(now.convert("RGB"))).any(-1).sum())
+
+
+def _words(differing: int | None) -> str:
+    if differing is None:
+        return "drawn; there is no picture to compare it with"
+    return f"{differing} pixels differ" if differing else "the same, bit for bit"

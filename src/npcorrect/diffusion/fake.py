@@ -1,0 +1,227 @@
+"""An image model for tests of whatever draws: instant, exact, and it remembers what it was asked.
+
+It behaves as real models do: it plans with :func:`npcorrect.plan.plan`, looks before the steps of
+the drawing, goes back where the last look says so, ends where its watch is cancelled, and refuses
+another model's origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from PIL import Image
+
+from npcorrect.diffusion.base import (
+    UNWATCHED,
+    Glance,
+    Look,
+    TokenStates,
+    Watch,
+    drawn_alone,
+    shared,
+)
+from npcorrect.diffusion.rules import RULES, Rule
+from npcorrect.errors import ModelError, PromptError
+from npcorrect.plan import Defaults, Plan, plan
+from npcorrect.records import Drawing, Generation, Origin, Request
+
+FAKE_DEFAULTS = Defaults(
+    num_inference_steps=4,
+    true_cfg_scale=1.8,
+    negative_scale=1.0,
+    rule="paper",
+    window=1.0,
+    looks=0,
+    reseed=False,
+    sizes=(16,),
+    max_sequence_length=64,
+    multiple=8,
+)
+
+
+@dataclass(frozen=True)
+class FakeFamily:
+    """A family whose rows say whatever a test needs."""
+
+    title: str = "the fake model"
+    rules: Mapping[str, type[Rule]] = field(default_factory=lambda: RULES)
+    distilled: str = ""
+    restarts: bool = True
+    least_scale: float = 1.0
+
+    def check_prompt(self, prompt: str) -> None:
+        """Refuses nothing."""
+
+
+Paint = Callable[[Drawing], Image.Image]
+"""The picture of a drawing."""
+
+
+def black(drawing: Drawing) -> Image.Image:
+    """A black picture."""
+    return Image.new("RGB", (drawing.width, drawing.height))
+
+
+class FakeImageModel:
+    """An :class:`~npcorrect.diffusion.base.ImageModel` and a text encoder.
+
+    ``drawings`` has the finished batches in order, ``glances`` what looks said, in order, and
+    ``begun`` the negative of every picture that was begun. ``on_draw`` is called with each drawing
+    before anything of it is drawn. Texts of more than ``longest`` characters are refused.
+    """
+
+    def __init__(
+        self,
+        defaults: Defaults = FAKE_DEFAULTS,
+        *,
+        name: str = "fake",
+        family: FakeFamily = FakeFamily(),
+        paint: Paint = black,
+        on_draw: Callable[[Drawing], object] = lambda drawing: None,
+        longest: int = 1000,
+    ) -> None:
+        self.name, self.defaults, self.family = name, defaults, family
+        self._paint, self._on_draw, self._longest = paint, on_draw, longest
+        self.drawings: list[tuple[Drawing, ...]] = []
+        self.glances: list[Sequence[Glance]] = []
+        self.begun: list[str | None] = []
+
+    @property
+    def drawn(self) -> list[tuple[int, str | None]]:
+        """Seed and negative of every picture that was finished, in order."""
+        return [(d.seed, d.negative_prompt) for batch in self.drawings for d in batch]
+
+    def plan(self, request: Request) -> Plan:
+        """With this model's defaults."""
+        made = plan(request, self.family, self.defaults)
+        self.check_text(request.prompt)
+        return made
+
+    def check_text(self, text: str) -> None:
+        """Refuses long texts.
+
+        Raises:
+            PromptError: it has more than ``longest`` characters.
+        """
+        if len(text) > self._longest:
+            raise PromptError(f"The text has {len(text)} characters; give {self._longest}.")
+
+    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
+        """Draw at once, after as many steps as real models take."""
+        if not drawings:
+            return []
+        shared(drawings)
+        for drawing in drawings:
+            if drawing.origin is not None and drawing.origin.model != self.name:
+                raise ModelError(f"The origin is of {drawing.origin.model!r}, not {self.name!r}.")
+            self.begun.append(drawing.negative_prompt)
+            self._on_draw(drawing)
+        size = 1 if drawn_alone(drawings[0]) else len(drawings)
+        draws = [
+            _Draw(drawings[place : place + size], watch, place, self._paint)
+            for place in range(0, len(drawings), size)
+        ]
+        for draw in draws:
+            draw.run()
+            self.glances += draw.glances
+        self.drawings.append(tuple(drawings))
+        return [
+            replace(generation, origin=self.origin(generation.image, generation.drawing))
+            for draw in draws
+            for generation in draw.generations()
+        ]
+
+    def origin(self, image: Image.Image, drawing: Drawing) -> Origin | None:
+        """The picture's pixels; None where the family cannot begin with a picture."""
+        if not self.family.restarts:
+            return None
+        pixels = np.asarray(image.convert("RGB"), dtype=np.float32)[None]
+        sigmas = np.linspace(1, 0, drawing.num_inference_steps + 1, dtype=np.float32)
+        return Origin(self.name, pixels, sigmas)
+
+    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+        """Two numbers for each character."""
+        return [
+            TokenStates(
+                np.array([[ord(c), 1.0] for c in text or " "], dtype=np.float32),
+                np.zeros(max(len(text), 1), dtype=bool),
+            )
+            for text in texts
+        ]
+
+
+class _Draw:
+    """Pictures drawn together, the first of them at ``place``, as looks change their negatives."""
+
+    def __init__(self, drawings: Sequence[Drawing], watch: Watch, place: int, paint: Paint) -> None:
+        self.drawings, self.watch, self.place, self.paint = drawings, watch, place, paint
+        self.negatives = [drawing.negative_prompt for drawing in drawings]
+        self.changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
+        self.glances: list[Sequence[Glance]] = []
+        self.start = self.first.restart_step if self.first.origin else 0
+        self.rewinds = self.evaluations = 0
+
+    @property
+    def first(self) -> Drawing:
+        """What the drawings have in common, and more."""
+        return self.drawings[0]
+
+    def run(self) -> None:
+        """Take the steps; two evaluations where a negative acts, else one."""
+        self.watch.check()
+        step, total, window = self.start, self.first.num_inference_steps, self.first.window
+        while step < total:
+            acts = self.first.negative_prompt is not None and window[0] <= step < window[1]
+            looks = self.first.negative_prompt is not None and window[0] < window[1]
+            if looks and self.watch.look is not None and step in self.first.look_steps:
+                step = self._after(step, self.watch.look)
+            self.evaluations += 2 if acts else 1
+            step += 1
+            self.watch.step(step, total)
+
+    def _after(self, step: int, look: Look) -> int:
+        """Look, renew the negatives, and return the step to go on with."""
+        images = [self.paint(drawing) for drawing in self.drawings]
+        glances = look(self.place, images, list(self.negatives))
+        self.glances.append(glances)
+        rewound = self.rewinds
+        last = step == self.first.look_steps[-1] and self.rewinds < self.first.max_rewinds
+        if last and all(glance.wrong for glance in glances):
+            self.rewinds += 1
+            step = self.first.restart_step
+        for changes, old, glance in zip(self.changes, self.negatives, glances, strict=True):
+            acts = max(step, self.first.window[0])
+            renewed = glance.negative != old or self.rewinds > rewound
+            if renewed and acts < self.first.window[1]:
+                changes.append((acts, glance.negative))
+        self.negatives = [glance.negative for glance in glances]
+        return step
+
+    def generations(self) -> list[Generation]:
+        """The pictures, without their origins."""
+        return [
+            Generation(
+                image=self.paint(drawing),
+                drawing=drawing,
+                evaluations=self.evaluations,
+                seconds=0.0,
+                steering=tuple(changes),
+                start_step=self.first.restart_step if self.rewinds else self.start,
+                rewinds=self.rewinds,
+                looks=len(self.glances),
+            )
+            for drawing, changes in zip(self.drawings, self.changes, strict=True)
+        ]
+
+
+def looking(defaults: Defaults = FAKE_DEFAULTS, looks: int = 1, rewinds: int = 0) -> Defaults:
+    """Defaults by which redrawings are looked at, with steps enough for so many looks."""
+    return replace(
+        defaults,
+        rule="extra",
+        num_inference_steps=max(4, 2 * looks),
+        looks=looks,
+        rewinds=rewinds,
+    )

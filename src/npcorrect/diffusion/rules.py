@@ -1,0 +1,179 @@
+"""The guidance rules: how a negative enters. A class and a row each. Imports no torch.
+
+An instance acts in one draw. It says which branch a step computes beside the prompt's, and combines
+the predictions into what the pipeline is given as its second branch, from which the pipeline's own
+``u + scale (v_pos - u)`` makes the guided prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from npcorrect.diffusion.current_call import Branch
+from npcorrect.diffusion.guidance import extra_rule, stand_in
+from npcorrect.plan import Defaults
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from npcorrect.diffusion.nag import NagSpec
+
+Predictions = Mapping[Branch, "Tensor"]
+PAPER_WINDOW = 3 / 50
+"""The released schedule: the negative acts in the first 3 of 50 steps."""
+
+
+class Rule:
+    """Base of the rules. ``scale`` is the true CFG scale, ``weight`` the negative's own.
+
+    ``replaces`` rules put the negative in the unconditional branch's place. ``renewable`` ones act
+    beside it, so that a look can renew the negative; ``beside`` ones compute it in the same step.
+    ``guided`` ones need classifier-free guidance; ``attends`` ones act within attention instead.
+    """
+
+    guided: ClassVar[bool] = True
+    replaces: ClassVar[bool] = False
+    renewable: ClassVar[bool] = False
+    beside: ClassVar[bool] = False
+    attends: ClassVar[bool] = False
+
+    def __init__(self, scale: float, weight: float) -> None:
+        self.scale, self.weight = scale, weight
+
+    @classmethod
+    def default_window(cls, defaults: Defaults) -> float:
+        """Share of the steps in which the negative acts where the request is silent."""
+        return defaults.window
+
+    @classmethod
+    def default_scale(cls, defaults: Defaults) -> float:
+        """The negative's weight where the request is silent."""
+        return defaults.negative_scale
+
+    def first(self, acting: bool, look: bool) -> Branch:
+        """The branch that a step of the window computes with the prompt's.
+
+        ``acting`` says whether there is a negative, ``look`` whether the picture is looked at.
+        """
+        return "empty"
+
+    def second(self, predictions: Predictions, acting: bool) -> Tensor:
+        """The pipeline's second branch from the predictions that the step computed."""
+        return predictions["empty"]
+
+    def attached(
+        self, denoiser: nn.Module, spec: NagSpec, latents: Any
+    ) -> AbstractContextManager[None]:
+        """The rule within attention for one call with latents like these, and off again."""
+        return nullcontext()
+
+
+class Paper(Rule):
+    """The negative in the unconditional branch's place: ``v_neg + scale (v_pos - v_neg)``.
+
+    arXiv 2512.07702; classifier-free guidance as diffusers computes it, and so bit-equal to it.
+    """
+
+    replaces = True
+
+    @classmethod
+    def default_window(cls, defaults: Defaults) -> float:
+        """The released share."""
+        return PAPER_WINDOW
+
+    def first(self, acting: bool, look: bool) -> Branch:
+        """The negative's."""
+        return "negative"
+
+    def second(self, predictions: Predictions, acting: bool) -> Tensor:
+        """The negative's prediction as it is."""
+        return predictions["negative"]
+
+
+class Extra(Rule):
+    """A direction beside the unconditional branch, three evaluations a step.
+
+    ``v_empty + scale (v_pos - v_empty) + mu (v_pos - v_neg)``, with ``mu`` the weight; composable
+    diffusion's negation (arXiv 2206.01714) has this form.
+    """
+
+    renewable = True
+    beside = True
+
+    def second(self, predictions: Predictions, acting: bool) -> Tensor:
+        """What stands in for the sum; the unconditional branch where no negative acts."""
+        if not acting:
+            return predictions["empty"]
+        positive = predictions["positive"]
+        return self.combined(positive, predictions["empty"], predictions["negative"])
+
+    def combined(self, positive: Tensor, empty: Tensor, negative: Tensor) -> Tensor:
+        """The second branch from which the pipeline arrives at the rule's sum."""
+        target = extra_rule(positive, empty, negative, self.scale, self.weight)
+        return stand_in(target, positive, self.scale).to(empty.dtype)
+
+
+class Turns(Extra):
+    """As ``extra``, but a step computes the unconditional branch or the negative's, in turn.
+
+    The difference to the prompt's prediction that a step does not compute stays as it was, so that
+    a negative costs no third evaluation.
+    """
+
+    beside = False
+
+    def __init__(self, scale: float, weight: float) -> None:
+        super().__init__(scale, weight)
+        self._differences: dict[Branch, Tensor] = {}
+        self._last: Branch = "negative"
+
+    def first(self, acting: bool, look: bool) -> Branch:
+        """Whichever was not computed last; a look needs the unconditional branch."""
+        return "negative" if acting and not look and self._last == "empty" else "empty"
+
+    def second(self, predictions: Predictions, acting: bool) -> Tensor:
+        """What stands in for the sum of the newest differences."""
+        positive = predictions["positive"]
+        self._last = "negative" if "negative" in predictions else "empty"
+        computed = predictions[self._last]
+        self._differences[self._last] = positive - computed
+        if not acting:
+            self._differences.pop("negative", None)
+        if len(self._differences) < 2:
+            return computed
+        empty, negative = (positive - self._differences[b] for b in ("empty", "negative"))
+        return self.combined(positive, empty, negative)
+
+
+class Nag(Rule):
+    """Normalized Attention Guidance (arXiv 2505.21179): the negative acts within attention.
+
+    The weight is the paper's phi. It needs no guidance, so it works where a model was distilled to
+    draw without.
+    """
+
+    guided = False
+    attends = True
+
+    @classmethod
+    def default_window(cls, defaults: Defaults) -> float:
+        """All steps."""
+        return 1.0
+
+    @classmethod
+    def default_scale(cls, defaults: Defaults) -> float:
+        """The family's phi."""
+        return defaults.nag_scale
+
+    def attached(
+        self, denoiser: nn.Module, spec: NagSpec, latents: Any
+    ) -> AbstractContextManager[None]:
+        """Guided features at all of the family's sites."""
+        from npcorrect.diffusion.nag import attached
+
+        return attached(denoiser, spec, self.weight, latents)
+
+
+RULES: Mapping[str, type[Rule]] = {"paper": Paper, "extra": Extra, "turns": Turns, "nag": Nag}

@@ -1,0 +1,47 @@
+"""What was wrong with a picture, in words: what was asked, and what was seen instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from npcorrect.records import Attempt, Check, Verdict
+
+WORDS = {True: "accepted", False: "not accepted", None: "unscored"}
+"""A verdict in a word, by its ``accepted``."""
+
+
+def fault(check: Check) -> str:
+    """``"asked exactly three circles, saw four circles"``; empty where the claim holds."""
+    asked = check.requirement.text
+    if check.passed is True:
+        return ""
+    if check.passed is None:
+        return f"could not tell: {asked}"
+    return f"asked {asked}, saw {check.observed}" if check.observed else f"asked {asked}, not seen"
+
+
+def faults(verdict: Verdict) -> tuple[str, ...]:
+    """What is wrong or could not be told, in the checklist's order.
+
+    A claim that fails only because one that it depends on does is left out: that one says it.
+    """
+    failed = {check.requirement.id for check in verdict.checks if check.passed is False}
+    return tuple(
+        fault(check)
+        for check in verdict.checks
+        if check.passed is not True
+        and (check.observed or failed.isdisjoint(check.requirement.depends_on))
+    )
+
+
+def said(attempt: Attempt) -> str:
+    """``"accepted"``, ``"not accepted (67%)"`` or ``"unscored"``."""
+    verdict = attempt.verdict
+    share = f" ({verdict.score:.0%})" if verdict.accepted is False else ""
+    return WORDS[verdict.accepted] + share
+
+
+def abridged(negatives: Sequence[str]) -> str:
+    """The negative that acted first, and how many came after it."""
+    more = f" (+{len(negatives) - 1} more)" if len(negatives) > 1 else ""
+    return negatives[0] + more if negatives else ""

@@ -1,0 +1,355 @@
+"""A shallow reading of English phrases: which things they name, how many, and what is said of them.
+
+No grammar, no model: a phrase is cut at words that join things (prepositions, conjunctions, verbs),
+and the last noun of each piece is what it names. It reads what people and models write about
+pictures ("two white airplanes and a man in a red coat"), not prose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+from npcorrect import lexicon
+from npcorrect.english import ARTICLES, NUMBERS, word_set
+
+Number = int | Literal["many", "more"]
+"""How many: exactly, an unknown number above one, or more than there should be."""
+_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|[,.;:!?()\n]")
+_QUOTED = re.compile(r'"[^"]*"|\u201c[^\u201d]*\u201d')
+
+_COUNTS: dict[str, Number] = {word: number for number, word in enumerate(NUMBERS)}
+_COUNTS |= {"eleven": 11, "twelve": 12, "dozen": 12, "single": 1, "lone": 1, "solitary": 1}
+_COUNTS |= {"both": 2, "twin": 2, "double": 2, "triple": 3}
+_COUNTS |= dict.fromkeys(("several", "many", "multiple", "numerous", "various", "few"), "many")
+_COUNTS |= dict.fromkeys(("extra", "additional", "another", "more", "duplicate"), "more")
+_GROUPS: dict[str, Number | None] = {"pair": 2, "couple": 2, "duo": 2, "trio": 3, "quartet": 4}
+_GROUPS |= dict.fromkeys(("lot", "lots", "plenty", "number"), "many")
+_GROUPS |= dict.fromkeys(("group", "bunch", "set", "row", "pile", "stack", "collection"))
+_ORDINALS = {word: n for n, word in enumerate(("second", "third", "fourth", "fifth", "sixth"), 2)}
+
+_DEFINITE = word_set("the this these those its his her their my our your")
+_DETERMINERS = ARTICLES | _DEFINITE | word_set("each every all any some other only")
+_PLACES = word_set("left right top bottom above below middle center")
+_LINKS = word_set("is are was were be being has have having who which")
+_JOINTS = _LINKS | word_set(
+    "that says saying reads about above across against along alongside among amid and around as "
+    "at atop away before behind below beneath beside between beyond but by down during else for "
+    "from front in inside into it like near nor of off on onto opposite or out outside over "
+    "past per plus she he so than there they then through to together toward towards under "
+    "underneath up upon via we when where while with within without you very too also just next "
+    "i can could will would"
+)
+_SIDES = (
+    ("left", ("left",)),
+    ("right", ("right",)),
+    ("front", ("front",)),
+    ("behind", ("behind",)),
+    ("above", ("above", "over")),
+    ("below", ("below", "under", "beneath", "underneath", "bottom")),
+    ("beside", ("beside", "near", "by", "alongside", "next")),
+    ("on", ("on", "atop", "top", "upon", "onto")),
+    ("in", ("in", "inside", "into", "within")),
+)
+_NO_THINGS = word_set("longer more matter doubt other way need")
+_LIKENESS = word_set("like resembling than shaped")
+_SIZES_AND_AGES = word_set("small large short tall young old")
+_SHADES = word_set("dark light bright pale deep and")
+_MEASURES = word_set("size shape height width length")
+_PARTICIPLES = word_set("made built woven held worn hung cut hanging standing sailing")
+_ALIVE = ("person", "animal")
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A thing that a text names.
+
+    ``noun`` is in the singular, in small letters, of one word or more; ``modifiers`` are the words
+    before it and what a verb says it does. ``joint`` are the words between it and the mention
+    before, ``place`` is where it stands in the picture, if the text says so. ``definite`` tells
+    "the cat" from "a cat", ``likeness`` a car that something is only compared with.
+    """
+
+    noun: str
+    modifiers: tuple[str, ...] = ()
+    number: Number | None = None
+    plural: bool = False
+    definite: bool = False
+    joint: tuple[str, ...] = ()
+    place: str = ""
+    likeness: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The modifiers and the words of the noun."""
+        return (*self.modifiers, *self.noun.split())
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """All but the last word of the noun, which says what the thing is."""
+        return (*self.modifiers, *self.noun.split()[:-1])
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in small letters, without its punctuation."""
+    return [token for token in _tokens(text) if _is_word(token)]
+
+
+def without_absences(text: str) -> tuple[tuple[str, ...], str]:
+    """What a text says must not be there ("no X", "without X", "X-free"), and the rest of it.
+
+    Signs ("no parking sign"), idioms ("no longer") and actions ("without touching") are none.
+    """
+    tokens = _tokens(unquoted(text))
+    absent: list[str] = []
+    rest: list[str] = []
+    place = 0
+    while place < len(tokens):
+        phrases, stop = _absent_from(tokens, place)
+        if tokens[place].endswith("-free"):
+            phrases, stop = [tokens[place].removesuffix("-free")], place + 1
+        elif tokens[place] == "nobody":
+            phrases, stop = ["people"], place + 1
+        absent += phrases
+        rest += [] if phrases else tokens[place:stop]
+        place = stop
+    return tuple(dict.fromkeys(absent)), " ".join(rest)
+
+
+def _absent_from(tokens: Sequence[str], place: int) -> tuple[list[str], int]:
+    """The things that a text denies from a place on, and where it ends to do so."""
+    after = tokens[place + 1 : place + 2]
+    if tokens[place] not in ("no", "without") and (
+        tokens[place] not in ("free", "devoid") or after != ["of"]
+    ):
+        return [], place + 1
+    phrases: list[str] = []
+    stop = place + (1 if tokens[place] in ("no", "without") else 2)
+    while stop < len(tokens):
+        start = stop + (tokens[stop] in _DETERMINERS)
+        end = start
+        while end < len(tokens) and _is_word(tokens[end]) and tokens[end] not in _JOINTS:
+            end += 1
+        phrase = tokens[start:end]
+        if not phrase or _denies_no_thing(phrase):
+            break
+        phrases.append("people" if phrase == ["one"] else " ".join(phrase))
+        stop = end
+        if not _goes_on(tokens, end):
+            break
+        stop += 1
+    return phrases, max(stop, place + 1)
+
+
+def _denies_no_thing(phrase: Sequence[str]) -> bool:
+    first, last = phrase[0], phrase[-1]
+    return (
+        first in _NO_THINGS
+        or last in ("sign", "signs", "zone")
+        or (first.endswith("ing") and not lexicon.is_noun(first))
+    )
+
+
+def _goes_on(tokens: Sequence[str], end: int) -> bool:
+    """Whether another denied thing follows: "no cars or people", "without a hat and glasses"."""
+    joint, *after = (*tokens[end : end + 2], "", "")[:2]
+    if joint == "and":
+        return _number(after[0]) is None and after[0] not in _DETERMINERS and bool(after[0])
+    return joint in ("or", "nor")
+
+
+def unquoted(text: str) -> str:
+    """The text without the writing that stands in double quotes."""
+    return _QUOTED.sub(" ", text)
+
+
+def side(joint: Sequence[str]) -> str:
+    """Where words like "to the left of" place a thing; empty where they place none."""
+    return next((name for name, forms in _SIDES if any(f in joint for f in forms)), "")
+
+
+def is_descriptive(word: str) -> bool:
+    """Whether a word says how a thing is and is not what a phrase is about."""
+    if lexicon.color(word) is not None:
+        return True
+    verbal = word.endswith(("ing", "ed"))
+    return (verbal or lexicon.is_adjective(word)) and not lexicon.is_noun(lexicon.singular(word))
+
+
+@lru_cache(maxsize=4096)
+def mentions(text: str) -> tuple[Mention, ...]:
+    """The things that a text names, in order."""
+    found: list[Mention] = []
+    carried: tuple[str, ...] = ()
+    for piece in _pieces(_tokens(unquoted(text))):
+        if piece.place and found:
+            found[-1] = replace(found[-1], place=piece.place)
+        read = _read(piece)
+        if read is None and found and _LINKS & set(piece.joint):
+            found[-1] = replace(found[-1], modifiers=(*found[-1].modifiers, *piece.words))
+        elif read is None:
+            carried += tuple(piece.words)
+        else:
+            measure = bool(found) and found[-1].noun in _MEASURES and read.joint == ("of",)
+            likeness = measure or not _LIKENESS.isdisjoint(read.joint)
+            modifiers = (*carried, *read.modifiers)
+            found.append(replace(read, modifiers=modifiers, likeness=likeness))
+            carried = ()
+    return tuple(mention for mention in found if mention.noun not in _MEASURES)
+
+
+@dataclass
+class _Piece:
+    """Words between two joints, and what was said before them."""
+
+    joint: tuple[str, ...]
+    words: list[str]
+    number: Number | None = None
+    definite: bool = False
+    determined: bool = False
+    place: str = ""
+
+
+def _tokens(text: str) -> list[str]:
+    lower = text.lower().replace("\u2019", "'").replace("half a dozen", "six")
+    return _WORD.findall(lower)
+
+
+def _is_word(token: str) -> bool:
+    return token[0].isalnum()
+
+
+def _pieces(tokens: Sequence[str]) -> Iterator[_Piece]:
+    piece = _Piece((), [])
+    for number, token in enumerate(tokens):
+        after = tokens[number + 1] if number + 1 < len(tokens) else ""
+        if _is_place(token, after, piece):
+            piece.joint += (token,)
+            piece.place = "" if after == "of" else side((token,)) or token
+            piece.determined = piece.definite = False
+        elif not _is_word(token) or token in _JOINTS:
+            if piece.words:
+                yield piece
+                piece = _Piece((), [])
+            piece.joint += (token,)
+        elif token in _GROUPS and after == "of":
+            piece.number, piece.determined = _GROUPS[token], True
+        elif token in _DETERMINERS or (_number(token) is not None and after != "of"):
+            if piece.words:
+                verb = _final_verb(piece.words)
+                yield piece
+                piece = _Piece(verb, [])
+            piece.definite |= token in _DEFINITE
+            piece.determined = True
+            piece.number = _count(token, piece.number)
+        elif piece.words and _is_verb(token, piece.words[-1], after):
+            piece.words.insert(0, token)
+            yield piece
+            piece = _Piece((token,), [])
+        else:
+            piece.words.append(token)
+    if piece.words or piece.place:
+        yield piece
+
+
+def _is_place(token: str, after: str, piece: _Piece) -> bool:
+    """Whether "left" is the place in "on the left", not the word before "hand"."""
+    if token not in _PLACES or piece.words or not piece.joint:
+        return False
+    return not after or after in _JOINTS or not _is_word(after) or after in ("side", "half")
+
+
+def _number(token: str) -> Number | None:
+    if token.isascii() and token.isdigit():
+        return int(token[:6])
+    return _COUNTS.get(token, _ORDINALS.get(token))
+
+
+def _count(token: str, known: Number | None) -> Number | None:
+    """The number after this word; "a" is one unless more is said ("a dozen")."""
+    number = _number(token)
+    return known if number is None else number
+
+
+def _is_verb(token: str, before: str, after: str) -> bool:
+    """Whether a word after a noun says what it does: "men playing", "a fish perched"."""
+    noun = lexicon.singular(before)
+    if not lexicon.is_noun(noun) or lexicon.color(before) is not None:
+        return False
+    if token in _PARTICIPLES:
+        return True
+    if not token.endswith(("ing", "ed")) or lexicon.is_noun(f"{before} {token}"):
+        return False
+    if not lexicon.is_noun(token):
+        return True
+    ends = not after or after in _DETERMINERS or after in _JOINTS or not _is_word(after)
+    return ends and any(lexicon.is_kind_of(noun, kind) for kind in _ALIVE)
+
+
+def _final_verb(piece: list[str]) -> tuple[str, ...]:
+    """Take off a last word that must be a verb, because an article follows: "woman wears a"."""
+    if len(piece) > 1 and piece[-1].endswith(("s", "ing", "ed")):
+        return (piece.pop(),)
+    return ()
+
+
+def _read(piece: _Piece) -> Mention | None:
+    """The thing that a piece names, or None where its words only describe."""
+    if not piece.words or _ends_with_color(piece) or _is_predicate(piece):
+        return None
+    for stop in range(len(piece.words), 0, -1):
+        for start in range(max(0, stop - 3), stop):
+            if _is_thing(piece.words[start:stop]):
+                return _mention(piece, start, stop)
+        if not _may_follow_noun(piece.words, stop - 1):
+            return _mention(piece, stop - 1, stop)
+    return None
+
+
+def _is_predicate(piece: _Piece) -> bool:
+    """Whether a lone adjective follows "is", such as "small", which is a noun elsewhere."""
+    linked = bool(piece.joint) and piece.joint[-1] in _LINKS and not piece.determined
+    return linked and len(piece.words) == 1 and lexicon.is_adjective(piece.words[0])
+
+
+def _is_thing(phrase: Sequence[str]) -> bool:
+    """Whether it is a noun; a young girl is a girl, whatever the dictionary says."""
+    if len(phrase) > 1 and any(lexicon.similar(phrase[0], word) for word in _SIZES_AND_AGES):
+        return False
+    return lexicon.is_noun(lexicon.singular(" ".join(phrase)))
+
+
+def _ends_with_color(piece: _Piece) -> bool:
+    """Whether the last word is a colour, and not a thing that has its name: "a large orange"."""
+    last = piece.words[-1]
+    if lexicon.color(last) is None:
+        return False
+    alone = len(piece.words) == 1 and not piece.determined
+    shaded = len(piece.words) > 1 and piece.words[-2] in _SHADES
+    return alone or shaded or not lexicon.is_more_than_color(last)
+
+
+def _may_follow_noun(row: Sequence[str], place: int) -> bool:
+    """Whether an unknown word may be a verb or an adjective after the noun: "cat sits"."""
+    if is_descriptive(row[place]):
+        return True
+    before = row[place - 1] if place else ""
+    noun = lexicon.is_noun(lexicon.singular(before)) and not lexicon.is_adjective(before)
+    return noun and row[place].endswith("s")
+
+
+def _mention(piece: _Piece, start: int, stop: int) -> Mention:
+    noun = " ".join(piece.words[start:stop])
+    single = lexicon.singular(noun)
+    after = (word for word in piece.words[stop:] if is_descriptive(word))
+    return Mention(
+        single,
+        (*piece.words[:start], *after),
+        piece.number,
+        single != noun,
+        piece.definite,
+        piece.joint,
+    )

@@ -1,0 +1,307 @@
+"""From a request to a plan: everything that can be refused is refused here. Imports no torch.
+
+A plan is made once for a correction, before weights are loaded or anyone is asked, from what is
+known of a model's family alone. Settings are requested; a :class:`~npcorrect.records.Drawing` is
+resolved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil, isfinite
+from typing import Protocol, TypeVar
+
+from npcorrect.errors import PromptError, SettingsError
+from npcorrect.records import Drawing, Origin, Request
+from npcorrect.settings import DrawSettings, check
+
+T = TypeVar("T")
+LAST_LOOK = 2 / 3
+"""Share of the steps before the last look, as measured on the miniature model alone: later, what
+its pictures show hardly changes any more."""
+MAX_PROMPT = 10_000
+"""Characters of a prompt; no model reads as many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What a model does where the request is silent. ``sizes`` are the sides that it can draw.
+
+    Where ``multiple`` is given, every multiple of it can be drawn, and the first size is only the
+    default. ``window``, a share of the steps, ``looks``, ``strength``, ``rewinds`` and ``reseed``
+    are those of rules by which looks can renew the negative; other rules look at finished pictures
+    only, begin with noise and keep the seed. ``negative_scale`` is mu of rule ``extra``,
+    ``nag_scale`` phi of rule ``nag``. ``max_sequence_length`` counts tokens.
+    """
+
+    num_inference_steps: int
+    true_cfg_scale: float
+    negative_scale: float
+    rule: str
+    window: float
+    looks: int
+    reseed: bool
+    sizes: tuple[int, ...]
+    max_sequence_length: int
+    multiple: int = 0
+    nag_scale: float = 4.0
+    strength: float = 1.0
+    rewinds: int = 0
+
+
+class RuleTraits(Protocol):
+    """What a plan needs to know of a guidance rule."""
+
+    @property
+    def renewable(self) -> bool:
+        """Whether looks can renew the negative: it acts beside the unconditional branch."""
+        ...
+
+    @property
+    def guided(self) -> bool:
+        """Whether it acts through classifier-free guidance."""
+        ...
+
+    def default_window(self, defaults: Defaults) -> float:
+        """Share of the steps in which the negative acts."""
+        ...
+
+    def default_scale(self, defaults: Defaults) -> float:
+        """The weight of the negative."""
+        ...
+
+
+class FamilyTraits(Protocol):
+    """What a plan needs to know of a family of models."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def rules(self) -> Mapping[str, RuleTraits]:
+        """The rules by which a negative can act, by name."""
+        ...
+
+    @property
+    def distilled(self) -> str:
+        """Why guidance cannot act, where it cannot."""
+        ...
+
+    @property
+    def restarts(self) -> bool:
+        """Whether a picture can begin in the middle of the schedule."""
+        ...
+
+    @property
+    def least_scale(self) -> float:
+        """The guidance scale above which the pipeline makes a second branch."""
+        ...
+
+    def check_prompt(self, prompt: str) -> None:
+        """Raises PromptError where the model cannot draw the prompt."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with every choice made.
+
+    ``template`` is the drawing of the original; every other one differs in its seed, its negative
+    and its origin alone. With ``reseeds``, redrawing k has the seed ``seed + k``.
+    """
+
+    request: Request
+    template: Drawing
+    reseeds: bool
+
+    @property
+    def looks(self) -> bool:
+        """Whether redrawings are looked at while they emerge."""
+        return bool(self.template.look_steps)
+
+    def drawing(self, attempt: int, negative: str | None, origin: Origin | None = None) -> Drawing:
+        """The drawing of an attempt, 0 for the original."""
+        seed = self.template.seed + (attempt if self.reseeds else 0)
+        begin = origin if self.template.restart_step else None
+        return replace(self.template, seed=seed, negative_prompt=negative, origin=begin)
+
+
+def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
+    """Make every choice of a request, and refuse what could not work or would have no effect.
+
+    Raises:
+        PromptError: the prompt is empty, too long, or beyond the family.
+        SettingsError: a setting is of the wrong type, out of range, unknown to the family, or would
+            leave the negative without effect.
+    """
+    check_request(request)
+    family.check_prompt(request.prompt)
+    steps = _or(request.steps, defaults.num_inference_steps)
+    name = request.rule or defaults.rule
+    rule = _rule(name, family)
+    restarts = rule.renewable and family.restarts
+    start = start_step(_or(request.strength, defaults.strength if restarts else 1.0), steps)
+    room = max(round(LAST_LOOK * steps) - start, 0)
+    looks = _or(request.looks, min(defaults.looks, room) if rule.renewable else 0)
+    template = Drawing(
+        prompt=request.prompt,
+        seed=request.seed,
+        num_inference_steps=steps,
+        true_cfg_scale=_or(request.scale, defaults.true_cfg_scale),
+        negative_scale=_or(request.negative_scale, rule.default_scale(defaults)),
+        rule=name,
+        window=window_steps(request.window, steps, rule.default_window(defaults)),
+        look_steps=look_steps(looks, steps, start),
+        height=_or(request.height, _or(request.size, defaults.sizes[0])),
+        width=_or(request.width, _or(request.size, defaults.sizes[0])),
+        restart_step=start,
+        max_rewinds=_or(request.rewinds, defaults.rewinds if restarts and looks else 0),
+    )
+    _check_sides(template, family, defaults)
+    _check_looks(template, family, rule)
+    if request.candidates:
+        _refuse_without_effect(template, family, rule)
+    return Plan(request, template, _or(request.reseed, defaults.reseed and rule.renewable))
+
+
+def check_request(request: Request) -> None:
+    """Refuse what no model could correct.
+
+    Raises:
+        PromptError: the prompt is no text, empty, or longer than :data:`MAX_PROMPT` characters.
+        SettingsError: see :func:`npcorrect.settings.check`.
+    """
+    if not isinstance(request.prompt, str) or not request.prompt.strip():
+        raise PromptError("The prompt is empty; say what to draw, for example 'two red stars'.")
+    if len(request.prompt) > MAX_PROMPT:
+        raise PromptError(
+            f"The prompt has {len(request.prompt)} characters; give at most {MAX_PROMPT}."
+        )
+    if not request.prompt.isprintable() and any("\ud800" <= c <= "\udfff" for c in request.prompt):
+        raise PromptError("The prompt has characters that are no text (lone surrogates).")
+    # Options of the record itself; a subclass's prompt is no option.
+    check(DrawSettings(**{name: getattr(request, name) for name in _DRAW_FIELDS}))
+
+
+_DRAW_FIELDS = tuple(DrawSettings.__dataclass_fields__)
+
+
+def start_step(strength: float, steps: int) -> int:
+    """The step, from 0, with which a redrawing of this strength begins, as diffusers counts it."""
+    return steps - max(round(steps * strength), 1)
+
+
+def look_steps(looks: int, steps: int, start: int = 0) -> tuple[int, ...]:
+    """The steps, from 0, before which to look: evenly after ``start``, up to :data:`LAST_LOOK`.
+
+    Raises:
+        SettingsError: there are fewer steps to look between, or ``looks`` is negative.
+    """
+    room = max(round(LAST_LOOK * steps) - start, 0)
+    if not 0 <= looks <= room:
+        raise SettingsError(f"The number of looks is {looks}; give 0 to {room}.")
+    return tuple(start + ceil(room * (look + 1) / looks) for look in range(looks))
+
+
+def window_steps(
+    value: int | float | str | None, steps: int, default: float = 1.0
+) -> tuple[int, int]:
+    """The first step, from 0, in which the negative acts, and the first in which it does not.
+
+    ``value`` is a number of first steps (``3``), a share of all (``0.06``), or two of them with
+    ``..`` between (``"0.2..0.7"``); ``default`` is a share, of which at least one step remains.
+
+    Raises:
+        SettingsError: it is none of these, is not within the schedule, or has no step.
+    """
+    if value is None:
+        return 0, max(round(default * steps), 1)
+    ends = value.split("..") if isinstance(value, str) else [value]
+    first, last = ("0", *ends) if len(ends) == 1 else (ends[0], ends[-1])
+    try:
+        window = _step(first, steps), _step(last, steps)
+    except ValueError:
+        window = steps, 0
+    if len(ends) > 2 or window[1] > steps or window[0] < 0 or window[0] >= window[1]:
+        raise SettingsError(
+            f"The window is {value!r}; give steps ('3'), a share ('0.06') or two of them "
+            f"('0.2..0.7'), with at least 1 of the {steps} steps between."
+        )
+    return window
+
+
+def _step(text: int | float | str, steps: int) -> int:
+    """A step from a number of steps or a share; raises ValueError where it is neither."""
+    if isinstance(text, bool):
+        raise ValueError("a truth value is no step")
+    if isinstance(text, str):
+        text = float(text) if "." in text else int(text)
+    if isinstance(text, int):
+        return text
+    if not isfinite(text) or text > 1:
+        raise ValueError("a share ends at 1")
+    return round(text * steps)
+
+
+def _rule(name: str, family: FamilyTraits) -> RuleTraits:
+    if name in family.rules:
+        return family.rules[name]
+    reason = family.distilled or f"rule {name!r} is not written for {family.title}"
+    reason = reason[0].upper() + reason[1:]
+    raise SettingsError(
+        f"{reason}, so by rule {name!r} a negative prompt has no effect; "
+        f"use rule {' or '.join(map(repr, family.rules))}."
+    )
+
+
+def _check_sides(drawing: Drawing, family: FamilyTraits, defaults: Defaults) -> None:
+    for side in (drawing.height, drawing.width):
+        if side in defaults.sizes or (defaults.multiple and side % defaults.multiple == 0):
+            continue
+        sizes = ", ".join(map(str, defaults.sizes))
+        known = f"multiples of {defaults.multiple}" if defaults.multiple else sizes
+        raise SettingsError(
+            f"The size {side} cannot be drawn by {family.title}; its sides are {known}."
+        )
+
+
+def _check_looks(drawing: Drawing, family: FamilyTraits, rule: RuleTraits) -> None:
+    looks, rewinds = len(drawing.look_steps), drawing.max_rewinds
+    if looks and not rule.renewable:
+        renewable = [name for name, other in family.rules.items() if other.renewable]
+        remedy = f", or rule {' or '.join(map(repr, renewable))}" if renewable else ""
+        raise SettingsError(
+            f"Rule {drawing.rule!r} keeps one negative and {looks} looks would renew it; "
+            f"give 0 looks{remedy}."
+        )
+    if rewinds and not looks:
+        raise SettingsError(
+            f"The number of rewinds is {rewinds} with {looks} looks; give 0, or more of both: "
+            "only a look can send a picture back."
+        )
+    if (drawing.restart_step or rewinds) and not family.restarts:
+        raise SettingsError(
+            f"{family.title} cannot begin with a noised picture here; give a strength of 1 and "
+            "0 rewinds."
+        )
+
+
+def _refuse_without_effect(drawing: Drawing, family: FamilyTraits, rule: RuleTraits) -> None:
+    if drawing.window[1] <= drawing.restart_step:
+        raise SettingsError(
+            f"A negative that acts before step {drawing.window[1] + 1} has no effect on a "
+            f"redrawing that begins at step {drawing.restart_step + 1}; give a strength of 1, or a "
+            "longer window."
+        )
+    if rule.guided and not drawing.true_cfg_scale > family.least_scale:
+        raise SettingsError(
+            f"At a true CFG scale of {drawing.true_cfg_scale:g} a negative prompt has no "
+            f"effect on {family.title}; give a scale above {family.least_scale:g}."
+        )
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value

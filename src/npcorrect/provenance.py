@@ -1,0 +1,130 @@
+"""How pictures were made and judged: what is needed to do both again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import file_digest, sha256
+from importlib.metadata import distributions, version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+from npcorrect.errors import ModelError
+from npcorrect.settings import LoadSettings, RoleSettings, lora_weight
+
+PACKAGES = ("npcorrect", "torch", "diffusers", "transformers", "pillow", "peft", "openai")
+"""The packages whose versions decide over pictures and verdicts."""
+SAMPLERS = {
+    "DDIMScheduler": "DDIM",
+    "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "DPMSolverSDEScheduler": "DPM++ SDE",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "EulerDiscreteScheduler": "Euler",
+    "FlowMatchEulerDiscreteScheduler": "Euler",
+    "FlowMatchHeunDiscreteScheduler": "Heun",
+    "HeunDiscreteScheduler": "Heun",
+    "LMSDiscreteScheduler": "LMS",
+    "PNDMScheduler": "PLMS",
+    "UniPCMultistepScheduler": "UniPC",
+}
+"""What A1111 calls the samplers of diffusers' schedulers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How the pictures of a correction are made and judged.
+
+    ``load`` and ``roles`` are the settings as they were asked for. What became of them is empty as
+    long as no model is loaded: ``device`` and ``dtype`` as chosen, ``revision``, the commit of a
+    Hub id, ``weights``, the SHA-256 of a file, or of the names and hashes of a folder's files,
+    ``loras``, one of these for each LoRA, diffusers' name of the ``scheduler``, and the
+    ``versions`` of packages.
+    """
+
+    load: LoadSettings = field(default_factory=LoadSettings)
+    roles: RoleSettings = field(default_factory=RoleSettings)
+    device: str = ""
+    dtype: str = ""
+    revision: str = ""
+    weights: str = ""
+    loras: tuple[str, ...] = ()
+    scheduler: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sampler(self) -> str:
+        """A1111's name of the scheduler, or diffusers' where it has none."""
+        return SAMPLERS.get(self.scheduler, self.scheduler)
+
+    def asks_the_same(self, other: Provenance) -> bool:
+        """Whether both were asked for alike; budgets and caches change no picture."""
+        roles = (replace(one.roles, budget=None, cache=True) for one in (self, other))
+        return self.load == other.load and next(roles) == next(roles)
+
+    def differences(self, other: Provenance) -> tuple[str, ...]:
+        """What may change pictures and is not the same in another, with both values."""
+        names = ("device", "dtype", "revision", "weights", "loras", "scheduler")
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in names]
+        packages = sorted({*self.versions} | {*other.versions})
+        pairs += [
+            (p, self.versions.get(p, "none"), other.versions.get(p, "none")) for p in packages
+        ]
+        return tuple(f"{name}: {old}, now {new}" for name, old, new in pairs if old != new)
+
+
+def provenance(model: Any, load: LoadSettings, roles: RoleSettings, weights: Path) -> Provenance:
+    """The provenance of what a loaded image model draws; hashes every file of its ``weights``.
+
+    Raises:
+        ModelError: a file of weights cannot be read.
+    """
+    pipeline = getattr(model, "pipeline", None)
+    scheduler = getattr(pipeline, "scheduler", None)
+    return Provenance(
+        load=load,
+        roles=roles,
+        device=str(getattr(pipeline, "_execution_device", "")),
+        dtype=str(getattr(pipeline, "dtype", "")).removeprefix("torch."),
+        revision="" if weights.exists() else _commit(load.model, load.revision),
+        weights=_hash(weights),
+        loras=tuple(_lora(one) for one in load.lora),
+        scheduler=type(scheduler).__name__ if scheduler is not None else "",
+        versions=_versions(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    installed = {distribution.name.lower() for distribution in distributions()}
+    known = {name: version(name) for name in PACKAGES if name in installed}
+    return {"python": python_version(), **known}
+
+
+def _lora(name: str) -> str:
+    """The hash of a LoRA's file or folder, or the commit of one from the Hub."""
+    place, _ = lora_weight(name)
+    return _hash(Path(place)) or _commit(place, None)
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's safetensors with their names; empty where none is."""
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"The weights {str(path)!r} cannot be read ({error.strerror}).") from None
+    files = sorted(path.rglob("*.safetensors")) if path.is_dir() else []
+    lines = [f"{file.relative_to(path).as_posix()} {_hash(file)}\n" for file in files]
+    return sha256("".join(lines).encode()).hexdigest() if lines else ""
+
+
+def _commit(name: str, revision: str | None) -> str:
+    """The commit of a Hub id in the local cache; empty where it is not there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True)).name
+    except (HFValidationError, LocalEntryNotFoundError):
+        return ""

@@ -1,0 +1,216 @@
+"""Pictures drawn again from their record: the same bits on the same versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+from pydantic import TypeAdapter
+
+from npcorrect.diffusion.base import Glance, ImageModel, Watch
+from npcorrect.errors import SettingsError
+from npcorrect.files import RECORD, open_picture, picture_texts, read_json
+from npcorrect.plan import check_request
+from npcorrect.provenance import Provenance
+from npcorrect.records import Drawing, Generation, Request
+from npcorrect.result import (
+    SCHEMA_VERSION,
+    damaged,
+    file_name,
+    read_drawing,
+    read_record,
+    read_request,
+    record_path,
+)
+
+Steering = tuple[tuple[int, str | None], ...]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How one picture was drawn, and what its looks said; ``given`` pictures existed before."""
+
+    drawing: Drawing
+    steering: Steering
+    given: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a record says of how pictures were made, and where they are.
+
+    ``wanted`` is the place of the one picture whose record it is; None where all are wanted.
+    """
+
+    place: Path
+    made_with: Provenance
+    batch: int
+    pictures: tuple[Drawn, ...]
+    wanted: int | None = None
+
+    def kept(self, index: int) -> Image | None:
+        """The picture as it was drawn before, where it is still there.
+
+        Raises:
+            SettingsError: it is damaged.
+        """
+        alone = self.wanted is not None
+        path = self.place if alone else self.place.parent / file_name(index)
+        return open_picture(path) if path.is_file() else None
+
+
+def read_recipe(place: Path) -> Recipe:
+    """The recipe in a ``result.json``, in a folder that has one, or in a picture.
+
+    Code that a model's repository brings is not run on a record's word.
+
+    Raises:
+        SettingsError: there is none, or it is damaged or of another version.
+    """
+    path = record_path(place)
+    record = read_record(path) if path.suffix == ".json" else _picture_record(path)
+    try:
+        return _recipe(path, record)
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path, error) from None
+
+
+def redraw(recipe: Recipe, model: ImageModel) -> Iterator[tuple[int, Generation]]:
+    """Draw the pictures again, each with its place, in order.
+
+    What looks said is said again at the same steps, so that nobody is asked.
+
+    Raises:
+        SettingsError: it begins with a picture that existed, which is not there any more.
+        InputError: the model cannot draw this.
+    """
+    first = recipe.pictures[0]
+    for text in _texts(recipe.pictures):
+        model.check_text(text)
+    if recipe.wanted in (None, 0) or first.drawing.restart_step:
+        original = _original(recipe, model)
+        if recipe.wanted in (None, 0) and not first.given:
+            yield 0, original
+    for begin in range(1, len(recipe.pictures), recipe.batch):
+        group = recipe.pictures[begin : begin + recipe.batch]
+        places = range(begin, begin + len(group))
+        if recipe.wanted is not None and recipe.wanted not in places:
+            continue
+        origin = original.origin if first.drawing.restart_step else None
+        drawings = [replace(one.drawing, origin=origin) for one in group]
+        generations = model.draw(drawings, _Replay(group).watch)
+        for place, generation in zip(places, generations, strict=True):
+            if recipe.wanted in (None, place):
+                yield place, generation
+
+
+class _Replay:
+    """Looks that say what the looks at the same pictures said before."""
+
+    def __init__(self, pictures: Sequence[Drawn]) -> None:
+        self._left = [list(one.steering) for one in pictures]
+        self._first = pictures[0].drawing
+        self._step = 0
+
+    @property
+    def watch(self) -> Watch:
+        """Follows the steps, and answers looks."""
+        return Watch(self._on_step, self._look)
+
+    def _on_step(self, step: int, _total: int) -> None:
+        self._step = step
+
+    def _look(
+        self, first: int, images: Sequence[Image], negatives: Sequence[str | None]
+    ) -> list[Glance]:
+        return [
+            self._glance(self._left[place], negatives[place - first])
+            for place in range(first, first + len(images))
+        ]
+
+    def _glance(self, left: list[tuple[int, str | None]], negative: str | None) -> Glance:
+        """The next change, if it was made at this step or sent the picture back from here."""
+        last = self._step == self._first.look_steps[-1]
+        back = bool(left) and last and left[0][0] == self._first.restart_step
+        if back or (left and left[0][0] == self._step):
+            return Glance(left.pop(0)[1], wrong=back)
+        return Glance(negative)
+
+
+def _original(recipe: Recipe, model: ImageModel) -> Generation:
+    """The original, drawn again, or as it was given."""
+    first = recipe.pictures[0]
+    if not first.given:
+        return model.draw([first.drawing])[0]
+    picture = recipe.kept(0) if recipe.wanted is None else None
+    if picture is None:
+        raise SettingsError(
+            f"{str(recipe.place)!r} begins with a picture that existed before; give the folder "
+            "that has it as original.png."
+        )
+    origin = model.origin(picture, first.drawing)
+    return Generation(
+        image=picture, drawing=first.drawing, evaluations=0, seconds=0.0, origin=origin
+    )
+
+
+def _picture_record(path: Path) -> Mapping[str, Any]:
+    text = picture_texts(path).get(RECORD)
+    if text is None:
+        raise SettingsError(
+            f"The picture {str(path)!r} has no record of npc correct; give one that has, or a "
+            "result.json."
+        )
+    try:
+        record: Mapping[str, Any] = read_json(text)
+        if record["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"it has version {record['schema_version']}, not {SCHEMA_VERSION}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path, error) from None
+    return record
+
+
+def _recipe(path: Path, record: Mapping[str, Any]) -> Recipe:
+    request, made_with, _ = read_request(record)
+    pictures = tuple(_drawn(attempt) for attempt in record["attempts"])
+    wanted = record.get("picture")
+    if made_with is None or not pictures:
+        raise ValueError("it does not say how its pictures were made")
+    if wanted is not None and (type(wanted) is not int or not 0 <= wanted < len(pictures)):
+        raise ValueError(f"it is of picture {wanted!r}")
+    check_request(request)
+    trusted = replace(made_with, load=replace(made_with.load, trust_remote_code=False))
+    return Recipe(path, trusted, request.batch, pictures, wanted)
+
+
+def _drawn(attempt: Mapping[str, Any]) -> Drawn:
+    written = attempt["generation"]
+    drawing = read_drawing(written)
+    check_request(
+        Request(
+            drawing.prompt,
+            seed=drawing.seed,
+            steps=drawing.num_inference_steps,
+            scale=drawing.true_cfg_scale,
+            negative_scale=drawing.negative_scale,
+            rule=drawing.rule,
+            height=drawing.height,
+            width=drawing.width,
+            rewinds=drawing.max_rewinds,
+        )
+    )
+    steering = TypeAdapter(Steering).validate_python(written["steering"])
+    return Drawn(drawing, steering, attempt["cost"]["images"] == 0)
+
+
+def _texts(pictures: Sequence[Drawn]) -> dict[str, None]:
+    """Every text that the model has to read, each once."""
+    texts = (
+        text
+        for one in pictures
+        for text in (one.drawing.prompt, one.drawing.negative_prompt, *(t for _, t in one.steering))
+    )
+    return dict.fromkeys(text for text in texts if text)

@@ -1,0 +1,137 @@
+"""What a correction asks its roles: each question announced, paid for, and never an exception.
+
+A role that gives no usable answer, or cannot be asked any more, leaves its part empty: an unscored
+verdict, no caption, negatives by rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event as Flag
+from typing import Literal
+
+from PIL.Image import Image
+
+from npcorrect.errors import BudgetError, ModelError, NpcError, VLMError
+from npcorrect.proposing import RuleProposer
+from npcorrect.records import Candidate, Caption, Checklist, Verdict
+from npcorrect.vlm.roles import Roles
+from npcorrect.vlm.usage import Account
+
+Stage = Literal["checklist", "draw", "look", "verify", "caption", "propose", "rank"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Progress: a stage of attempt ``attempt`` begins, moves to ``step`` of ``total``, or fails.
+
+    Attempts count from 0, the original, up to ``attempts``. ``detail`` is the negative prompt of a
+    drawing, or why a stage got no usable answer. ``preview`` is the emerging picture of a look.
+    """
+
+    stage: Stage
+    detail: str = ""
+    attempt: int = 0
+    attempts: int = 0
+    step: int = 0
+    total: int = 0
+    preview: Image | None = None
+
+
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Listen to no event."""
+
+
+_NO_ANSWER = (VLMError, ModelError)
+"""A role gives no usable answer, or its model cannot be asked at all (any more)."""
+
+
+@dataclass(frozen=True)
+class RoleCalls:
+    """The roles of one correction of ``attempts`` redrawings at most.
+
+    Every call is charged to the account that it is given. ``spent`` is set once a question was not
+    asked because the budget is used up.
+    """
+
+    roles: Roles
+    tell: OnEvent
+    attempts: int
+    spent: Flag = field(default_factory=Flag)
+
+    def checklist(self, prompt: str, account: Account) -> tuple[Checklist | None, str]:
+        """The prompt taken apart, or None and why there is no checklist."""
+        self.say("checklist", 0)
+        try:
+            return account.role(lambda: self.roles.checklister.checklist(prompt)), ""
+        except _NO_ANSWER as failure:
+            return None, self._failed("checklist", 0, failure) or "no checklist"
+
+    def verify(self, attempt: int, image: Image, checklist: Checklist, account: Account) -> Verdict:
+        """The verdict on a picture; unscored, with the reason, where the verifier gives none."""
+        self.say("verify", attempt)
+        try:
+            return account.role(lambda: self.roles.verifier.verify(image, checklist))
+        except _NO_ANSWER as failure:
+            raw = getattr(failure, "raw", "")
+            return Verdict((), self._failed("verify", attempt, failure) or "no usable answer", raw)
+
+    def caption(self, attempt: int, image: Image, account: Account) -> Caption | None:
+        """What a picture shows, or None where the captioner gives nothing."""
+        self.say("caption", attempt)
+        try:
+            return account.role(lambda: self.roles.captioner.caption(image))
+        except _NO_ANSWER as failure:
+            self._failed("caption", attempt, failure)
+            return None
+
+    def propose(
+        self,
+        checklist: Checklist,
+        verdict: Verdict,
+        caption: Caption,
+        limit: int,
+        account: Account,
+    ) -> tuple[Candidate, ...]:
+        """At most ``limit`` candidates, by rules where the proposer gives none."""
+        self.say("propose", 1)
+        asked = checklist, verdict, caption, limit
+        try:
+            return account.role(lambda: self.roles.proposer.propose(*asked))
+        except _NO_ANSWER as failure:
+            self._failed("propose", 1, failure, "rules propose instead: ")
+            return RuleProposer().propose(*asked)
+
+    def say(
+        self,
+        stage: Stage,
+        attempt: int,
+        detail: str = "",
+        *,
+        step: int = 0,
+        total: int = 0,
+        preview: Image | None = None,
+    ) -> None:
+        """Announce a stage of an attempt."""
+        self.tell(
+            Event(
+                stage=stage,
+                detail=detail,
+                attempt=attempt,
+                attempts=self.attempts,
+                step=step,
+                total=total,
+                preview=preview,
+            )
+        )
+
+    def _failed(self, stage: Stage, attempt: int, failure: NpcError, remedy: str = "") -> str:
+        """Announce why a role gave nothing, and note the end of the budget."""
+        if isinstance(failure, BudgetError):
+            self.spent.set()
+        self.say(stage, attempt, f"{remedy}{failure}")
+        return str(failure)

@@ -1,0 +1,87 @@
+"""From settings to a server that listens."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+
+from npcorrect.errors import SettingsError
+from npcorrect.serve.app import ServerSettings, create_app
+from npcorrect.serve.security import Access
+from npcorrect.serve.service import Limits
+from npcorrect.serve.store import open_store
+from npcorrect.session import SessionSettings, check, open_session
+
+CONNECTIONS = 100
+"""Connections at once, of which each page holds one."""
+
+
+def run(
+    settings: SessionSettings,
+    access: Access,
+    port: int,
+    out: Path,
+    limits: Limits,
+    *,
+    a1111: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Serve until Ctrl-C, SIGTERM, or until no session is to be had. Port 0 is any free one.
+
+    Raises:
+        InputError: the port is taken, the folder cannot be used, or the model is not to be had.
+    """
+    with _listening(access.host, port) as listener, open_store(out) as store:
+        app = create_app(
+            ServerSettings(
+                model=settings.load.model,
+                store=store,
+                opened=partial(open_session, settings),
+                check=partial(check, settings),
+                on_failure=lambda: setattr(server, "should_exit", True),
+                access=access,
+                limits=limits,
+                a1111=a1111,
+            )
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                limit_concurrency=CONNECTIONS,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        say(f"npc serves at {_address(access.host, listener)}; Ctrl-C ends it.")
+        server.run([listener])
+        failure = app.state.service.worker.failure
+    if failure is not None:
+        raise failure
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket at the address.
+
+    Raises:
+        SettingsError: it cannot be had.
+    """
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=kind, reuse_port=False)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(
+            f"Cannot listen on {host}, port {port} ({reason}); choose others with --host and "
+            "--port."
+        ) from None
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listener.getsockname()[1]}"

@@ -1,0 +1,182 @@
+"""The one thread that owns the session: it opens it, and corrects job after job.
+
+Pictures are written before the event that tells of them is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from base64 import b64encode
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from io import BytesIO
+from threading import Event as Flag
+from threading import Thread
+
+from PIL.Image import Image
+
+from npcorrect.errors import NpcError
+from npcorrect.files import prepare, save_picture
+from npcorrect.loop import Correction, Event, OnEvent
+from npcorrect.result import Result, file_name, to_record
+from npcorrect.serve.store import Job, JobEnd, Store
+from npcorrect.session import Session
+
+PREVIEW = 256
+"""Longer side of a preview in pixels, at most."""
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Works on the jobs of a store until it is closed, in a thread of its own.
+
+    ``opened`` gives the session. ``on_change`` is called with a job's id after each change of it.
+    ``on_failure`` is called once where no session is to be had or nothing can be kept any more; the
+    error is then in ``failure``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        opened: Callable[[], AbstractContextManager[Session]],
+        on_change: Callable[[str], None],
+        on_failure: Callable[[], None],
+    ) -> None:
+        self.failure: BaseException | None = None
+        self._store, self._opened = store, opened
+        self._on_change, self._on_failure = on_change, on_failure
+        self._bell, self._closing = Flag(), Flag()
+        self._current: tuple[Job, Correction] | None = None
+        self._step: Event | None = None
+        self._thread = Thread(target=self._run, name="npcorrect-worker", daemon=True)
+
+    @property
+    def current(self) -> Job | None:
+        """The job under way."""
+        current = self._current
+        return current[0] if current else None
+
+    @property
+    def step(self) -> Event | None:
+        """The latest step of the job under way; steps are not kept."""
+        return self._step
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def ring(self) -> None:
+        """Say that there is a new job."""
+        self._bell.set()
+
+    def stop(self, job_id: str) -> None:
+        """End a job at once, whether it waits or is under way; its attempts stay.
+
+        The worker goes on with the next one after the present step or question.
+        """
+        self._store.end(job_id, "stopped")
+        current = self._current
+        if current and current[0].id == job_id:
+            current[1].stop()
+        self._on_change(job_id)
+
+    def close(self) -> None:
+        """Let go after the present step or question; the job under way is begun anew next time."""
+        self._closing.set()
+        self._bell.set()
+        current = self._current
+        if current:
+            current[1].stop()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        try:
+            with self._opened() as session:
+                while job := self._next():
+                    self._work(session, job)
+        except Exception as error:
+            self.failure = error
+            self._on_failure()
+
+    def _next(self) -> Job | None:
+        """The next job, as soon as there is one; None where the worker is closed."""
+        while not self._closing.is_set():
+            self._bell.clear()
+            if job := self._store.claim():
+                return job
+            self._bell.wait()
+        return None
+
+    def _work(self, session: Session, job: Job) -> None:
+        ended, error = self._corrected(session, job)
+        self._current = self._step = None
+        if not self._closing.is_set():
+            self._store.end(job.id, ended, error)
+            self._on_change(job.id)
+
+    def _corrected(self, session: Session, job: Job) -> tuple[JobEnd, str]:
+        """Why the job ended, and the error where one ended it."""
+        self._on_change(job.id)
+        try:
+            correction = session.correct(job.request, self._teller(job))
+            self._current = job, correction
+            self._follow(job, correction)
+        except NpcError as error:
+            return "error", str(error)
+        except Exception as error:
+            logger.exception("job %s failed", job.id)
+            return "error", f"The server failed ({type(error).__name__}); its log says how."
+        return correction.ended or "stopped", ""
+
+    def _follow(self, job: Job, correction: Correction) -> None:
+        """Keep each attempt the moment it is final."""
+        folder = self._store.pictures(job)
+        shutil.rmtree(folder, ignore_errors=True)
+        prepare(folder)
+        if self._closing.is_set() or _has_ended(self._store, job):
+            correction.stop()
+        for attempt in correction:
+            save_picture(folder / file_name(attempt), attempt.generation)
+            correction.result.save_summary(folder)
+            self._step = None
+            self._store.attempted(job.id, correction.result.best_index, _told(correction.result))
+            self._on_change(job.id)
+        if correction.result.attempts:
+            correction.result.save_summary(folder)
+
+    def _teller(self, job: Job) -> OnEvent:
+        def tell(event: Event) -> None:
+            if event.step:
+                self._step = event
+            else:
+                self._step = None
+                kind = "look" if event.preview else "stage"
+                self._store.tell(job.id, kind, event_record(event))
+            self._on_change(job.id)
+
+        return tell
+
+
+def event_record(event: Event) -> dict[str, object]:
+    """An event of the loop as JSON values; its preview is a small JPEG in a data URL."""
+    return vars(event) | {"preview": preview(event.preview) if event.preview else None}
+
+
+def preview(image: Image) -> str:
+    """A picture as a data URL, reduced to :data:`PREVIEW` pixels."""
+    small = image.convert("RGB")
+    small.thumbnail((PREVIEW, PREVIEW))
+    file = BytesIO()
+    small.save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + b64encode(file.getvalue()).decode()
+
+
+def _told(result: Result) -> dict[str, object]:
+    """The latest attempt as ``result.json`` has it, and which one is the best now."""
+    return {"attempt": to_record(result)["attempts"][-1], "best": result.best_index}
+
+
+def _has_ended(store: Store, job: Job) -> bool:
+    kept = store.job(job.id)
+    return kept is None or kept.state == "ended"

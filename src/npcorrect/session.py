@@ -1,0 +1,361 @@
+"""One way in for every face: settings, checked; a session of model, roles and rankers; policy.
+
+``check`` refuses, without torch, whatever could not work. ``open_session`` loads and connects, and
+closes at the end what it opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from PIL.Image import Image
+
+from npcorrect import settings as declared
+from npcorrect.diffusion.base import ImageModel, TextEncoder
+from npcorrect.errors import SettingsError
+from npcorrect.extras import requiring
+from npcorrect.loop import Correction, OnEvent, correct
+from npcorrect.plan import Plan, plan
+from npcorrect.provenance import Provenance, provenance
+from npcorrect.ranking import Ranker, ranker_maker
+from npcorrect.records import Checklist, Generation, Request
+from npcorrect.result import Result
+from npcorrect.settings import LoadSettings, RoleSettings
+from npcorrect.vlm import build
+from npcorrect.vlm.base import VLM
+from npcorrect.vlm.roles import Roles
+from npcorrect.vlm.settings import VLMSettings, VLMTable
+
+if TYPE_CHECKING:
+    from npcorrect.diffusion.families import FamilySpec
+    from npcorrect.diffusion.pipeline import PipelineModel
+
+S = TypeVar("S", bound=declared.Settings)
+EMBEDDED = "mini"
+"""What the embedded model is called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings:
+    """What a session opens: the image model, the roles, and how servers are reached."""
+
+    load: LoadSettings = field(default_factory=LoadSettings)
+    roles: RoleSettings = field(default_factory=RoleSettings)
+    table: VLMTable = field(default_factory=VLMTable)
+
+    @property
+    def vlm(self) -> VLMSettings:
+        """How the models that play roles are asked; local ones run where the image model does."""
+        device, dtype = self.load.device or "cpu", self.load.dtype or "float32"
+        return VLMSettings(self.roles, self.table, device, dtype)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the image model is the embedded one, which brings roles of its own."""
+        return self.load.model == EMBEDDED
+
+    def policy(self, request: Request) -> Request:
+        """The request as faces send it: each look of a named verifier is paid for, so it must be
+        asked for.
+        """
+        looks = request.looks if self.roles.embedded_verifier else request.looks or 0
+        return replace(request, looks=looks)
+
+
+def check(settings: SessionSettings, request: Request | None = None) -> Plan | None:
+    """Refuse what could not work, before weights are loaded, anyone is asked or a folder is made.
+
+    Returns the plan of the request, where there is one.
+
+    Raises:
+        InputError: a setting cannot work, alone or with the others.
+    """
+    declared.check(settings.load)
+    if settings.roles.embedded_verifier and not settings.embedded:
+        raise SettingsError(
+            f"The model {settings.load.model!r} is {family_of(settings.load).title}, whose "
+            "pictures the embedded verifier cannot read; name a vision-language model that looks "
+            "at them with --vlm."
+        )
+    build.check_roles(settings.vlm, settings.embedded)
+    family = family_of(settings.load)
+    if request is None:
+        return None
+    ranker_maker(request.ranker)
+    return plan(settings.policy(request), family, family.defaults)
+
+
+@dataclass(frozen=True)
+class Session:
+    """An image model, the roles and the rankers, ready to correct one prompt after the other."""
+
+    model: ImageModel
+    roles: Roles
+    settings: SessionSettings = field(default_factory=SessionSettings)
+
+    @cached_property
+    def _ranker(self) -> Any:
+        """The ranker of a name, made once: rankers remember the texts that they have seen."""
+
+        @cache
+        def named(name: str) -> Ranker:
+            if name != "source" and not hasattr(self.model, "encode"):
+                raise SettingsError(
+                    f"The ranker {name!r} needs a text encoder, which {self.model.name!r} has not; "
+                    "use 'source'."
+                )
+            encoder: TextEncoder = self.model  # type: ignore[assignment]
+            return ranker_maker(name)(encoder)
+
+        return named
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """How the pictures of this session are made and judged."""
+        return made_with(self.model, self.settings)
+
+    def ranker(self, name: str) -> Ranker:
+        """The ranker of this name.
+
+        Raises:
+            SettingsError: there is none, or the model has no text encoder for it.
+        """
+        ranker: Ranker = self._ranker(name)
+        return ranker
+
+    def correct(
+        self,
+        request: Request,
+        on_event: OnEvent | None = None,
+        *,
+        checklist: Checklist | None = None,
+        original: Image | Generation | None = None,
+        begun: Result | None = None,
+    ) -> Correction:
+        """A correction of one prompt; see :func:`npcorrect.loop.correct`.
+
+        Raises:
+            InputError: the request cannot work.
+        """
+        return correct(
+            self.settings.policy(request),
+            self.model,
+            self.roles,
+            self.ranker(request.ranker),
+            on_event,
+            checklist=checklist,
+            original=original,
+            begun=begun,
+            made_with=self.provenance,
+        )
+
+
+@contextmanager
+def open_session(settings: SessionSettings) -> Generator[Session]:
+    """Connect the roles, load the model, and let go of both at the end.
+
+    Servers are asked first: what is missing there should not wait for large weights.
+
+    Raises:
+        InputError: a setting cannot work, or a model is not to be had.
+    """
+    check(settings)
+    embedded = None
+    if settings.embedded:
+        embedded = _embedded_roles()
+    with build.roles(settings.vlm, embedded) as roles:
+        yield Session(load_model(settings.load), roles, settings)
+
+
+def made_with(model: ImageModel | None, settings: SessionSettings) -> Provenance:
+    """How pictures of a model, loaded by these settings, are made and judged.
+
+    Without the model, what only a loaded one knows stays empty.
+
+    Raises:
+        ModelError: its weights cannot be read.
+    """
+    embedded = Path(__file__).with_name("mini") / "weights"
+    weights = embedded if settings.embedded else Path(settings.load.model)
+    return provenance(model, settings.load, settings.roles, weights)
+
+
+def load_model(settings: LoadSettings) -> PipelineModel:
+    """The image model that the settings name.
+
+    Raises:
+        ModelError: it is missing, gated, corrupt, of no known family, or too large for memory.
+        SettingsError: a setting is unknown, or cannot be had here.
+    """
+    declared.check(settings)
+    if settings.model != EMBEDDED:
+        with requiring("draw", "Drawing"):
+            from npcorrect.diffusion.loading import load_pipeline
+
+        return load_pipeline(settings)
+    family_of(settings)
+    with requiring("draw", "Drawing"):
+        from npcorrect.mini.embedded import embedded
+
+    return embedded(settings.device or "cpu", settings.dtype or "float32")
+
+
+def load(model: str = EMBEDDED, **options: Any) -> PipelineModel:
+    """Load an image model by name, with the options of :class:`~npcorrect.settings.LoadSettings`.
+
+    Raises:
+        InputError: see :func:`load_model`.
+    """
+    return load_model(_settings(LoadSettings, {"model": model, **options}))
+
+
+def from_pipeline(
+    pipeline: Any, *, name: str | None = None, family: str | None = None
+) -> PipelineModel:
+    """An image model around a diffusers pipeline that is loaded already.
+
+    The family is found by the pipeline's class and configuration, unless ``family`` names it.
+
+    Raises:
+        ModelError: no family is of this class, or there is none of this name.
+    """
+    from npcorrect.diffusion.families import FAMILIES
+    from npcorrect.diffusion.identify import family_of_pipeline
+    from npcorrect.diffusion.pipeline import PipelineModel
+    from npcorrect.errors import ModelError
+
+    if family is not None and family not in FAMILIES:
+        raise ModelError(f"The family {family!r} is unknown; use {', '.join(FAMILIES)}.")
+    row = FAMILIES[family] if family else family_of_pipeline(pipeline)
+    known = name or str(pipeline.config.get("_name_or_path") or "") or type(pipeline).__name__
+    return PipelineModel(known, pipeline, row)
+
+
+@contextmanager
+def roles(
+    vlm: str | VLM | None = None, *, model: str = EMBEDDED, **options: Any
+) -> Generator[Roles]:
+    """The roles that a vision-language model plays, let go of at the end.
+
+    ``vlm`` is a name as ``--vlm`` takes it, or an object that answers questions; without one, the
+    embedded model's own roles. The options are those of :class:`~npcorrect.settings.RoleSettings`.
+
+    Raises:
+        InputError: a name or an option cannot work, or the model is not to be had.
+    """
+    if vlm is not None and not isinstance(vlm, str):
+        yield build.played_by(vlm, _settings(RoleSettings, options).votes)
+        return
+    wanted = SessionSettings(
+        load=LoadSettings(model=model), roles=_settings(RoleSettings, {"vlm": vlm, **options})
+    )
+    build.check_roles(wanted.vlm, wanted.embedded)
+    embedded = None
+    if wanted.embedded:
+        embedded = _embedded_roles()
+    with build.roles(wanted.vlm, embedded) as opened:
+        yield opened
+
+
+def correct_prompt(
+    prompt: str,
+    *,
+    model: str | ImageModel = EMBEDDED,
+    vlm: str | VLM | None = None,
+    original: Image | None = None,
+    on_event: OnEvent | None = None,
+    **options: Any,
+) -> Result:
+    """Draw a prompt, correct it, and return the result.
+
+    ``model`` is a name or a model of :func:`load` or :func:`from_pipeline`, ``vlm`` a name or an
+    object that answers questions. ``original`` is a picture to correct in place of a first drawing.
+    The options are those of :class:`~npcorrect.settings.DrawSettings`.
+
+    Raises:
+        InputError: the prompt, a model or an option cannot work.
+    """
+    request = Request(prompt, **_known(declared.DrawSettings, options))
+    name = model if isinstance(model, str) else model.name
+    opened = LoadSettings(model=name)
+    if isinstance(model, str) and (vlm is None or isinstance(vlm, str)):
+        settings = SessionSettings(load=opened, roles=RoleSettings(vlm=vlm))
+        check(settings, request)
+        with open_session(settings) as session:
+            return _finished(session.correct(request, on_event, original=original))
+    named = RoleSettings(vlm=vlm if isinstance(vlm, str) else "object" if vlm else None)
+    with roles(vlm, model=name) as played:
+        drawer = load_model(opened) if isinstance(model, str) else model
+        session = Session(drawer, played, SessionSettings(load=opened, roles=named))
+        return _finished(session.correct(request, on_event, original=original))
+
+
+def _embedded_roles() -> Roles:
+    with requiring("draw", "The embedded verifier"):
+        from npcorrect.mini.vlm import embedded_roles
+
+    return embedded_roles()
+
+
+def read_requirements(prompt: str, settings: LoadSettings) -> Checklist:
+    """What a prompt asks for, read by the model's own grammar or the general one; asks nobody.
+
+    Raises:
+        PromptError: the prompt is not understood.
+    """
+    from npcorrect.vlm.grammar import GrammarChecklister
+
+    if settings.model != EMBEDDED:
+        return GrammarChecklister().checklist(prompt)
+    from npcorrect.mini.vlm import MiniChecklister
+
+    return MiniChecklister().checklist(prompt)
+
+
+def _finished(correction: Correction) -> Result:
+    for _ in correction:
+        pass
+    return correction.result
+
+
+def _known(record: type[declared.Settings], options: dict[str, Any]) -> dict[str, Any]:
+    """The options, if a settings record has them all."""
+    names = [f.name for f in fields(record)]
+    for option in options:
+        if option not in names:
+            raise SettingsError(declared.unknown_name(option, names, record.__name__))
+    return options
+
+
+def _settings(record: type[S], options: dict[str, Any]) -> S:
+    made = record(**_known(record, options))
+    declared.check(made)
+    return made
+
+
+def family_of(settings: LoadSettings) -> FamilySpec:
+    """The family of the model that the settings name, without its weights.
+
+    Raises:
+        ModelError: there is no such model, or no family for it.
+        SettingsError: an option is not for the embedded model.
+    """
+    if settings.model != EMBEDDED:
+        from npcorrect.diffusion.identify import identify
+
+        return identify(settings).family
+    from npcorrect.mini.family import FAMILY
+
+    idle = LoadSettings(device=settings.device, dtype=settings.dtype)
+    for one in declared.options(LoadSettings):
+        if getattr(settings, one.field) != getattr(idle, one.field):
+            raise SettingsError(
+                f"--{one.name} is for models from the Hub or from files; the embedded one needs "
+                "none."
+            )
+    return FAMILY

@@ -1,0 +1,147 @@
+"""Names of models, addresses of servers, and the keys that go there.
+
+``openai:gpt-4.1`` is a model of OpenAI, ``http://localhost:8000/v1#model`` one on any server that
+speaks as OpenAI's does, ``local:ID`` one in this process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import SecretStr
+
+from npcorrect.errors import SettingsError
+
+OPENAI = "https://api.openai.com/v1"
+NAMES = (
+    "a model is named 'openai:gpt-4.1', 'http://localhost:8000/v1#model' for a server, or "
+    "'local:ID' for one of the Hugging Face hub or a folder"
+)
+_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "ip6-localhost"})
+_ENDPOINT = "/chat/completions"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A model on a server. ``address`` is as the user wrote it, without the endpoint's own name."""
+
+    address: str
+    model: str
+
+    @property
+    def identity(self) -> str:
+        """One spelling for all ways to write the same model."""
+        return f"{normal(self.address)}#{self.model}"
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether it is OpenAI's own server."""
+        return normal(self.address) == OPENAI
+
+
+def server(name: str) -> Server:
+    """The server and the model that a name stands for.
+
+    Raises:
+        SettingsError: it is not understood, or holds a key. Nothing secret is repeated.
+    """
+    if name.startswith("openai:") and name != "openai:":
+        return Server(OPENAI, name.removeprefix("openai:"))
+    address, _, model = name.partition("#")
+    parts = _split(address)
+    if parts is None or parts.scheme not in _PORTS or not model.strip():
+        raise SettingsError(f"The model {name.split('@')[-1]!r} is not understood; {NAMES}.")
+    if parts.username is not None or parts.password is not None or parts.query:
+        raise SettingsError(
+            f"The address of {parts.hostname!r} holds a key; put it in NPC_VLM_KEY or in "
+            "the settings file's [vlm.keys] table."
+        )
+    return Server(address.rstrip("/").removesuffix(_ENDPOINT), model)
+
+
+def identity(name: str) -> str:
+    """One spelling for all ways to name the same model; other names are as they are."""
+    try:
+        return server(name).identity
+    except SettingsError:
+        return name
+
+
+def normal(address: str) -> str:
+    """One spelling for all ways to write the same address; others are as they are.
+
+    Upper case, the usual port, slashes at the end, the endpoint's own name and the names of this
+    machine do not count.
+    """
+    parts = _split(address)
+    if parts is None or parts.scheme not in _PORTS:
+        return address
+    host = (parts.hostname or "").rstrip(".")
+    host = "localhost" if host in _LOOPBACK else f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
+    path = "/".join(part for part in parts.path.split("/") if part)
+    path = f"/{path}".removesuffix(_ENDPOINT).rstrip("/")
+    return f"{parts.scheme}://{host}{port}{path}"
+
+
+def key_for(model: Server, keys: Mapping[str, SecretStr], named: str | None) -> str:
+    """The key of a server, from the environment or the user's own table of keys; "" for none.
+
+    ``OPENAI_API_KEY`` goes to OpenAI alone, ``NPC_VLM_KEY`` to the server of the model that the
+    user ``named`` alone.
+
+    Raises:
+        SettingsError: OpenAI has no key, or a key cannot be sent.
+    """
+    listed = {normal(OPENAI if name == "openai" else name): name for name in keys}
+    name = listed.get(normal(model.address))
+    if model.is_openai:
+        sources = [("OPENAI_API_KEY", os.environ.get("OPENAI_API_KEY", ""))]
+    else:
+        own = named is not None and _same_server(named, model)
+        sources = [("NPC_VLM_KEY", os.environ.get("NPC_VLM_KEY", "") if own else "")]
+    if name is not None:
+        sources.append((f"[vlm.keys] {name!r}", keys[name].get_secret_value()))
+    key = next((key for source, text in sources if (key := sendable(text, source))), "")
+    if model.is_openai and not key:
+        raise SettingsError(
+            f"The model 'openai:{model.model}' needs a key; set OPENAI_API_KEY, or openai in the "
+            "settings file's [vlm.keys] table."
+        )
+    return key
+
+
+def sendable(key: str, source: str) -> str:
+    """A key, or another value for a header, without blanks around it.
+
+    Raises:
+        SettingsError: it holds what no header can carry. The value is not repeated.
+    """
+    key = key.strip().strip("\ufeff\u200b").strip()
+    for place, character in enumerate(key, 1):
+        if not "!" <= character <= "~":
+            raise SettingsError(
+                f"What {source} holds cannot be sent: its character {place} of {len(key)} is no "
+                "plain ASCII letter, digit or sign; copy it again, without quotes or breaks."
+            )
+    return key
+
+
+def _same_server(name: str, model: Server) -> bool:
+    return identity(name).partition("#")[0] == normal(model.address)
+
+
+def _split(address: str) -> SplitResult | None:
+    """The parts of an address with a host, or None where it is no such address."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        return None
+    printable = all("!" <= character <= "~" for character in address)
+    return parts if parts.hostname and printable else None

@@ -1,0 +1,54 @@
+"""Whatever is shown on the terminal steers nothing, and is never taken for markup."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.table import Table
+from rich.text import Text
+
+from npcorrect.cli.console import PlainConsole
+from npcorrect.cli.show import progress, progress_line
+from npcorrect.loop import Event
+
+EVIL = "[/] [red]x[/red] :heart: $$ \x1b[2J\x1b]0;t\x07\x9b31m\u202eabc\r\ud800"
+
+
+def shown(*renderables: object) -> str:
+    console = PlainConsole()
+    console.file = io.StringIO()
+    for one in renderables:
+        console.print(one)
+    text: str = console.file.getvalue()
+    return text
+
+
+def test_markup_is_text_and_control_characters_are_dropped() -> None:
+    table = Table(title=EVIL)
+    table.add_column(EVIL)
+    table.add_row(EVIL, Text(EVIL))
+    for text in (shown(EVIL), shown(Text(EVIL)), shown(table)):
+        assert "[/]" in text
+        assert ":heart:" in text
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800]", text)
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_no_text_reaches_the_terminal_as_control(text: str) -> None:
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown(text))
+
+
+def test_progress_shows_whatever_a_model_says(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(quiet=False) as steps:
+        steps.on_event(Event(stage="verify", detail=EVIL * 99))
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_progress_counts_attempts_and_steps() -> None:
+    event = Event(stage="draw", detail="four circles", attempt=2, attempts=5, step=3, total=24)
+    assert progress_line(event) == "attempt 2 of 5: draw, step 3 of 24: four circles"
+    assert progress_line(Event(stage="verify", attempts=5)) == "original: verify"

@@ -1,0 +1,233 @@
+"""``npc correct`` in process, on fakes: folders, tables, settings, exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from npcorrect.cli import app
+from npcorrect.session import Session, SessionSettings
+from tests.fakes import FakeEyes, session
+
+PROMPT = "three red circles"
+
+
+@pytest.fixture
+def eyes(monkeypatch: pytest.MonkeyPatch) -> FakeEyes:
+    """What the verifier of all sessions sees; no model is loaded."""
+    made = FakeEyes(["four circles", ""])
+
+    @contextmanager
+    def open_session(settings: SessionSettings) -> Iterator[Session]:
+        yield session(made, settings=settings)
+
+    monkeypatch.setattr("npcorrect.session.open_session", open_session)
+    monkeypatch.setattr("npcorrect.batch.open_session", open_session)
+    return made
+
+
+def npc(*arguments: str, **more: Any) -> Any:
+    environment = {"COLUMNS": "200", **more.pop("env", {})}
+    return CliRunner(env=environment).invoke(app, arguments, **more)
+
+
+def test_the_table_says_what_was_asked_and_seen(eyes: FakeEyes, tmp_path: Path) -> None:
+    done = npc("correct", PROMPT, "--ranker", "source", "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, done.output
+    assert "asked exactly three circles, saw four circles" in done.stdout
+    assert "4 circles (targeted, +0.000)" in done.stdout
+    assert "1 *" in done.stdout
+
+
+def test_the_chosen_pictures_faults_are_said_too(eyes: FakeEyes, tmp_path: Path) -> None:
+    eyes.sees = ["four circles", "five circles"]
+    done = npc("correct", PROMPT, "-k", "1", "--out", str(tmp_path / "out"))
+    assert done.exit_code == 3
+    assert "saw five circles" in done.stdout
+
+
+def test_a_folder_is_refused_continued_or_overwritten(eyes: FakeEyes, tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path / "out"))
+    assert npc("correct", PROMPT, *out).exit_code == 0
+    again = npc("correct", PROMPT, *out)
+    assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
+    assert "finished" in again.stderr
+    assert "--overwrite" in again.stderr
+    assert "another request" in npc("correct", "two stars", *out).stderr
+    assert npc("correct", "two stars", *out, "--overwrite").exit_code == 0
+
+
+def test_a_refused_request_leaves_no_folder(eyes: FakeEyes, tmp_path: Path) -> None:
+    for arguments in (("three lamps",), (PROMPT, "--looks", "99"), (" " * 300_000,)):
+        done = npc("correct", *arguments, "--out", str(tmp_path / "out"))
+        assert done.exit_code == 2
+        assert len(done.stderr) < 600
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_request_that_failed_does_not_block_the_folder(
+    eyes: FakeEyes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from npcorrect.errors import ModelError
+
+    out = ("--out", str(tmp_path / "out"))
+    with monkeypatch.context() as patched:
+
+        def fails(settings: SessionSettings) -> Any:
+            raise ModelError("There is no such device.")
+
+        patched.setattr("npcorrect.session.open_session", fails)
+        assert npc("correct", PROMPT, *out).exit_code == 2
+    assert npc("correct", "two stars", *out).exit_code == 0
+
+
+def test_a_file_of_prompts(eyes: FakeEyes, tmp_path: Path) -> None:
+    file, out = tmp_path / "prompts.txt", tmp_path / "out"
+    file.write_text(f'{PROMPT}\n{{"prompt": "two green stars", "seed": 4}}\n')
+    eyes.sees = ["", "four circles"]
+    many = ("correct", "--prompts", str(file), "-k", "1", "--out", str(out))
+    done = npc(*many)
+    assert done.exit_code == 3, done.output
+    assert "2 of 2 prompts: 1 accepted, 1 not accepted" in done.stdout
+    again = npc(*many, "--json")
+    assert [json.loads(line)["seed"] for line in again.stdout.splitlines()] == [0, 4]
+
+
+def test_prompts_come_from_standard_input(eyes: FakeEyes, tmp_path: Path) -> None:
+    done = npc("correct", "--prompts", "-", "--out", str(tmp_path / "out"), input="two stars\n")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "0001-two-stars" / "best.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "Give a PROMPT"),
+        (("x", "--prompts", "p"), "leave PROMPT out"),
+        (("--prompts", "nowhere"), "'nowhere' cannot be read (there is no such file)"),
+        (("--images", "nowhere"), "no folder 'nowhere'"),
+        ((PROMPT, "--original", "nowhere"), "no picture 'nowhere'"),
+        (("",), "empty"),
+        (("three lamps",), "'lamps'"),
+        (("one star", "--model", "nope"), "nope"),
+        (("three red circles and " * 5 + "one star",), "twice"),
+        (("one star", "--size", "100"), "100"),
+        (("one star", "-k", "51"), "51"),
+        (("one star", "-k", "-1"), "-1"),
+        (("one star", "--looks", "24"), "0 to 8"),
+        (("one star", "--strength", "0"), "'strength' is 0"),
+        (("one star", "--rewinds", "-1"), "'rewinds' is -1"),
+        (("one star", "--batch", "0"), "'batch' is 0"),
+        (("one star", "-n", "99"), "99"),
+        (("one star", "-n", "x"), "'x'"),
+        (("one star", "--rule", "magic"), "'magic'"),
+        (("one star", "--steps", "0"), "0"),
+        (("one star", "--steps", "9" * 400), "steps"),
+        (("one star", "--out", "/proc/nowhere"), "/proc/nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    arguments: tuple[str, ...], says: str, eyes: FakeEyes, tmp_path: Path
+) -> None:
+    where = () if "--out" in arguments else ("--out", str(tmp_path / "out"))
+    done = npc("correct", *arguments, *where)
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_settings_come_from_flags_then_environment_then_the_file(
+    eyes: FakeEyes, tmp_path: Path
+) -> None:
+    file = settings_file(tmp_path, "[correct]\nseed = 5\ncandidates = 0\nsteps = 2\n")
+
+    def seed(name: str, *flags: str, **environment: str) -> int:
+        base = ("--config", file, "correct", "one star", "--json", "--out", str(tmp_path / name))
+        record = json.loads(npc(*base, *flags, env=environment).stdout)
+        assert len(record["attempts"]) == 1
+        return int(record["request"]["seed"])
+
+    assert seed("a") == 5
+    assert seed("b", NPC_SEED="6") == 6
+    assert seed("c", "--seed", "7", NPC_SEED="6") == 7
+
+
+def settings_file(folder: Path, text: str, mark: bytes = b"") -> str:
+    (folder / "npc.toml").write_bytes(mark + text.encode())
+    return str(folder / "npc.toml")
+
+
+def test_keys_of_the_settings_file_are_the_flags_own_names(
+    eyes: FakeEyes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text = (
+        '[correct]\njson = true\nnegative-scale = 2.5\nsame-seed = true\nlora = []\n'
+        'out = "~/pics"\ncandidates = 1\n'
+    )  # fmt: skip
+    file = settings_file(tmp_path, text, b"\xef\xbb\xbf")
+    done = npc("--config", file, "correct", PROMPT)
+    assert done.exit_code == 0, done.stderr
+    request = json.loads(done.stdout)["request"]
+    assert (request["negative_scale"], request["reseed"], request["candidates"]) == (2.5, False, 1)
+    assert (tmp_path / "pics" / "result.json").is_file()
+    underscored = settings_file(tmp_path, "[correct]\nsame_seed = true\nnegative_scale = 1.5\n")
+    done = npc("--config", underscored, "correct", "two stars", "--json", "--out", "~/two")
+    assert json.loads(done.stdout)["request"]["negative_scale"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed =", "cannot be read"),
+        ("[draw]", "'draw'"),
+        ("[correct]\nsed = 1", "'sed'; did you mean seed"),
+        ("[correct]\nseed = [1]", "'seed' is [1]"),
+        ("[correct]\nseed = true", "'seed' is True"),
+        ("correct = 3", "it is a table"),
+        ('vlm = "openai:x"', "outside of a table"),
+        ("[vlm]\nkeys = 3", "[vlm] table"),
+        ("a = " + "[" * 5000, "cannot be read"),
+    ],
+)
+def test_a_wrong_settings_file_is_refused(
+    text: str, says: str, eyes: FakeEyes, tmp_path: Path
+) -> None:
+    file = settings_file(tmp_path, text)
+    done = npc("--config", file, "correct", PROMPT, "--out", str(tmp_path / "out"))
+    assert done.exit_code == 2, done.output
+    assert says in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_variable_is_refused(value: str, eyes: FakeEyes, tmp_path: Path) -> None:
+    done = npc("correct", PROMPT, env={"NPC_BUDGET": value}, catch_exceptions=False)
+    assert done.exit_code == 2
+    assert "NPC_BUDGET is empty" in done.stderr
+
+
+@pytest.mark.parametrize("prompt", ["[/]", "$$", ":heart:", "a\nb", "x\ud800", "\x1b[2J"])
+def test_awkward_prompts_are_drawn_or_refused(
+    prompt: str, eyes: FakeEyes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def anything(prompt: str) -> None:
+        """Everything can be drawn."""
+
+    from dataclasses import replace
+
+    from npcorrect.mini import family
+
+    free = replace(family.FAMILY, check_prompt=anything)
+    monkeypatch.setattr(family, "FAMILY", free)
+    done = npc("correct", prompt, "--out", str(tmp_path / "out"))
+    assert done.exit_code == (2 if "\ud800" in prompt else 0), done.output
+    assert "Traceback" not in done.output
+    assert "\x1b[2J" not in done.output
+    assert "[/]" not in prompt or "[/]" in done.stdout

@@ -1,0 +1,62 @@
+"""The family of a pipeline that is loaded already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import npcorrect
+from npcorrect.diffusion.families import FAMILIES
+from npcorrect.diffusion.identify import family_of_pipeline
+from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.errors import ModelError
+from npcorrect.records import Request
+from tests.diffusion.drawing import draw_one, resolved
+from tests.diffusion.tiny import NEGATIVE, PROMPT, SIZE
+
+Models = Callable[[str], PipelineModel]
+NAMELESS = [name for name in FAMILIES if not name.endswith("-turbo")]
+"""Families that a pipeline's class and configuration tell apart, whatever it is called."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_is_found_as_itself(models: Models, family: str) -> None:
+    pipeline = copy(models(family).pipeline)
+    pipeline.register_to_config(_name_or_path=FAMILIES[family].checkpoints[0])
+    assert family_of_pipeline(pipeline) is FAMILIES[family]
+
+
+@pytest.mark.parametrize("family", NAMELESS)
+def test_a_pipeline_without_a_name_is_no_turbo(models: Models, family: str) -> None:
+    pipeline = models(family).pipeline
+    assert not pipeline.config.get("_name_or_path")
+    assert family_of_pipeline(pipeline) is FAMILIES[family]
+
+
+def test_a_pipeline_of_no_family_says_what_to_do() -> None:
+    with pytest.raises(ModelError, match=r"A SimpleNamespace is of no family .* family=\.\.\."):
+        family_of_pipeline(SimpleNamespace(config={}))
+
+
+def test_a_pipeline_becomes_a_model_that_draws_as_its_family_does(models: Models) -> None:
+    pipeline = models("sdxl").pipeline
+    model = npcorrect.from_pipeline(pipeline)
+    assert (model.name, model.family.name) == ("StableDiffusionXLPipeline", "sdxl")
+    request = Request(PROMPT, steps=2, size=SIZE)
+    (expected,) = PipelineModel("x", pipeline, FAMILIES["sdxl"]).draw(
+        [resolved(model, request, NEGATIVE)]
+    )
+    drawn = draw_one(model, resolved(model, request, NEGATIVE))
+    np.testing.assert_array_equal(np.asarray(drawn.image), np.asarray(expected.image))
+
+
+def test_a_family_and_a_name_can_be_told(models: Models) -> None:
+    pipeline = models("sdxl").pipeline
+    model = npcorrect.from_pipeline(pipeline, name="mine", family="sdxl-turbo")
+    assert (model.name, model.family.name) == ("mine", "sdxl-turbo")
+    with pytest.raises(ModelError, match="'sdxxl' is unknown; use flux-dev"):
+        npcorrect.from_pipeline(pipeline, family="sdxxl")

@@ -1,0 +1,78 @@
+"""A session of fakes that knows nothing but circles; instant, and it remembers what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from PIL import Image
+
+from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeImageModel
+from npcorrect.errors import VLMError
+from npcorrect.plan import Defaults
+from npcorrect.records import (
+    Candidate,
+    Caption,
+    Check,
+    Checklist,
+    Drawing,
+    Requirement,
+    Verdict,
+)
+from npcorrect.session import Session, SessionSettings
+from npcorrect.vlm.roles import Roles
+
+EXISTS = Requirement("r1", "object", "at least one circle is visible", "circle", "circle")
+COUNT = Requirement("r2", "count", "exactly three circles", "circle", "3", depends_on=("r1",))
+
+
+def shade(drawing: Drawing) -> Image.Image:
+    """A picture in which seed and negative can be told: the same drawing, the same pixels."""
+    red = drawing.seed % 256
+    green = sum(map(ord, drawing.negative_prompt or "")) % 256
+    return Image.new("RGB", (drawing.width, drawing.height), (red, green, 0))
+
+
+@dataclass
+class FakeEyes:
+    """Sees what it is told to, one answer for each picture; the last for all that follow.
+
+    An answer is what is seen in place of three circles, "" for a right picture, None for no answer.
+    """
+
+    sees: Sequence[str | None] = ("four circles",)
+    asked: list[Image.Image] = field(default_factory=list)
+
+    def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
+        seen = self.sees[min(len(self.asked), len(self.sees) - 1)]
+        self.asked.append(image)
+        if seen is None:
+            raise VLMError("The server is gone.")
+        exists, count = checklist.requirements
+        return Verdict((Check(exists, True), Check(count, not seen, seen)))
+
+    def caption(self, image: Image.Image) -> Caption:
+        return Caption("four circles on a table", ("four circles", "a table"))
+
+    def checklist(self, prompt: str) -> Checklist:
+        return Checklist(prompt, (EXISTS, COUNT))
+
+
+class ManyFaults:
+    """Proposes as many negatives as are wanted."""
+
+    def propose(
+        self, checklist: Checklist, verdict: Verdict, caption: Caption, limit: int
+    ) -> tuple[Candidate, ...]:
+        return tuple(Candidate(f"{n} circles", "targeted") for n in range(4, 4 + limit))
+
+
+def session(
+    eyes: FakeEyes | None = None,
+    defaults: Defaults = FAKE_DEFAULTS,
+    on_draw: Callable[[Drawing], object] = lambda drawing: None,
+    settings: SessionSettings | None = None,
+) -> Session:
+    eyes = eyes or FakeEyes()
+    model = FakeImageModel(replace(defaults, sizes=(16,)), paint=shade, on_draw=on_draw)
+    return Session(model, Roles(eyes, eyes, eyes, ManyFaults()), settings or SessionSettings())

@@ -1,0 +1,131 @@
+"""OpenAI's own client, unchanged."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Iterator
+from io import BytesIO
+
+import httpx2
+import openai
+import pytest
+from PIL import Image
+
+from npcorrect.serve.security import Access
+from tests.serve.asking import PROMPT, kept, parsed, until
+from tests.serve.fakes import FakeServer, listening
+
+SOURCE = {"ranker": "source"}
+
+
+@pytest.fixture
+def images(address: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as images:
+        yield images
+
+
+def text(encoded: str | None) -> str:
+    """The parameters in a picture."""
+    assert encoded
+    return str(Image.open(BytesIO(b64decode(encoded))).info["parameters"])
+
+
+def test_the_corrected_picture_comes_as_base64(images: openai.OpenAI) -> None:
+    answer = images.images.generate(prompt=PROMPT, model="fake", extra_body={**SOURCE, "seed": 4})
+    assert answer.data
+    (image,) = answer.data
+    assert "Negative prompt: four circles" in text(image.b64_json)
+    assert "Seed: 4" in text(image.b64_json)
+    assert image.model_extra
+    assert image.model_extra["accepted"] is True
+
+
+def test_several_pictures_have_seeds_of_their_own(images: openai.OpenAI) -> None:
+    answer = images.images.generate(prompt=PROMPT, n=2, size="16x24")
+    assert answer.data
+    seeds = [text(image.b64_json).partition("Seed: ")[2].split(",")[0] for image in answer.data]
+    assert len(set(seeds)) == 2
+    assert "Size: 16x24" in text(answer.data[0].b64_json)
+
+
+def test_an_address_leads_to_the_picture(images: openai.OpenAI) -> None:
+    answer = images.images.generate(prompt=PROMPT, response_format="url")
+    assert answer.data
+    assert answer.data[0].url
+    assert httpx2.get(answer.data[0].url).content.startswith(b"\x89PNG")
+
+
+def test_attempts_arrive_as_partial_images(images: openai.OpenAI) -> None:
+    stream = images.images.generate(prompt=PROMPT, stream=True, partial_images=3, extra_body=SOURCE)
+    first, second, last = list(stream)
+    assert first.type == second.type == "image_generation.partial_image"
+    assert (first.partial_image_index, second.partial_image_index) == (0, 1)
+    assert last.type == "image_generation.completed"
+    assert last.b64_json == second.b64_json != first.b64_json
+    assert last.size == "16x16"
+
+
+def test_without_partial_images_the_last_comes_alone(images: openai.OpenAI) -> None:
+    (last,) = list(images.images.generate(prompt=PROMPT, stream=True))
+    assert last.type == "image_generation.completed"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"prompt": "a lamp"}, "speaks of lamps"),
+        ({"prompt": PROMPT, "model": "dall-e-3"}, "no model 'dall-e-3' here"),
+        ({"prompt": PROMPT, "size": "huge"}, "'size' cannot be used"),
+        ({"prompt": PROMPT, "size": "17x16"}, "17"),
+        ({"prompt": PROMPT, "n": 0}, "'n' cannot be used"),
+        ({"prompt": PROMPT, "n": 2, "stream": True}, "give 1"),
+        ({"prompt": PROMPT, "output_format": "webp"}, "'output_format' cannot be used"),
+        ({"prompt": PROMPT, "extra_body": {"stepps": 3}}, "did you mean steps"),
+    ],
+)
+def test_errors_are_the_clients_own(
+    images: openai.OpenAI, options: dict[str, object], says: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=says):
+        images.images.generate(**options)  # type: ignore[call-overload]
+
+
+def test_the_models_are_listed(images: openai.OpenAI) -> None:
+    assert [model.id for model in images.models.list()] == ["fake"]
+
+
+def test_the_key_is_the_token(server: FakeServer) -> None:
+    server.access = Access(token="a token of some length")
+    with listening(server) as address:
+        for key, accepted in (("wrong", False), ("a token of some length", True)):
+            with openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0) as images:
+                if accepted:
+                    assert images.images.generate(prompt=PROMPT).data
+                else:
+                    with pytest.raises(openai.AuthenticationError, match="token"):
+                        images.images.generate(prompt=PROMPT)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_leaves_stops_the_job(server: FakeServer, stream: bool) -> None:
+    server.delay, server.good = 0.4, -1
+    with listening(server) as address, httpx2.Client(base_url=address) as client:
+        body = {"prompt": PROMPT, "stream": stream}
+        with pytest.raises(httpx2.ReadTimeout):
+            client.post("/v1/images/generations", json=body, timeout=0.3)
+        (job,) = client.get("/v1/jobs").json()["jobs"]
+        assert kept(client, job["id"])[-1].body["ended"] == "stopped"
+
+
+def test_a_job_that_fails_is_an_error_in_the_stream(server: FakeServer) -> None:
+    server.delay = 0.5
+    with listening(server) as address, httpx2.Client(base_url=address) as client:
+        body = {"prompt": PROMPT, "stream": True}
+        with client.stream("POST", "/v1/images/generations", json=body) as answer:
+            with httpx2.Client(base_url=address) as other:
+                (job,) = until(lambda: other.get("/v1/jobs").json()["jobs"])
+                other.delete(f"/v1/jobs/{job['id']}")
+            (told,) = parsed(answer.iter_lines())
+    assert told.kind == "error"
+    assert "stopped" in json.dumps(told.body)

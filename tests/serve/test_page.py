@@ -1,0 +1,189 @@
+"""The page in a headless Chromium: clicks, keys, the slider, narrow and dark, reloaded and resumed.
+
+Skipped where there is no Chromium with its driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from npcorrect.diffusion.fake import looking
+from tests.serve.asking import PROMPT, submit, until
+from tests.serve.browser import chromium, installed
+from tests.serve.fakes import FakeServer, listening
+
+pytestmark = pytest.mark.skipif(not installed(), reason="needs Chromium and its driver")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Chrome, address: str) -> Iterator[Chrome]:
+    browser.get_log("browser")  # what an earlier test left
+    browser.get(address)
+    yield browser
+    complaints = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [entry for entry in complaints if "400" not in entry["message"]] == []
+
+
+def at(browser: Chrome, selector: str) -> Any:
+    return browser.find_element(By.CSS_SELECTOR, selector)
+
+
+def words(browser: Chrome, selector: str) -> list[str]:
+    return [element.text for element in browser.find_elements(By.CSS_SELECTOR, selector)]
+
+
+def ask(browser: Chrome, prompt: str = PROMPT) -> None:
+    at(browser, "[name=prompt]").send_keys(prompt)
+    at(browser, ".primary").click()
+
+
+def ended(browser: Chrome) -> Callable[[], bool]:
+    return lambda: at(browser, "#job").get_attribute("class") == "ended"
+
+
+def test_a_correction_from_prompt_to_picture(page: Chrome) -> None:
+    ask(page)
+    until(ended(page))
+    assert at(page, "h2").text == PROMPT
+    assert "was accepted" in at(page, "[role=status]").text
+    assert at(page, "#mark").text == "Redrawing 1 accepted"
+    first, second = words(page, "#checks li")
+    assert "there are three red circles" in first
+    assert "in the original: four circles" in first
+    assert "a blue square is visible" in second
+    assert words(page, "#negatives li") == ["<b>five</b> circles"]
+    assert len(page.find_elements(By.CSS_SELECTOR, "#attempts img")) == 2
+    at(page, "#attempts button").click()
+    assert at(page, "#mark").text == "Original not accepted"
+    assert "seen instead: four circles" in at(page, "#checks li").text
+    assert words(page, "#gallery .words") == [PROMPT]
+
+
+def test_the_slider_answers_the_arrow_keys(page: Chrome) -> None:
+    ask(page)
+    until(ended(page))
+    slider = at(page, "#slider")
+    before = page.execute_script("return getComputedStyle(before).clipPath")
+    for _ in range(10):
+        slider.send_keys(Keys.ARROW_LEFT)
+    assert slider.get_attribute("value") == "40"
+    assert page.execute_script("return getComputedStyle(before).clipPath") != before
+    sizes = page.execute_script("return [before.naturalWidth, after.naturalWidth]")
+    assert sizes == [16, 16]
+
+
+def test_everything_is_reached_by_tab(page: Chrome) -> None:
+    at(page, "[name=prompt]").send_keys(PROMPT)
+    at(page, "[name=prompt]").send_keys(Keys.ENTER)
+    until(ended(page))
+    page.execute_script("document.activeElement.blur()")
+    reached = set()
+    for _ in range(25):
+        page.switch_to.active_element.send_keys(Keys.TAB)
+        focused = page.switch_to.active_element
+        reached.add(focused.get_attribute("name") or focused.get_attribute("id") or focused.text)
+    assert {"prompt", "seed", "candidates", "dice", "Draw", "More settings", "slider", "picture",
+            "sheet", "result"} <= reached  # fmt: skip
+    assert any("Original" in name for name in reached)
+    assert any(PROMPT in name for name in reached)
+
+
+def test_what_the_server_refuses_is_said(page: Chrome) -> None:
+    ask(page, "a lamp")
+    refusal = until(lambda: at(page, "[role=alert]").text)
+    assert "speaks of lamps" in refusal
+    assert not at(page, "#job").is_displayed()
+
+
+def test_every_setting_has_a_field_and_is_sent(page: Chrome, address: str) -> None:
+    at(page, "summary").click()
+    at(page, "[name=steps]").send_keys("6")
+    at(page, "[name=window]").send_keys("0..3")
+    at(page, "[name=reseed] [value=true], [name=reseed] option:nth-child(2)").click()
+    ask(page)
+    until(ended(page))
+    (job,) = httpx2.get(f"{address}/v1/jobs").json()["jobs"]
+    sent = {name: job["settings"][name] for name in ("steps", "window", "reseed", "looks")}
+    assert sent == {"steps": 6, "window": "0..3", "reseed": True, "looks": None}
+
+
+def test_a_job_is_stopped_by_its_button(browser: Chrome, server: FakeServer) -> None:
+    server.delay, server.good = 0.6, -1
+    with listening(server) as address:
+        browser.get(address)
+        ask(browser)
+        until(lambda: words(browser, "#attempts button"))
+        at(browser, "#stop").click()
+        until(ended(browser), 2)
+        assert at(browser, "#live").text == "Stopped."
+
+
+def test_a_reload_in_the_middle_goes_on(browser: Chrome, server: FakeServer) -> None:
+    server.delay, server.good, server.defaults = 0.6, 3, looking()
+    with listening(server) as address:
+        browser.get(address)
+        ask(browser)
+        until(lambda: words(browser, ".emerging small"))
+        browser.refresh()
+        assert until(lambda: words(browser, "h2")[0]) == PROMPT
+        until(ended(browser))
+        assert len(browser.find_elements(By.CSS_SELECTOR, "#attempts button")) >= 2
+
+
+def test_a_server_that_comes_back_is_followed(browser: Chrome, server: FakeServer) -> None:
+    server.delay = 1.0
+    with listening(server) as address:
+        browser.get(address)
+        ask(browser)
+        until(lambda: words(browser, "#attempts button"))
+    with listening(server, urlsplit(address).port or 0):
+        until(ended(browser), 20)
+        assert len(browser.find_elements(By.CSS_SELECTOR, "#attempts button")) == 2
+
+
+def test_earlier_jobs_are_opened_from_the_gallery(browser: Chrome, server: FakeServer) -> None:
+    with listening(server) as address, httpx2.Client(base_url=address) as client:
+        for seed in range(26):
+            submit(client, seed=seed, prompt=f"picture {seed}")
+        until(lambda: client.get("/v1/jobs").json()["jobs"][0]["state"] == "ended", 60)
+        browser.get(address)
+        until(lambda: len(words(browser, "#gallery li")) == 24)
+        browser.execute_script("more.click()")
+        until(lambda: len(words(browser, "#gallery li")) == 26)
+        browser.execute_script("document.querySelector('#gallery li:last-child a').click()")
+        until(lambda: words(browser, "#title") == ["picture 0"])
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_narrow_window_shows_everything(server: FakeServer, dark: bool) -> None:
+    with listening(server) as address, chromium(390, 844, dark=dark) as browser:
+        browser.get(address)
+        ask(browser, "a word " + "x" * 200)
+        until(ended(browser))
+        widths = "[document.documentElement.scrollWidth, innerWidth]"
+        assert browser.execute_script(f"return {widths}") == [390, 390]
+        ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(19, 23, 22)") == dark
+
+
+def test_nothing_comes_from_elsewhere(page: Chrome, address: str) -> None:
+    ask(page)
+    until(ended(page))
+    script = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+    loaded = page.execute_script(script)
+    assert loaded
+    assert all(name.startswith(address) for name in loaded)

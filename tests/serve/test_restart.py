@@ -1,0 +1,127 @@
+"""Jobs survive the server: whatever ends it, each of them is done, and ends once."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from npcorrect.errors import OutputError
+from npcorrect.records import Request
+from npcorrect.serve.store import MAX_STARTS, open_store
+from tests.serve.asking import PROMPT, kept, submit, until
+from tests.serve.fakes import FakeServer, listening
+
+JOBS, KILLS = 20, 3
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from tests.serve.fakes import FakeServer, listening
+with listening(FakeServer(Path(sys.argv[1]), delay=0.02)) as address:
+    print(address, flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[httpx2.Client]:
+    """A server in a process of its own, which is killed at the end of the block."""
+    command = [sys.executable, "-c", PROGRAM, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        try:
+            address = server.stdout.readline().strip()
+            with httpx2.Client(base_url=address, timeout=20) as client:
+                yield client
+        finally:
+            server.kill()
+
+
+def rows(folder: Path, query: str) -> list[Any]:
+    with closing(sqlite3.connect(folder / "jobs.sqlite")) as connection:
+        return connection.execute(query).fetchall()
+
+
+def count_ended(folder: Path) -> int:
+    return int(rows(folder, "select count(*) from job where state = 'ended'")[0][0])
+
+
+def some_more_have_ended(folder: Path, before: int) -> bool:
+    return count_ended(folder) > before + 4
+
+
+def test_killed_three_times_no_job_is_lost_or_done_twice(tmp_path: Path) -> None:
+    with running(tmp_path) as client:
+        jobs = [submit(client, seed=seed) for seed in range(JOBS)]
+    for _ in range(KILLS - 1):
+        with running(tmp_path):
+            until(partial(some_more_have_ended, tmp_path, count_ended(tmp_path)), 30)
+    with running(tmp_path) as client:
+        assert kept(client, jobs[-1])[-1].body["ended"] == "accepted"
+    assert rows(tmp_path, "select id, ended, attempts from job order by number") == [
+        (job, "accepted", 2) for job in jobs
+    ]
+    ends = rows(tmp_path, "select job, count(*) from event where kind = 'end' group by job")
+    assert dict(ends) == dict.fromkeys(jobs, 1)
+    starts = rows(tmp_path, "select sum(starts) from job")[0][0]
+    assert JOBS < starts <= JOBS + KILLS
+
+
+def test_a_job_under_way_begins_anew_and_clients_are_told(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path, delay=0.4)
+    with listening(server) as address, httpx2.Client(base_url=address) as client:
+        job = submit(client)
+        until(lambda: client.get(f"/v1/jobs/{job}").json()["attempts"] == 1)
+    with listening(server) as address, httpx2.Client(base_url=address) as client:
+        told = [event.kind for event in kept(client, job)]
+        assert told.count("start") == 2
+        assert told.count("end") == 1
+        assert told[told.index("start", 1) :].count("attempt") == 2
+        view = client.get(f"/v1/jobs/{job}").json()
+        assert (view["ended"], view["attempts"]) == ("accepted", 2)
+
+
+def test_a_job_that_ends_the_server_again_and_again_is_given_up(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        (job,) = store.add([Request(PROMPT)], 1)
+    for _ in range(MAX_STARTS):
+        with open_store(tmp_path) as store:
+            assert store.claim()
+    with open_store(tmp_path) as store:
+        assert store.claim() is None
+        given_up = store.job(job.id)
+        assert given_up
+        assert given_up.ended == "error"
+        assert f"{MAX_STARTS} times" in given_up.error
+
+
+def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
+    with (
+        open_store(tmp_path),
+        pytest.raises(OutputError, match="Another server"),
+        open_store(tmp_path),
+    ):
+        pass
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "jobs.sqlite").write_text("this is no database, but a text that someone wrote")
+    with pytest.raises(OutputError, match="cannot be read"), open_store(tmp_path):
+        pass
+
+
+def test_the_end_of_the_server_does_not_wait_for_the_job(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path, delay=0.5, good=-1)
+    with listening(server) as address, httpx2.Client(base_url=address) as client:
+        submit(client)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 2.5

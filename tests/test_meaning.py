@@ -1,0 +1,191 @@
+"""Negatives never name what the prompt asks for, and faults survive."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npcorrect import lexicon
+from npcorrect.english import NUMBERS
+from npcorrect.errors import PromptError
+from npcorrect.meaning import asks_for, bare, is_about, is_absence, is_near, says_nothing
+from npcorrect.phrases import mentions
+from npcorrect.proposing import clean
+from npcorrect.records import Checklist, Requirement
+from npcorrect.vlm.grammar import GrammarChecklister
+from tests.evaluation.official_data import needs
+
+CASES = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "data" / "negatives.jsonl").read_text().splitlines()
+]
+PASSED = {"blue dish", "ice cream", "football player"}
+"""What the reader is known to miss: a bowl is no dish in WordNet."""
+LOST = {
+    *("rough sea", "parked car", "crowded beach", "beach umbrella", "modern car", "red ball gown"),
+}
+"""Faults that it is known to refuse."""
+
+
+def checklists(prompt: str) -> list[Checklist]:
+    """The requirements where the grammar reads them, and none at all."""
+    nothing = Checklist(prompt, ())
+    try:
+        return [nothing, GrammarChecklister().checklist(prompt)]
+    except PromptError:
+        return [nothing]
+
+
+def asked(prompt: str, *claims: tuple[str, str, str, str]) -> Checklist:
+    made = (
+        Requirement(f"r{n}", kind, "", subject, value, other)
+        for n, (kind, subject, value, other) in enumerate(claims)
+    )
+    return Checklist(prompt, tuple(made))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["prompt"][:50])
+def test_what_is_asked_for_is_refused_and_faults_are_kept(case: dict[str, list[str]]) -> None:
+    for checklist in checklists(str(case["prompt"])):
+        passed = {text for text in case["never"] if clean(text, checklist) is not None}
+        lost = {text for text in case["fine"] if clean(text, checklist) is None}
+        assert (passed - PASSED, lost - LOST) == (set(), set())
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("geneval_pp.jsonl", "prompt"), ("imagine.jsonl", "instruction")]
+)
+def test_the_official_prompts_own_things_are_refused_and_wrong_numbers_kept(
+    name: str, key: str
+) -> None:
+    """Of 307 numbers one is no count of things: a hydrant is "ten feet tall"."""
+    lost = set()
+    for line in (needs(name) / name).read_text(encoding="utf-8").splitlines():
+        prompt = json.loads(line)[key]
+        checklist = checklists(prompt)[-1]
+        for mention in mentions(prompt):
+            if mention.noun == "photo" or mention.likeness:
+                continue
+            noun = lexicon.plural(mention.noun) if mention.plural else mention.noun
+            assert clean(noun, checklist) is None, (noun, prompt)
+            if isinstance(mention.number, int):
+                wrong = f"{NUMBERS[min(mention.number + 1, 10)]} {lexicon.plural(mention.noun)}"
+                lost |= {wrong} if clean(wrong, checklist) is None else set()
+    assert lost <= {"ten talls"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("zero wine glasses", "missing fork", "lack of windows", "nothing", "nobody", "neither"),
+        *(
+            "fewer than four cats",
+            "cat cannot be seen",
+            "unclear",
+            "n/a",
+            "N/A",
+            "isn\u2019t round",
+        ),
+        *("a no-go sign", "without a hat", "absence of cats", "0 cats", "not visible"),
+        *("the image shows four cats", "The picture depicts a cat", "there are four cats"),
+        *("background", "the background", "an image", "objects", "it is red"),
+    ],
+)
+def test_what_names_nothing_that_can_be_seen_is_no_negative(text: str) -> None:
+    assert clean(text, Checklist("three dogs", ())) is None
+
+
+@pytest.mark.parametrize("text", ["a headless man", "blurry background", "clutter", "notebook"])
+def test_words_that_only_look_like_absences_name_something(text: str) -> None:
+    assert not is_absence(text)
+    assert not says_nothing(text)
+
+
+def test_a_sentence_about_a_picture_is_made_a_thing() -> None:
+    assert bare("The image shows four cats") == "four cats"
+    assert bare("In the picture there are two dogs.") == "two dogs."
+    assert bare("four cats") == "four cats"
+
+
+@pytest.mark.parametrize(
+    ("checklist", "text", "is_asked"),
+    [
+        (asked("x", ("count", "cup", "3", "")), "three mugs", True),
+        (asked("x", ("count", "cup", "3", "")), "four mugs", False),
+        (asked("x", ("count", "cup", "3", "")), "several mugs", True),
+        (asked("x", ("count", "cup", "3", "")), "extra mugs", False),
+        (asked("x", ("count", "cup", "2", "")), "many mugs", False),
+        (asked("x", ("attribute", "car", "crimson", "")), "red cars", True),
+        (asked("x", ("attribute", "car", "crimson", "")), "blue cars", False),
+        (asked("x", ("size", "spoon", "smaller", "")), "tiny spoon", True),
+        (asked("x", ("size", "spoon", "smaller", "")), "huge spoon", False),
+        (asked("x", ("attribute", "cup", "made of paper", "")), "glass cup", False),
+        (asked("x", ("attribute", "cup", "made of paper", "")), "paper cup", True),
+        (asked("x", ("relation", "clock", "on the left", "")), "clock on the right", False),
+        (asked("x", ("relation", "clock", "on the left", "")), "clock on the left", True),
+        (asked("x", ("relation", "cat", "under", "table")), "cat on a table", False),
+        (asked("x", ("relation", "cat", "under", "table")), "cat beneath a table", True),
+        (asked("x", ("relation", "man", "playing", "chess")), "chess board", True),
+        (asked("x", ("style", "picture", "watercolor", "")), "watercolor paper", True),
+        (asked("x", ("scene", "background", "dense forest", "")), "dark forest", True),
+        (asked("x", ("scene", "background", "white", "")), "black background", False),
+        (asked("x", ("scene", "background", "white", "")), "white background", True),
+        (asked("x", ("text", "sign", "OPEN", "")), "closed sign", True),
+        (asked("x", ("count", "window", "0", "")), "large window", False),
+        (asked("two men and one woman"), "three people", True),
+        (asked("two men and one woman"), "four people", False),
+        (asked("a red car and a blue car"), "two cars", True),
+        (asked("a red car and a blue car"), "green car", False),
+        (asked("a red car"), "red and blue striped shirt", False),
+        (asked("a teddy bear"), "brown bear", False),
+    ],
+)
+def test_what_a_requirement_asks_for(checklist: Checklist, text: str, is_asked: bool) -> None:
+    assert bool(asks_for(text, checklist)) is is_asked
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "near"),
+    [
+        ("white bed", "a white bed", True),
+        ("white bed", "white beds", True),
+        ("gray sofa", "a grey couch", True),
+        ("white bed", "large white bed", True),
+        ("five teddy bears", "six teddy bears", False),
+        ("white bed", "black bed", False),
+        ("white bed", "white chair", False),
+        ("four circles", "four circles and one star", False),
+    ],
+)
+def test_near_duplicates_are_one(one: str, other: str, near: bool) -> None:
+    assert is_near(one, other) is is_near(other, one) is near
+
+
+def test_phrases_are_about_a_thing_by_any_word_for_it() -> None:
+    assert is_about("a white mug on a desk", ("cup",))
+    assert not is_about("a white plate", ("cup", ""))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_any_text_can_be_read(prompt: str, phrase: str) -> None:
+    asks_for(phrase, Checklist(prompt, ()))
+    is_near(prompt, phrase)
+
+
+@pytest.mark.parametrize(
+    "unit", ["cat ", "a ", "red ", "no ", "of ", "and ", "cat and ", ", ", "x"]
+)
+def test_long_texts_are_read_in_linear_time(unit: str) -> None:
+    def seconds(size: int) -> float:
+        start = perf_counter()
+        asks_for(unit * (size // len(unit)), Checklist(unit * (size // len(unit)), ()))
+        return perf_counter() - start
+
+    seconds(100)
+    assert seconds(8_000) < 20 * max(seconds(1_000), 0.05)

@@ -1,0 +1,201 @@
+"""Everything that can be refused is refused by the plan; drawings follow from it alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeFamily, looking
+from npcorrect.diffusion.families import FAMILIES
+from npcorrect.diffusion.rules import RULES
+from npcorrect.errors import InputError, PromptError, SettingsError
+from npcorrect.mini.family import DEFAULTS, FAMILY
+from npcorrect.plan import Plan, look_steps, plan, start_step, window_steps
+from npcorrect.records import Origin, Request
+
+STEPS = replace(looking(looks=2, rewinds=1), num_inference_steps=12, strength=0.5)
+
+
+def planned(defaults: Any = FAKE_DEFAULTS, family: Any = None, **settings: Any) -> Plan:
+    return plan(Request("a cat", **settings), family or FakeFamily(), defaults)
+
+
+def test_silence_takes_the_models_defaults() -> None:
+    made = planned(STEPS)
+    assert made.template.restart_step == 6
+    assert made.template.look_steps == (7, 8)
+    assert made.template.max_rewinds == 1
+    assert made.template.window == (0, 12)
+    assert not made.reseeds
+    assert made.looks
+
+
+def test_the_papers_rule_keeps_the_seed_and_begins_with_noise() -> None:
+    made = planned(replace(STEPS, reseed=True), rule="paper", steps=50)
+    assert made.template.window == (0, 3)
+    assert (made.template.restart_step, made.template.look_steps) == (0, ())
+    assert not made.reseeds
+
+
+def test_drawings_differ_in_seed_negative_and_origin_alone() -> None:
+    made = planned(STEPS, seed=7, reseed=True)
+    origin = Origin("fake", *([None] * 2))  # type: ignore[arg-type]
+    drawing = made.drawing(3, "a dog", origin)
+    assert (drawing.seed, drawing.negative_prompt, drawing.origin) == (10, "a dog", origin)
+    assert replace(drawing, seed=7, negative_prompt=None, origin=None) == made.template
+    assert made.drawing(3, "a dog", origin) == drawing
+    assert planned(STEPS, strength=1.0).drawing(1, "a dog", origin).origin is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"rule": "paper", "scale": 1.0}, "scale of 1 a negative prompt has no effect"),
+        ({"rule": "extra", "scale": 0.5}, "scale of 0.5 a negative prompt has no effect"),
+        ({"window": 0.25}, "begins at step 7"),
+        ({"window": 6}, "begins at step 7"),
+        ({"window": "0..0.5"}, "begins at step 7"),
+        ({"window": 0}, "'?0'?; give steps"),
+        ({"window": 13}, "13; give steps"),
+        ({"window": -1}, "-1; give steps"),
+        ({"window": 1.5}, "1.5; give steps"),
+        ({"window": float("nan")}, "nan; give steps"),
+        ({"window": "0.7..0.2"}, "give steps"),
+        ({"window": "0..1..2"}, "give steps"),
+        ({"window": "most"}, "'most'; give steps"),
+        ({"window": True}, "True; give"),
+        ({"looks": 3}, "number of looks is 3; give 0 to 2"),
+        ({"rule": "paper", "looks": 1}, "keeps one negative and 1 looks would renew it"),
+        ({"looks": 0, "rewinds": 1}, "only a look can send a picture back"),
+        ({"size": 17}, "17 cannot be drawn by the fake model"),
+        ({"height": 16, "width": 20}, "20 cannot be drawn"),
+        ({"rule": "magic"}, "'rule' is 'magic'"),
+        ({"steps": 2.5}, "'steps' is 2.5"),
+        ({"seed": None}, "'seed' is None"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(settings: dict[str, Any], said: str) -> None:
+    for seed in (0, 1, 2):
+        with pytest.raises(SettingsError, match=said):
+            planned(STEPS, **({"seed": seed} | settings))
+
+
+def test_a_picture_alone_needs_no_negative_that_acts() -> None:
+    assert planned(rule="paper", scale=1.0, candidates=0).template.true_cfg_scale == 1.0
+
+
+def test_a_family_that_cannot_restart_is_not_asked_to() -> None:
+    fixed = FakeFamily(restarts=False)
+    assert planned(STEPS, fixed).template.restart_step == 0
+    with pytest.raises(SettingsError, match="cannot begin with a noised picture"):
+        planned(STEPS, fixed, strength=0.5)
+    with pytest.raises(SettingsError, match="cannot begin with a noised picture"):
+        planned(STEPS, fixed, rewinds=1)
+
+
+def test_a_distilled_family_says_why_and_what_else() -> None:
+    with pytest.raises(SettingsError, match=r"distilled.*use rule 'nag'"):
+        plan(Request("a cat", rule="paper"), *_row("flux-schnell"))
+    assert plan(Request("a cat"), *_row("flux-schnell")).template.rule == "nag"
+    with pytest.raises(SettingsError, match=r"'nag' is not written for Qwen-Image.*'paper'"):
+        plan(Request("a cat", rule="nag"), *_row("qwen-image"))
+
+
+def _row(name: str) -> tuple[Any, Any]:
+    return FAMILIES[name], FAMILIES[name].defaults
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_familys_defaults_work(family: str) -> None:
+    row, defaults = _row(family)
+    made = plan(Request("a cat"), row, defaults)
+    assert made.template.rule in RULES
+    assert made.template.window[0] < made.template.window[1]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        (None, "empty"),
+        ("x" * 10_001, "10001 characters"),
+        ("a \ud800 cat", "no text"),
+    ],
+)
+def test_prompts_that_are_none_are_refused(prompt: Any, said: str) -> None:
+    with pytest.raises(PromptError, match=said):
+        plan(Request(prompt), FakeFamily(), FAKE_DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["five circles and five stars", "nine hearts and a cross", "a purple elephant"]
+)
+def test_the_miniature_refuses_what_it_cannot_hold(prompt: str) -> None:
+    with pytest.raises(PromptError):
+        plan(Request(prompt), FAMILY, DEFAULTS)
+
+
+def test_the_miniature_holds_nine() -> None:
+    assert plan(Request("five circles and four stars"), FAMILY, DEFAULTS).looks
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
+def test_windows_in_steps_and_shares_agree(first: int, length: int, rest: int) -> None:
+    steps = first + length + rest
+    stop = first + length
+    assert window_steps(f"{first}..{stop}", steps) == (first, stop)
+    assert window_steps(f"{first / steps:.6f}..{stop / steps:.6f}", steps) == (first, stop)
+    assert window_steps(stop, steps) == window_steps(str(stop), steps) == (0, stop)
+    assert window_steps(stop / steps, steps) == (0, stop)
+
+
+@given(st.integers(1, 100), st.floats(0.001, 1))
+def test_redrawings_take_at_least_a_step(steps: int, strength: float) -> None:
+    assert 0 <= start_step(strength, steps) < steps
+
+
+@given(st.integers(3, 100), st.integers(0, 100), st.integers(0, 20))
+def test_looks_are_spread_between_the_start_and_two_thirds(
+    steps: int, start: int, looks: int
+) -> None:
+    room = max(round(2 / 3 * steps) - start, 0)
+    if looks > room:
+        with pytest.raises(SettingsError):
+            look_steps(looks, steps, start)
+        return
+    chosen = look_steps(looks, steps, start)
+    assert len(set(chosen)) == looks
+    assert all(start < step <= start + room for step in chosen)
+
+
+NUMBERS = st.none() | st.integers(-3, 40) | st.floats() | st.text(max_size=4)
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(
+    ("steps", "scale", "looks", "strength", "rewinds", "window", "size", "rule", "batch"), NUMBERS
+)))  # fmt: skip
+def test_any_settings_make_a_plan_or_one_sentence(settings: dict[str, Any]) -> None:
+    try:
+        made = planned(STEPS, **settings)
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017 (both outcomes are right)
+        return
+    drawing = made.template
+    assert drawing.restart_step < drawing.window[1] <= drawing.num_inference_steps
+    assert all(drawing.restart_step < step for step in drawing.look_steps)
+
+
+def test_a_plan_needs_no_torch() -> None:
+    code = (
+        "import sys; from npcorrect import Request; from npcorrect.session import *\n"
+        "check(SessionSettings(), Request('two red stars')); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,138 @@
+"""Pictures are drawn again from their record, looks, rewinds, batches and all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeImageModel
+from npcorrect.errors import InputError, SettingsError
+from npcorrect.records import Caption, Generation, Request
+from npcorrect.redraw import read_recipe, redraw
+from npcorrect.result import Result
+from tests.fakes import FakeEyes, session
+
+DEFAULTS = replace(
+    FAKE_DEFAULTS, rule="extra", num_inference_steps=12, looks=3, rewinds=2, strength=0.5
+)
+REQUEST = Request("three circles", seed=7, candidates=3, ranker="source")
+
+
+@dataclass
+class Changing(FakeEyes):
+    """Describes pictures by turns, so that looks change the negative, or do not."""
+
+    captions: Sequence[str] = ("a",)
+    described: int = 0
+
+    def caption(self, image: Image.Image) -> Caption:
+        self.described += 1
+        return Caption(self.captions[self.described % len(self.captions)])
+
+
+def corrected(request: Request, eyes: FakeEyes, **more: Any) -> Result:
+    correction = session(eyes, DEFAULTS).correct(request, **more)
+    for _ in correction:
+        pass
+    return correction.result
+
+
+def drawn_again(place: Path) -> dict[int, Generation]:
+    return dict(redraw(read_recipe(place), FakeImageModel(DEFAULTS)))
+
+
+def same(one: Generation, other: Generation) -> bool:
+    """Whether both were drawn by the same steps; the fake's pictures do not show them."""
+    facts = ("steering", "rewinds", "looks", "start_step", "evaluations")
+    alike = all(getattr(one, name) == getattr(other, name) for name in facts)
+    return alike and replace(one.drawing, origin=None) == replace(other.drawing, origin=None)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from(["", "four circles"]), min_size=1, max_size=30),
+    st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=5),
+    st.sampled_from([1, 2]),
+)
+def test_whatever_looks_said_is_said_again(
+    tmp_path_factory: pytest.TempPathFactory, sees: list[str], captions: list[str], batch: int
+) -> None:
+    place = tmp_path_factory.mktemp("out")
+    request = replace(REQUEST, batch=batch, rewinds=0 if batch > 1 else None)
+    result = corrected(request, Changing(["four circles", *sees], captions=captions))
+    result.save(place)
+    again = drawn_again(place)
+    assert [*again] == [attempt.index for attempt in result.attempts]
+    assert all(same(a.generation, again[a.index]) for a in result.attempts)
+
+
+def test_a_picture_alone_is_enough(tmp_path: Path) -> None:
+    result = corrected(REQUEST, Changing(["four circles"], captions=["a", "b", "a b"]))
+    result.save(tmp_path / "out")
+    for attempt in result.attempts[1:]:
+        alone = tmp_path / "alone.png"
+        alone.write_bytes((tmp_path / "out" / f"attempt-{attempt.index}.png").read_bytes())
+        again = drawn_again(alone)
+        assert [*again] == [attempt.index]
+        assert same(attempt.generation, again[attempt.index])
+
+
+def test_a_picture_that_existed_is_begun_with_again(tmp_path: Path) -> None:
+    given_picture = Image.new("RGB", (16, 16), "blue")
+    result = corrected(REQUEST, Changing(["four circles"]), original=given_picture)
+    result.save(tmp_path)
+    again = drawn_again(tmp_path)
+    assert [*again] == [1, 2, 3]
+    assert all(same(a.generation, again[a.index]) for a in result.attempts[1:])
+    with pytest.raises(SettingsError, match="begins with a picture that existed"):
+        drawn_again(tmp_path / "best.png" if result.best_index else tmp_path / "attempt-1.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"made_with": None}, "how its pictures were made"),
+        ({"attempts": []}, "how its pictures were made"),
+        ({"attempts": [{"generation": 3}]}, "cannot be read"),
+        ({"request": {"prompt": ""}}, "prompt is empty"),
+        ({"schema_version": 9}, "version 9"),
+    ],
+)
+def test_a_damaged_record_is_one_sentence(change: Any, says: str, tmp_path: Path) -> None:
+    corrected(REQUEST, FakeEyes([""])).save(tmp_path)
+    record = json.loads((tmp_path / "result.json").read_text()) | change
+    (tmp_path / "result.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=says):
+        read_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("height", 10**6), ("num_inference_steps", 10**9)])
+def test_a_record_cannot_ask_for_more_than_a_user(name: str, value: int, tmp_path: Path) -> None:
+    corrected(REQUEST, FakeEyes([""])).save(tmp_path)
+    record = json.loads((tmp_path / "result.json").read_text())
+    record["attempts"][0]["generation"][name] = value
+    (tmp_path / "result.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=str(value)):
+        read_recipe(tmp_path)
+
+
+def test_a_record_cannot_say_that_a_models_code_is_trusted(tmp_path: Path) -> None:
+    corrected(REQUEST, FakeEyes([""])).save(tmp_path)
+    record = json.loads((tmp_path / "result.json").read_text())
+    record["made_with"]["load"]["trust_remote_code"] = True
+    (tmp_path / "result.json").write_text(json.dumps(record))
+    assert read_recipe(tmp_path).made_with.load.trust_remote_code is False
+
+
+def test_a_picture_without_a_record_is_one_sentence(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(SettingsError, match="has no record"):
+        read_recipe(tmp_path / "a.png")

@@ -1,0 +1,192 @@
+"""One way in: settings refused before anything is opened, what was opened is closed, one policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import npcorrect
+from npcorrect import session as module
+from npcorrect.diffusion.fake import FakeImageModel
+from npcorrect.errors import InputError, ModelError, SettingsError, VLMError
+from npcorrect.records import Request
+from npcorrect.session import (
+    Session,
+    SessionSettings,
+    check,
+    correct_prompt,
+    from_pipeline,
+    load,
+    open_session,
+    roles,
+)
+from npcorrect.settings import LoadSettings, RoleSettings
+from npcorrect.vlm.base import Question, Reply
+from npcorrect.vlm.fake import FakeVLM
+from npcorrect.vlm.settings import read_table
+from tests.diffusion.tiny import build
+from tests.test_loop import REQUEST, FakeRoles, scored
+
+SERVER = "http://127.0.0.1:9/v1#model"
+
+
+def settings(**given: Any) -> SessionSettings:
+    names = LoadSettings.__dataclass_fields__
+    load_ = {name: value for name, value in given.items() if name in names}
+    played = {name: value for name, value in given.items() if name not in names}
+    return SessionSettings(load=LoadSettings(**load_), roles=RoleSettings(**played))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model": "no/such/model"}, "no model"),
+        ({"model": "missing.safetensors"}, "no file"),
+        ({"quantize": "4bit"}, "--quantize is for models from the Hub"),
+        ({"lora": ("a.safetensors",)}, "--lora is for models from the Hub"),
+        ({"dtype": "float8"}, "'dtype' is 'float8'; give one of"),
+        ({"vlm": "gpt-4.1"}, "'gpt-4.1' is not understood"),
+        ({"vlm": "openai:gpt-4.1"}, "needs a key"),
+        ({"verifier": "http://x/v1"}, "not understood"),
+        ({"vlm": SERVER, "budget": "lots"}, "budget"),
+        ({"vlm": SERVER, "budget": "0.5"}, "needs a price"),
+        ({"votes": 0}, "'votes' is 0"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_opened(
+    given: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr(module, "load_model", _never)
+    with pytest.raises(InputError, match=said):
+        check(settings(**given))
+    with pytest.raises(InputError, match=said), open_session(settings(**given)):
+        pass
+
+
+def _never(*_: object) -> Any:
+    raise AssertionError("weights were loaded")
+
+
+def test_an_embedded_verifier_reads_no_other_models_pictures(tmp_path: Path) -> None:
+    build("sdxl").save_pretrained(tmp_path)
+    with pytest.raises(SettingsError, match=r"Stable Diffusion XL.*--vlm"):
+        check(settings(model=str(tmp_path)))
+    check(settings(model=str(tmp_path), vlm=SERVER), Request("a cat", size=64))
+    made = settings(model=str(tmp_path), vlm=SERVER)
+    with pytest.raises(SettingsError, match=r"keeps one negative.*'extra' or 'turns'"):
+        check(made, Request("a cat", size=64, rule="nag", looks=2))
+
+
+def test_looks_of_a_named_verifier_are_paid_for_and_so_asked_for() -> None:
+    request = Request("two red stars")
+    assert settings().policy(request).looks is None
+    assert settings(vlm=SERVER).policy(request).looks == 0
+    assert settings(vlm=SERVER).policy(replace(request, looks=2)).looks == 2
+    assert settings(vlm=SERVER, verifier="embedded").policy(request).looks is None
+    plan = check(settings(vlm=SERVER), request)
+    assert plan is not None
+    assert plan.template.look_steps == ()
+
+
+def test_a_session_corrects_one_prompt_after_the_other() -> None:
+    model = FakeImageModel()
+    session = Session(model, FakeRoles((scored(1), scored(4), scored(4))).roles())
+    first = list(session.correct(replace(REQUEST, ranker="source")))
+    second = list(session.correct(replace(REQUEST, ranker="source", seed=9)))
+    assert [len(first), len(second)] == [2, 1]
+    assert session.ranker("paper") is session.ranker("paper")
+
+
+def test_what_a_session_opened_is_closed_and_is_the_embedded_one() -> None:
+    with open_session(SessionSettings()) as session:
+        assert session.model.name == "mini"
+        attempts = list(session.correct(Request("two red stars", candidates=0, steps=4)))
+    assert attempts[0].generation.image.size == (96, 96)
+    assert attempts[0].cost.usage.calls == 0
+    assert attempts[0].cost.usage.readings == 2
+
+
+def test_load_takes_the_options_by_name() -> None:
+    assert load("mini", dtype="float32").name == "mini"
+    with pytest.raises(SettingsError, match=r"no setting 'devise'.*device"):
+        load("mini", devise="cpu")
+
+
+def test_a_pipeline_finds_its_family() -> None:
+    assert from_pipeline(build("sdxl")).family.name == "sdxl"
+    assert from_pipeline(build("flux-dev"), name="mine").name == "mine"
+    assert from_pipeline(build("sdxl"), family="sdxl-turbo").family.name == "sdxl-turbo"
+    with pytest.raises(ModelError, match="'sdx' is unknown"):
+        from_pipeline(build("sdxl"), family="sdx")
+    with pytest.raises(ModelError, match="A StrangePipeline is of no family"):
+        from_pipeline(type("StrangePipeline", (), {})())
+
+
+def yes(question: Question) -> Reply:
+    """Answers every claim with yes."""
+    return Reply("yes", probabilities={"yes": 1.0, "no": 0.0})
+
+
+def test_a_prompt_is_corrected_in_one_call(tmp_path: Path) -> None:
+    model = from_pipeline(build("sd15"))
+    result = correct_prompt(
+        "two red apples",
+        model=model,
+        vlm=FakeVLM([yes], repeat=True),
+        steps=2,
+        size=64,
+        candidates=1,
+    )
+    assert result.accepted
+    assert result.ended == "accepted"
+    assert result.best.index == 0
+    result.save(tmp_path)
+    read = npcorrect.load_result(tmp_path)
+    assert read.best.verdict == result.best.verdict
+    assert read.best.generation.drawing.seed == 0
+    assert read.best.generation.image.tobytes() == result.best.generation.image.tobytes()
+    assert read.cost == result.cost
+
+
+def test_the_embedded_model_needs_nothing_named() -> None:
+    picture = Image.new("RGB", (96, 96), "white")
+    result = correct_prompt("two red stars", original=picture, candidates=1, seed=3)
+    assert len(result.attempts) == 2
+    assert result.attempts[0].cost.images == 0
+    assert result.attempts[1].generation.start_step == 8
+
+
+def test_bad_options_of_one_call_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"no setting 'step'.*steps"):
+        correct_prompt("two red stars", step=3)
+    with pytest.raises(SettingsError, match="'steps' is 0"):
+        correct_prompt("two red stars", steps=0)
+
+
+def test_roles_are_played_by_an_object_or_by_name() -> None:
+    with roles(FakeVLM([yes], repeat=True)) as played:
+        checklist = played.checklister.checklist("two red apples")
+        assert played.verifier.verify(Image.new("RGB", (8, 8)), checklist).accepted
+    with roles() as played:
+        assert len(played.checklister.checklist("two red stars").requirements) > 1
+    with pytest.raises(SettingsError, match="not understood"), roles("gpt"):
+        pass
+
+
+def test_a_model_that_gives_nothing_leaves_the_picture_unscored() -> None:
+    silent = FakeVLM([lambda question: Reply("", error="it is silent")], repeat=True)
+    model = from_pipeline(build("sd15"))
+    result = correct_prompt("two red apples", model=model, vlm=silent, steps=1, size=64)
+    assert result.ended == "unscored"
+    assert "silent" in result.attempts[0].verdict.error
+    assert issubclass(VLMError, npcorrect.NpcError)
+
+
+def test_the_table_of_servers_reaches_the_roles() -> None:
+    made = replace(settings(vlm=SERVER), table=read_table({"tries": 1}))
+    assert made.vlm.table.tries == 1

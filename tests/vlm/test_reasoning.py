@@ -1,0 +1,191 @@
+"""What is thought is no answer, wherever it stands and however it is marked."""
+
+from __future__ import annotations
+
+import json
+from time import process_time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npcorrect.vlm.base import Question
+from npcorrect.vlm.reasoning import MAX_TEXT, THOUGHTS, UnfinishedError, UnusableError, bare
+from npcorrect.vlm.replies import choice_in, object_in, read
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"correct": {"type": "integer"}, "reason": {"type": "string"}},
+    "required": ["correct", "reason"],
+    "additionalProperties": False,
+}
+DRAFT, FINAL = {"correct": 0, "reason": "draft"}, {"correct": 1, "reason": "two circles"}
+PAIRS = [
+    *((f"<{name}>", f"</{name}>") for name in sorted(THOUGHTS)),
+    *(
+        (f"<{name}>", f"</{name}>")
+        for name in (
+            "think",
+            "thinking",
+            "thought",
+            "seed:think",
+            "reasoning",
+            "chain-of-thought",
+            "deep_think",
+        )
+    ),
+    ("<\uff5cbegin\u2581of\u2581thinking\uff5c>", "<\uff5cend\u2581of\u2581thinking\uff5c>"),
+    ("<|thinking|>", "<|/thinking|>"),
+    ("<THINK>", "</THINK>"),
+    ("<Thinking >", "</ Thinking>"),
+    ('<think mode="deep">', "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|thought_start|>", "<|thought_end|>"),
+    ("&lt;think&gt;", "&lt;/think&gt;"),
+    ("<unused94>thought\n", "<unused95>"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ("<|channel|>commentary<|message|>", "<|channel|>final <|constrain|>json<|message|>"),
+    ("<|channel>thought\n", "<channel|>"),
+    ("analysis", "assistantfinal"),
+]
+pairs = st.sampled_from(PAIRS)
+
+
+@pytest.mark.parametrize(("opener", "closer"), PAIRS)
+@pytest.mark.parametrize("opened", [True, False])
+def test_everything_up_to_the_last_closing_mark_is_thought(
+    opener: str, closer: str, opened: bool
+) -> None:
+    if not opened and closer == "assistantfinal":
+        pytest.skip("without its opener it is a word")
+    begin = opener if opened else ""
+    thought = f"{begin}Say {json.dumps(DRAFT)}. no{closer}"
+    assert json.loads(object_in(f"{thought}\n{json.dumps(FINAL)}", SCHEMA)) == FINAL
+    assert choice_in(f"{thought}\n\nYes.", ("yes", "no")) == "yes"
+    with pytest.raises(UnusableError):
+        object_in(thought, SCHEMA)
+    with pytest.raises(UnusableError):
+        choice_in(f"{begin}no{closer}", ("yes", "no"))
+
+
+@pytest.mark.parametrize(("opener", "closer"), PAIRS)
+def test_a_text_that_ends_inside_a_thought_has_no_answer(opener: str, closer: str) -> None:
+    draft = f"{opener}Let me see: {json.dumps(DRAFT)}"
+    with pytest.raises(UnfinishedError):
+        object_in(draft, SCHEMA)
+    if closer != "assistantfinal":
+        with pytest.raises(UnfinishedError):
+            object_in(f"{opener}once{closer}{json.dumps(DRAFT)}{opener}again", SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<answer>yes</answer>",
+        "I see one. <answer> Yes </answer>",
+        "\\boxed{yes}",
+        "So the answer is $\\boxed{\\text{Yes}}$.",
+        "First \\boxed{yes}, and so \\boxed{ yes }",
+        "yes<|im_end|>",
+        "<|im_start|>assistant\nyes<|im_end|>\n<|endoftext|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\nyes<|eot_id|>",
+        "yes</s>",
+        "yes<end_of_turn>",
+        "yes<\uff5cend\u2581of\u2581sentence\uff5c>",
+        "<|begin_of_box|>yes<|end_of_box|>",
+        "<think>no</think><answer><|begin_of_box|>yes<|end_of_box|></answer>",
+        "```\nyes\n```",
+        "```text\nyes\n```",
+        "_yes_",
+        "\u201cYes\u201d",
+    ],
+)
+def test_boxes_and_special_tokens_are_taken_off(text: str) -> None:
+    assert choice_in(text, ("yes", "no")) == "yes"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<answer>yes</answer><answer>no</answer>",
+        "\\boxed{yes} or \\boxed{no}",
+        "no<|im_end|>\n<|im_start|>assistant\nyes",
+        "yes<|im_end|>\n<|im_start|>user\nand now?",
+        "yes </think>",
+        "yes <think>",
+        "<answer></answer>",
+    ],
+)
+def test_two_answers_or_none_are_unusable(text: str) -> None:
+    with pytest.raises(UnusableError):
+        choice_in(text, ("yes", "no"))
+
+
+def test_offsets_stay_what_they_are() -> None:
+    text = "<think>\u00e9\U0001f600</think> **Yes**<|im_end|>"
+    assert len(bare(text)) == len(text)
+    answer = read(text, Question((), choices=("yes", "no")))
+    assert text[answer.start : answer.end] == "Yes"
+
+
+PIECES = st.lists(
+    st.one_of(
+        st.text(max_size=12),
+        pairs.map(lambda pair: pair[0]),
+        pairs.map(lambda pair: pair[1]),
+        st.sampled_from(
+            ["yes", "no", "```json\n", "```", "<answer>", "</answer>", "\\boxed{", "}", "{",
+             "<|im_end|>", json.dumps(DRAFT), json.dumps(FINAL), "\ud800", "\ufeff", "\x1b[2J"]
+        ),
+    ),
+    max_size=12,
+).map("".join)  # fmt: skip
+
+
+@given(PIECES)
+@settings(max_examples=300, deadline=None)
+def test_no_text_breaks_the_reading(text: str) -> None:
+    for question in (
+        Question((), schema=SCHEMA),
+        Question((), choices=("yes", "no")),
+        Question(()),
+    ):
+        try:
+            answer = read(text, question)
+        except UnusableError:
+            continue
+        answer.text.encode()
+        assert 0 <= answer.start <= answer.end <= len(text)
+
+
+@given(PIECES, pairs, st.sampled_from(["", " ", "\n\n"]))
+@settings(max_examples=300, deadline=None)
+def test_no_draft_is_ever_taken(noise: str, pair: tuple[str, str], gap: str) -> None:
+    opener, closer = pair
+    if opener == "analysis":
+        opener, closer = "<think>", "</think>"
+    drafts = f"{noise}{opener} {json.dumps(DRAFT)} no {closer}{gap}"
+    assert json.loads(object_in(drafts + json.dumps(FINAL), SCHEMA)) == FINAL
+    assert choice_in(f"{drafts}yes", ("yes", "no")) == "yes"
+    with pytest.raises(UnusableError):
+        object_in(drafts, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["a" + "." * 100_000 + "a", "<think>", "</think>", "<", "<a", "<|", "<|channel|>", "<think ",
+     "\\boxed{", "{", '{"a":', "[", "```", "&lt;", "<|start_header_id|>a", "\\a", "\\", " ", "\n",
+     "_", "analysis", "assistantfinal", "<answer>", '{"correct":1,"reason":"a"}', "<|a", "</",
+     "&#0", "%7"],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [MAX_TEXT, 2**20])
+def test_no_text_takes_long(unit: str, size: int) -> None:
+    text = (unit * (size // len(unit) + 1))[:size]
+    start = process_time()
+    for question in (Question((), schema=SCHEMA), Question((), choices=("yes", "no"))):
+        with pytest.raises(UnusableError):
+            read(text, question)
+    assert process_time() - start < 4
