@@ -7,16 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from npcorrect.errors import SettingsError
-from npcorrect.evaluation import benchmarks, plugins
+from npcorrect.evaluation import benchmarks, methods, plugins
 from npcorrect.evaluation.report.columns import source_of
+from npcorrect.evaluation.run.fake import FakeBench, fake_tools
+from npcorrect.evaluation.run.manifest import RunSettings, validate
+from npcorrect.evaluation.run.tools import check_judge, judging
+from npcorrect.evaluation.run.worker import Job, Worker
+from npcorrect.vlm.settings import VLMTable
 
 CODE = """
 from npcorrect.evaluation.run.fake import FakeBench
 VALUE = 7
 def bench(folder):
     return FakeBench(prompts=5, name=str(folder))
+def twice(task):
+    from npcorrect.evaluation.methods.base import seeds
+    yield from seeds(task)
+class Judge:
+    def __init__(self, source):
+        self.name = source.name
+    def scores(self, pictures):
+        from npcorrect.evaluation.benchmarks.base import Score
+        return [Score(0.25) for _ in pictures]
+judge = Judge
 def broken(folder):
     raise KeyError("x")
 """
@@ -70,6 +86,26 @@ def test_a_benchmark_of_the_users_own(file: Path) -> None:
     assert len(benchmarks.find(f"{file}:bench", Path("data")).samples()) == 5
     with pytest.raises(SettingsError, match="KeyError"):
         benchmarks.find(f"{file}:broken")
+
+
+def test_a_method_of_the_users_own_is_a_record_under_its_short_name(file: Path) -> None:
+    name = f"{file}:twice"
+    done = Worker(fake_tools).perform(Job(name, FakeBench().samples()[0], 1))
+    assert done.record.key.method == "my.py:twice"
+    assert len(done.record.steps) >= 1
+    with pytest.raises(SettingsError, match="is no method"):
+        methods.find(f"{file}:VALUE")
+    with pytest.raises(SettingsError, match="each once"):
+        validate(RunSettings("mini", (name, f"elsewhere/{file.name}:twice")))
+
+
+def test_a_judge_of_the_users_own_is_made_for_the_benchmark_and_asked_again(file: Path) -> None:
+    source = FakeBench()
+    settings = RunSettings("mini", ("base",), judge=f"{file}:judge", repeat_judge=3)
+    check_judge(settings, source)
+    with judging(settings, source, VLMTable()) as judge:
+        (score,) = judge.scores([(source.samples()[0], Image.new("L", (8, 8)))])
+    assert (score.value, score.again) == (0.25, (0.25, 0.25))
 
 
 def test_code_that_a_run_names_is_not_loaded(file: Path) -> None:

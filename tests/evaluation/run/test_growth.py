@@ -191,6 +191,13 @@ def test_one_bad_reply_that_many_methods_share_is_one_failure() -> None:
         failures.see(_record(6, "base"))
 
 
+def test_a_judge_that_answers_nobody_is_not_asked_again() -> None:
+    gone = Score(None, "the key is refused", fatal=True)
+    done = exchange._done(fake_manifest(methods=("base",)), _sample(1), b"x", gone)
+    with pytest.raises(RunStoppedError, match="the key is refused"):
+        Failures(5).see(done.record)
+
+
 def _record(sample: int, method: str, value: float | None = None) -> Record:
     score = Score(value, "" if value is not None else "timed out")
     done = exchange._done(fake_manifest(methods=(method,)), _sample(sample), b"x", score)
