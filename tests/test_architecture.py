@@ -103,11 +103,15 @@ def test_the_core_imports_nothing_heavy(module: str) -> None:
 
 
 def test_the_public_names_are_there_and_sorted() -> None:
-    assert all(hasattr(npcorrect, name) for name in npcorrect.__all__)
     assert npcorrect.__all__ == sorted(npcorrect.__all__)
-    exported = {
-        name
-        for name, value in vars(npcorrect).items()
-        if not name.startswith("_") and getattr(value, "__module__", "").startswith("npcorrect.")
-    }
-    assert exported == {name for name in npcorrect.__all__ if name != "__version__"}
+    assert set(npcorrect._MODULES) == {*npcorrect.__all__} - {"__version__"}
+    for name, module in npcorrect._MODULES.items():
+        assert getattr(npcorrect, name).__module__ == module
+    with pytest.raises(AttributeError, match="'magic'"):
+        npcorrect.magic  # noqa: B018
+
+
+def test_the_package_imports_nothing_by_itself() -> None:
+    code = "import sys, npcorrect; print([m for m in ('numpy', 'pydantic') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.test_output import Killed
 
 from npcorrect import batch as module
 from npcorrect.batch import Batch, Row, folder_name, page, shard
@@ -22,6 +21,7 @@ from npcorrect.records import Drawing, Request
 from npcorrect.session import Session, SessionSettings
 from npcorrect.settings import LoadSettings
 from tests.fakes import FakeEyes, session
+from tests.test_output import Killed
 
 PROMPTS = ("three red circles", "two green stars", "one blue heart", "two pink hearts")
 
@@ -266,5 +266,5 @@ def test_the_page_takes_no_text_for_markup() -> None:
 
 def test_a_model_that_cannot_be_judged_is_refused(tmp_path: Path, world: World) -> None:
     wrong = Batch(jobs(), SessionSettings(load=LoadSettings(model="nowhere")), tmp_path)
-    with pytest.raises(InputError, match="has no model"):
+    with pytest.raises(InputError, match="There is no model"):
         wrong.run(wrong.jobs, lambda event: None, lambda row: None)

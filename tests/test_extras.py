@@ -31,6 +31,17 @@ def where(top):
     return str(spec.origin or spec.submodule_search_locations) if spec else ""
 
 sys.meta_path.insert(0, Only())
+
+import importlib.util
+real = importlib.util.find_spec
+
+def find_spec(name, package=None):
+    try:
+        return real(name, package)
+    except ModuleNotFoundError:
+        return None
+
+importlib.util.find_spec = find_spec
 """
 
 

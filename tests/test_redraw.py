@@ -61,12 +61,17 @@ def same(one: Generation, other: Generation) -> bool:
     st.lists(st.sampled_from(["", "four circles"]), min_size=1, max_size=30),
     st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=5),
     st.sampled_from([1, 2]),
+    st.sampled_from([None, "0..7", "6..12", 9]),
 )
 def test_whatever_looks_said_is_said_again(
-    tmp_path_factory: pytest.TempPathFactory, sees: list[str], captions: list[str], batch: int
+    tmp_path_factory: pytest.TempPathFactory,
+    sees: list[str],
+    captions: list[str],
+    batch: int,
+    window: int | str | None,
 ) -> None:
     place = tmp_path_factory.mktemp("out")
-    request = replace(REQUEST, batch=batch, rewinds=0 if batch > 1 else None)
+    request = replace(REQUEST, batch=batch, window=window)
     result = corrected(request, Changing(["four circles", *sees], captions=captions))
     result.save(place)
     again = drawn_again(place)

@@ -5,40 +5,92 @@
 it. No torch is loaded before a model is.
 """
 
-from importlib.metadata import version
+from __future__ import annotations
 
-from npcorrect.errors import InputError, NpcError, VLMError
-from npcorrect.loop import Correction, Event, correct
-from npcorrect.plan import Plan
-from npcorrect.records import (
-    Attempt,
-    Candidate,
-    Caption,
-    Check,
-    Checklist,
-    Cost,
-    Drawing,
-    Generation,
-    Origin,
-    Ranked,
-    Request,
-    Requirement,
-    Usage,
-    Verdict,
-)
-from npcorrect.result import Result, load_result, select
-from npcorrect.session import (
-    Session,
-    SessionSettings,
-    correct_prompt,
-    from_pipeline,
-    load,
-    open_session,
-    roles,
-)
-from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = version("npcorrect")
+if TYPE_CHECKING:
+    from npcorrect.errors import InputError, NpcError, VLMError
+    from npcorrect.loop import Correction, Event, correct
+    from npcorrect.plan import Plan
+    from npcorrect.records import (
+        Attempt,
+        Candidate,
+        Caption,
+        Check,
+        Checklist,
+        Cost,
+        Drawing,
+        Generation,
+        Origin,
+        Ranked,
+        Request,
+        Requirement,
+        Usage,
+        Verdict,
+    )
+    from npcorrect.result import Result, load_result, select
+    from npcorrect.session import (
+        Session,
+        SessionSettings,
+        correct_prompt,
+        from_pipeline,
+        load,
+        open_session,
+        roles,
+    )
+    from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
+
+_MODULES = {
+    "Attempt": "npcorrect.records",
+    "Candidate": "npcorrect.records",
+    "Caption": "npcorrect.records",
+    "Check": "npcorrect.records",
+    "Checklist": "npcorrect.records",
+    "Correction": "npcorrect.loop",
+    "Cost": "npcorrect.records",
+    "DrawSettings": "npcorrect.settings",
+    "Drawing": "npcorrect.records",
+    "Event": "npcorrect.role_calls",
+    "Generation": "npcorrect.records",
+    "InputError": "npcorrect.errors",
+    "LoadSettings": "npcorrect.settings",
+    "NpcError": "npcorrect.errors",
+    "Origin": "npcorrect.records",
+    "Plan": "npcorrect.plan",
+    "Ranked": "npcorrect.records",
+    "Request": "npcorrect.records",
+    "Requirement": "npcorrect.records",
+    "Result": "npcorrect.result",
+    "RoleSettings": "npcorrect.settings",
+    "Session": "npcorrect.session",
+    "SessionSettings": "npcorrect.session",
+    "Usage": "npcorrect.records",
+    "VLMError": "npcorrect.errors",
+    "Verdict": "npcorrect.records",
+    "correct": "npcorrect.loop",
+    "correct_prompt": "npcorrect.session",
+    "from_pipeline": "npcorrect.session",
+    "load": "npcorrect.session",
+    "load_result": "npcorrect.result",
+    "open_session": "npcorrect.session",
+    "roles": "npcorrect.session",
+    "select": "npcorrect.result",
+}
+"""Where each public name stands; it is imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, so that ``npc --help`` and every submodule start without all others."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("npcorrect")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'npcorrect' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
 
 __all__ = [
     "Attempt",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, distribution
 
 from PIL import ImageFont
 from PIL.ImageFont import FreeTypeFont
@@ -13,6 +12,7 @@ from PIL.ImageFont import FreeTypeFont
 MISSING = "□"
 """Stands for a character that no font here has."""
 _FILES = (
+    "DejaVuSans.ttf",
     "NotoSansCJK-Regular.ttc",
     "NotoSansCJKsc-Regular.otf",
     "NotoSansSC-Regular.otf",
@@ -26,7 +26,7 @@ _FILES = (
     "arialuni.ttf",
 )
 """Fonts of many scripts that systems bring; Pillow looks for them where the system keeps fonts."""
-_BUNDLED = "mpl-data/fonts/ttf/DejaVuSans.ttf"
+_FIRST = "DejaVuSans.ttf"
 _NO_CHARACTER = "\U0010fffe"
 
 
@@ -47,9 +47,7 @@ def _fonts(size: int) -> tuple[FreeTypeFont, ...]:
 
 def _load(size: int) -> Iterator[FreeTypeFont]:
     """The fonts there are: DejaVu Sans, which matplotlib brings, and the system's."""
-    matplotlib = find_spec("matplotlib")
-    bundled = Path(matplotlib.origin or "").parent / _BUNDLED if matplotlib else Path(_BUNDLED)
-    for file in (bundled, bundled.name, *_FILES):
+    for file in (_bundled(), *_FILES):
         try:
             yield ImageFont.truetype(file, size)
         except OSError:
@@ -57,6 +55,15 @@ def _load(size: int) -> Iterator[FreeTypeFont]:
     default = ImageFont.load_default(size)
     assert isinstance(default, FreeTypeFont)
     yield default
+
+
+def _bundled() -> str:
+    try:
+        return str(
+            distribution("matplotlib").locate_file(f"matplotlib/mpl-data/fonts/ttf/{_FIRST}")
+        )
+    except PackageNotFoundError:
+        return _FIRST
 
 
 @cache

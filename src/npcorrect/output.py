@@ -30,8 +30,7 @@ from npcorrect.session import Session, SessionSettings
 State = Literal["new", "begun", "finished"]
 """What a folder holds of a correction; see :meth:`OutputFolder.state`."""
 LOCK = ".npc.lock"
-_SUMMARY = ("result.json", "best.png", "sheet.png")
-_PICTURES = ("original.png", "attempt-*.png")
+_NAMES = ("result.json", "best.png", "sheet.png", "original.png", "attempt-*.png")
 _REMEDY = "choose another with --out, or --overwrite it"
 
 
@@ -109,6 +108,8 @@ class OutputFolder:
         """
         prepare(self.path)
         with _locked(self.path):
+            # What a killed process was writing; nobody else writes here now.
+            _remove([one for name in _NAMES for one in self.path.glob(f".{name}.*")])
             if overwrite:
                 yield self.asked
                 return
@@ -121,15 +122,13 @@ class OutputFolder:
         Raises:
             OutputError: the folder cannot be written.
         """
-        kept = {file_name(attempt.index) for attempt in begun.attempts}
-        if kept:
-            begun.save_summary(self.path)
-            kept |= {*_SUMMARY}
+        begun.save_record(self.path)
+        kept = {"result.json", *(file_name(attempt.index) for attempt in begun.attempts)}
         _remove([one for one in self._names() if one.name not in kept])
 
     def _names(self) -> list[Path]:
-        """The files in the folder that are named as a correction's, its record first."""
-        return [one for name in (*_SUMMARY, *_PICTURES) for one in self.path.glob(name)]
+        """The files in the folder that are named as a correction's."""
+        return [one for name in _NAMES for one in self.path.glob(name)]
 
     def _refuse_another(self, record: Mapping[str, Any]) -> None:
         try:

@@ -13,6 +13,7 @@ from math import ceil, isfinite
 from typing import Protocol, TypeVar
 
 from npcorrect.errors import PromptError, SettingsError
+from npcorrect.prompt_marks import refuse_marks
 from npcorrect.records import Drawing, Origin, Request
 from npcorrect.settings import DrawSettings, check
 
@@ -138,6 +139,7 @@ def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
             leave the negative without effect.
     """
     check_request(request)
+    refuse_marks(request.prompt, family.title)
     family.check_prompt(request.prompt)
     steps = _or(request.steps, defaults.num_inference_steps)
     name = request.rule or defaults.rule

@@ -35,6 +35,7 @@ class Drawn:
 
     drawing: Drawing
     steering: Steering
+    rewinds: int
     given: bool
 
 
@@ -111,7 +112,8 @@ class _Replay:
     """Looks that say what the looks at the same pictures said before."""
 
     def __init__(self, pictures: Sequence[Drawn]) -> None:
-        self._left = [list(one.steering) for one in pictures]
+        self._changes = [list(one.steering) for one in pictures]
+        self._rewinds = [one.rewinds for one in pictures]
         self._first = pictures[0].drawing
         self._step = 0
 
@@ -126,18 +128,16 @@ class _Replay:
     def _look(
         self, first: int, images: Sequence[Image], negatives: Sequence[str | None]
     ) -> list[Glance]:
-        return [
-            self._glance(self._left[place], negatives[place - first])
-            for place in range(first, first + len(images))
-        ]
+        return [self._glance(place, negative) for place, negative in enumerate(negatives, first)]
 
-    def _glance(self, left: list[tuple[int, str | None]], negative: str | None) -> Glance:
-        """The next change, if it was made at this step or sent the picture back from here."""
-        last = self._step == self._first.look_steps[-1]
-        back = bool(left) and last and left[0][0] == self._first.restart_step
-        if back or (left and left[0][0] == self._step):
-            return Glance(left.pop(0)[1], wrong=back)
-        return Glance(negative)
+    def _glance(self, place: int, negative: str | None) -> Glance:
+        """The next change, if it is of this look; pictures went back from their last look alone."""
+        first, changes = self._first, self._changes[place]
+        back = self._step == first.look_steps[-1] and self._rewinds[place] > 0
+        self._rewinds[place] -= back
+        acts = max(first.restart_step if back else self._step, first.window[0])
+        renewed = bool(changes) and changes[0][0] == acts
+        return Glance(changes.pop(0)[1] if renewed else negative, wrong=back)
 
 
 def _original(recipe: Recipe, model: ImageModel) -> Generation:
@@ -203,7 +203,8 @@ def _drawn(attempt: Mapping[str, Any]) -> Drawn:
         )
     )
     steering = TypeAdapter(Steering).validate_python(written["steering"])
-    return Drawn(drawing, steering, attempt["cost"]["images"] == 0)
+    rewinds = TypeAdapter(int).validate_python(written["rewinds"])
+    return Drawn(drawing, steering, rewinds, attempt["cost"]["images"] == 0)
 
 
 def _texts(pictures: Sequence[Drawn]) -> dict[str, None]:

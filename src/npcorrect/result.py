@@ -102,15 +102,22 @@ class Result:
         self._save_picture(folder / file_name(attempt.index), attempt)
 
     def save_summary(self, folder: Path) -> None:
-        """Write ``result.json``, and ``best.png`` and ``sheet.png`` where there is a picture.
+        """Write ``best.png`` and ``sheet.png``, and when they are there ``result.json``.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        self._save_picture(folder / "best.png", self.best)
+        save_png(folder / "sheet.png", sheet(self.request.prompt, self.shown))
+        self.save_record(folder)
+
+    def save_record(self, folder: Path) -> None:
+        """Write ``result.json`` alone.
 
         Raises:
             OutputError: the folder cannot be written.
         """
         write_text(folder / "result.json", json.dumps(to_record(self), indent=2) + "\n")
-        if self.attempts:
-            self._save_picture(folder / "best.png", self.best)
-            save_png(folder / "sheet.png", sheet(self.request.prompt, self.shown))
 
     def _save_picture(self, path: Path, attempt: Attempt) -> None:
         record = json.dumps(picture_record(self, attempt)) if self.made_with else ""

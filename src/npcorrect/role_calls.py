@@ -13,6 +13,7 @@ from typing import Literal
 
 from PIL.Image import Image
 
+from npcorrect.asked import with_absences
 from npcorrect.errors import BudgetError, ModelError, NpcError, VLMError
 from npcorrect.proposing import RuleProposer
 from npcorrect.records import Candidate, Caption, Checklist, Verdict
@@ -67,7 +68,8 @@ class RoleCalls:
         """The prompt taken apart, or None and why there is no checklist."""
         self.say("checklist", 0)
         try:
-            return account.role(lambda: self.roles.checklister.checklist(prompt)), ""
+            read = account.role(lambda: self.roles.checklister.checklist(prompt))
+            return with_absences(read), ""
         except _NO_ANSWER as failure:
             return None, self._failed("checklist", 0, failure) or "no checklist"
 

@@ -84,8 +84,15 @@ def check(settings: SessionSettings, request: Request | None = None) -> Plan | N
         )
     build.check_roles(settings.vlm, settings.embedded)
     family = family_of(settings.load)
-    if request is None:
-        return None
+    return None if request is None else check_request(settings, request, family)
+
+
+def check_request(settings: SessionSettings, request: Request, family: FamilySpec) -> Plan:
+    """Refuse a request that could not work with settings that could; see :func:`check`.
+
+    Raises:
+        InputError: a setting cannot work, alone or with the others.
+    """
     ranker_maker(request.ranker)
     return plan(settings.policy(request), family, family.defaults)
 

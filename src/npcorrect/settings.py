@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
-
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-from pydantic import Field as PydanticField
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from npcorrect.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 S = TypeVar("S", bound="Settings")
 Panel = Literal["Picture", "Correction", "Model", "Roles"]
@@ -336,6 +336,9 @@ def model_of(record: type[Settings]) -> type[BaseModel]:
 
     It takes no other names, and no type for another, so that ``true`` is no number.
     """
+    from pydantic import ConfigDict, create_model
+    from pydantic import Field as PydanticField
+
     made: dict[str, Any] = {}
     for one in options(record):
         kind = Literal[one.choices] if one.choices else one.type
@@ -414,6 +417,8 @@ def _listed(value: object) -> bool:
 
 
 def _validated(record: type[Settings], given: Mapping[str, Any], before: str) -> None:
+    from pydantic import ValidationError
+
     try:
         model_of(record).model_validate(dict(given))
     except ValidationError as error:

@@ -59,9 +59,12 @@ def test_one_model_is_shown_without_its_weights(schnell: str) -> None:
         (("models", "show", "a/b", "--offline"), "not in the local cache"),
         (("models", "show", "a/b", "--family", "sd9"), "family 'sd9' is unknown"),
         (("correct", "a cat", "--model", "nowhere"), "There is no model 'nowhere'"),
-        (("correct", "a cat", "--offload", "moon"), "--offload 'moon' is unknown"),
-        (("correct", "a cat", "--quantize", "3bit"), "--quantize '3bit' is unknown"),
-        (("correct", "a cat", "--rule", "magic"), "use paper, extra, turns, nag"),
+        (("correct", "a cat", "--offload", "moon"), "'offload' is 'moon'; give one of none, model"),
+        (
+            ("correct", "a cat", "--quantize", "3bit"),
+            "'quantize' is '3bit'; give one of 8bit, 4bit",
+        ),
+        (("correct", "a cat", "--rule", "magic"), "one of paper, extra, turns, nag"),
         (("correct", "two red stars", "--compile"), "--compile is for models from the Hub"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from npcorrect.cli import app
+from npcorrect.errors import ModelError
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,15 @@ def test_without_its_packages_the_extra_is_named(
     done = CliRunner().invoke(app, ["serve", "--out", str(tmp_path / "jobs")])
     assert done.exit_code == 2
     assert "npcorrect[serve]" in done.output
+
+
+def test_without_its_model_the_server_ends_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def opened(settings: object) -> None:
+        raise ModelError("The weights are gone.")
+
+    monkeypatch.setattr("npcorrect.serve.server.open_session", opened)
+    done = CliRunner().invoke(app, ["serve", "--out", str(tmp_path / "jobs"), "--port", "0"])
+    assert done.exit_code == 2
+    assert "The weights are gone." in done.output

@@ -18,7 +18,7 @@ from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.diffusion.restart import Clean
 from npcorrect.diffusion.window import GuidanceSchedule, window
 from npcorrect.errors import PromptError, SettingsError
-from npcorrect.mini.codec import LATENT_CHANNELS
+from npcorrect.mini.autoencoder import LATENT_CHANNELS
 from npcorrect.mini.family import FAMILY, MAX_TOKENS
 from npcorrect.mini.model import assemble, build_modules
 from npcorrect.plan import look_steps, start_step, window_steps

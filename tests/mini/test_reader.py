@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from npcorrect.errors import InputError
-from npcorrect.mini.codec import to_pixels
+from npcorrect.mini.autoencoder import to_pixels
 from npcorrect.mini.data import sample_pair
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.model import WEIGHTS, load_weights

@@ -16,6 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from npcorrect.diffusion.fake import looking
+from npcorrect.serve.security import Access
 from tests.serve.asking import PROMPT, submit, until
 from tests.serve.browser import chromium, installed
 from tests.serve.fakes import FakeServer, listening
@@ -31,11 +32,17 @@ def browser() -> Iterator[Chrome]:
 
 @pytest.fixture
 def page(browser: Chrome, address: str) -> Iterator[Chrome]:
-    browser.get_log("browser")  # what an earlier test left
+    complaints(browser)  # what an earlier test left
     browser.get(address)
     yield browser
-    complaints = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert [entry for entry in complaints if "400" not in entry["message"]] == []
+    assert complaints(browser) == []
+
+
+def complaints(browser: Chrome) -> list[str]:
+    """Errors in the browser's log, without refusals by the server."""
+    entries = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    errors = [str(entry["message"]) for entry in entries if entry["level"] == "SEVERE"]
+    return [message for message in errors if "400 (Bad Request)" not in message]
 
 
 def at(browser: Chrome, selector: str) -> Any:
@@ -187,3 +194,13 @@ def test_nothing_comes_from_elsewhere(page: Chrome, address: str) -> None:
     loaded = page.execute_script(script)
     assert loaded
     assert all(name.startswith(address) for name in loaded)
+
+
+def test_a_browser_asks_for_the_token_once(browser: Chrome, server: FakeServer) -> None:
+    server.access = Access(token="a-token-of-some-length")
+    with listening(server) as address:
+        browser.get(address.replace("http://", f"http://:{server.access.token}@"))
+        browser.get(address)
+        ask(browser)
+        until(ended(browser))
+        assert len(browser.find_elements(By.CSS_SELECTOR, "#attempts button")) == 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from base64 import b64encode
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -116,3 +118,28 @@ def test_no_other_host_is_ever_known(header: str) -> None:
 def test_a_server_on_all_addresses_takes_any_name() -> None:
     assert Access("0.0.0.0", TOKEN).knows_host("studio.lan:7860")
     assert not Access("0.0.0.0", TOKEN).knows_host("")
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("npcorrect.serve.security.BODY_SECONDS", 0.2)
+    parts = urlsplit(address)
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 9\r\n\r\n{{"
+    with socket.create_connection((parts.hostname, parts.port), timeout=5) as connection:
+        connection.sendall(head.encode())
+        assert b" 408 " in connection.recv(100)
+
+
+def test_a_fault_of_the_server_is_one_sentence_too(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(request: object) -> None:
+        raise ZeroDivisionError("a secret of the server")
+
+    monkeypatch.setattr(server, "check", broken)
+    with listening(server) as address:
+        answer = httpx2.post(f"{address}/v1/jobs", json={"prompt": PROMPT})
+    assert answer.status_code == 500
+    assert "ZeroDivisionError" in answer.json()["error"]["message"]
+    assert "secret" not in answer.text

@@ -1,60 +1,134 @@
-"""``npc doctor``: what is installed, and whether it is intact."""
+"""``npc doctor``: what is installed and intact, and what a model can do."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from npcorrect.cli.app import app, reporting_errors
+from npcorrect.cli.options import Only, takes_settings
+from npcorrect.settings import RoleSettings
 
-EXTRAS = {
+if TYPE_CHECKING:
+    from npcorrect.vlm.settings import VLMTable
+
+PACKAGES = {
+    "npcorrect": "app",
+    "torch": "draw",
+    "diffusers": "draw",
+    "transformers": "draw",
     "accelerate": "models",
     "peft": "models",
     "bitsandbytes": "quantize",
-    "openai": "vlm",
+    "httpx2": "vlm",
     "llguidance": "local",
     "pyarrow": "analysis",
     "ray": "ray",
+    "fastapi": "serve",
     "mcp": "mcp",
 }
-"""Optional packages, and the extra that brings each."""
+"""Packages that something needs, and the extra that brings each."""
 
 
 @app.command()
 @reporting_errors
-def doctor() -> None:
-    """Say what is installed, what it would run on, and whether the embedded model is intact."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
+@takes_settings
+def doctor(
+    context: typer.Context,
+    roles: Annotated[RoleSettings, Only(("vlm", "budget"))],
+    trials: Annotated[
+        int, typer.Option(min=2, max=1000, help="How often the model is asked the same.")
+    ] = 20,
+) -> None:
+    """Say what is installed, what it would run on, and whether the embedded model is intact.
 
-    import torch
-    from huggingface_hub.constants import HF_HUB_CACHE
+    With --vlm, ask that model a few dozen questions about a picture, and say what its server can,
+    how long it takes and thinks, whether the order of "yes or no" changes its answers, how often
+    they flip, and what a correction will cost.
+
+    Example: npc doctor --vlm http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct
+    """
     from rich.table import Table
 
     from npcorrect.cli.console import PlainConsole
-    from npcorrect.mini.model import WEIGHTS, load_pipeline
 
     table = Table("what", "value", title="npc doctor")
-    table.add_row("python", platform.python_version())
-    for name in ("npcorrect", "torch", "diffusers", "transformers"):
-        table.add_row(name, version(name))
-    for name, extra in EXTRAS.items():
+    for row in _installed():
+        table.add_row(*row)
+    if roles.vlm is not None:
+        from npcorrect.vlm.settings import read_table
+
+        servers = read_table(context.obj or {})
+        for row in _diagnosed(replace(roles, cache=False), servers, trials):
+            table.add_row(*row)
+    PlainConsole().print(table)
+
+
+def _diagnosed(roles: RoleSettings, servers: VLMTable, trials: int) -> Iterator[tuple[str, str]]:
+    """What a model's answers say of it."""
+    from npcorrect.vlm import build
+    from npcorrect.vlm.diagnosis import Estimate, examine
+    from npcorrect.vlm.settings import VLMSettings
+
+    def costs(estimate: Estimate) -> str:
+        money = "" if estimate.money is None else f", {estimate.money:.4f} by your prices"
+        return f"about {estimate.calls} calls, {estimate.tokens} tokens{money}"
+
+    assert roles.vlm is not None
+    settings = VLMSettings(roles, servers)
+    with build.model(roles.vlm, settings) as vlm:
+        found = examine(vlm, trials)
+    yield "model", found.model
+    for field in fields(found.capabilities) if found.capabilities else ():
+        yield field.name.replace("_", " "), str(getattr(found.capabilities, field.name))
+    yield "all claims in one question", "yes" if found.together else "no, each by itself"
+    yield "a check", f"{found.seconds:.1f} s, {found.tokens_written} tokens written at most"
+    yield "order of yes and no", f"{found.orders_agree} of {found.claims} claims answered alike"
+    yield (
+        "the same question",
+        (f"{found.flips} of {found.trials} answers differ from most, {found.unusable} unusable"),
+    )
+    yield "first picture accepted", costs(found.accepted)
+    yield "redrawn", costs(found.redrawn)
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    """What is installed here, and whether the embedded model is intact."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    yield "python", platform.python_version()
+    for name, extra in PACKAGES.items():
         try:
-            table.add_row(name, version(name))
+            yield name, version(name)
         except PackageNotFoundError:
-            table.add_row(name, f"not installed; pip install 'npcorrect[{extra}]'", style="dim")
-    if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        table.add_row(
-            "cuda", f"{torch.cuda.get_device_name()}, {free >> 30} of {total >> 30} GiB free"
-        )
-    else:
-        table.add_row("cuda", "not available; runs on the CPU")
-    table.add_row("cpu threads", str(torch.get_num_threads()))
+            yield name, f"not installed; pip install 'npcorrect[{extra}]'"
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-        table.add_row("memory", f"{memory:.1f} GiB")
-    table.add_row("model cache", f"{HF_HUB_CACHE} (the embedded model needs none)")
+        yield "memory", f"{memory:.1f} GiB"
+    if find_spec("torch") is not None:
+        yield from _drawing()
+
+
+def _drawing() -> Iterator[tuple[str, str]]:
+    """What pictures would be drawn on."""
+    import torch
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    from npcorrect.mini.model import WEIGHTS, load_pipeline
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        yield "cuda", f"{torch.cuda.get_device_name()}, {free >> 30} of {total >> 30} GiB free"
+    else:
+        yield "cuda", "not available; runs on the CPU"
+    yield "cpu threads", str(torch.get_num_threads())
+    yield "model cache", f"{HF_HUB_CACHE} (the embedded model needs none)"
     load_pipeline()
-    total = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors"))
-    table.add_row("embedded model", f"mini (intact, {total / 1e6:.1f} MB)")
-    PlainConsole().print(table)
+    size = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors"))
+    yield "embedded model", f"mini (intact, {size / 1e6:.1f} MB)"

@@ -19,16 +19,11 @@ def mcp(context: typer.Context, load: LoadSettings, roles: RoleSettings) -> None
 
     Example, for an assistant: {"mcpServers": {"npc": {"command": "npc", "args": ["mcp"]}}}
     """
-    from importlib.util import find_spec
-
-    from npcorrect.errors import SettingsError
+    from npcorrect.extras import require
     from npcorrect.session import SessionSettings
     from npcorrect.vlm.settings import read_table
 
-    if find_spec("mcp") is None:
-        raise SettingsError(
-            "npc mcp needs the package mcp; install it with: pip install 'npcorrect[mcp]'"
-        )
+    require("mcp", "mcp", "npc mcp")
     from npcorrect.mcp import serve
 
     serve(SessionSettings(load=load, roles=roles, table=read_table(context.obj or {})))

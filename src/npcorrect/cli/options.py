@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -92,8 +92,9 @@ def _parameter(one: Option) -> tuple[inspect.Parameter, bool]:
         "rich_help_panel": panel,
         "show_default": one.default not in (None, (), False),
     }
+    if one.choices:
+        declared["metavar"] = f"<{'|'.join(one.choices)}>"
     typed: Any = list[str] if kind is tuple else kind
-    typed = Literal[one.choices] if one.choices else typed
     default = None if kind is tuple else one.default
     annotation = Annotated[typed | None, typer.Option(*flags, **declared)]
     parameter = inspect.Parameter(

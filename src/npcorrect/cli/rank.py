@@ -28,10 +28,13 @@ def rank(
     from rich.text import Text
 
     from npcorrect.cli.console import PlainConsole
+    from npcorrect.plan import check_request
     from npcorrect.ranking import ranker_maker
-    from npcorrect.records import Candidate
+    from npcorrect.records import Candidate, Request
     from npcorrect.session import load_model, read_requirements
 
+    for text in (prompt, *negatives):
+        check_request(Request(text, **vars(draw)))
     checklist = read_requirements(prompt, load)
     chosen = ranker_maker(draw.ranker)(load_model(load))
     candidates = tuple(Candidate(negative, "targeted") for negative in negatives)

@@ -16,12 +16,13 @@ from PIL import Image
 from npcorrect.diffusion.base import (
     UNWATCHED,
     Glance,
-    Look,
+    Reading,
     TokenStates,
     Watch,
     drawn_alone,
     shared,
 )
+from npcorrect.diffusion.looks import Looks
 from npcorrect.diffusion.rules import RULES, Rule
 from npcorrect.errors import ModelError, PromptError
 from npcorrect.plan import Defaults, Plan, plan
@@ -141,7 +142,7 @@ class FakeImageModel:
         sigmas = np.linspace(1, 0, drawing.num_inference_steps + 1, dtype=np.float32)
         return Origin(self.name, pixels, sigmas)
 
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """Two numbers for each character."""
         return [
             TokenStates(
@@ -156,12 +157,11 @@ class _Draw:
     """Pictures drawn together, the first of them at ``place``, as looks change their negatives."""
 
     def __init__(self, drawings: Sequence[Drawing], watch: Watch, place: int, paint: Paint) -> None:
-        self.drawings, self.watch, self.place, self.paint = drawings, watch, place, paint
-        self.negatives = [drawing.negative_prompt for drawing in drawings]
-        self.changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
+        self.drawings, self.watch, self.paint = drawings, watch, paint
         self.glances: list[Sequence[Glance]] = []
+        self.looks = Looks(drawings, self._noted if watch.look else None, place)
         self.start = self.first.restart_step if self.first.origin else 0
-        self.rewinds = self.evaluations = 0
+        self.evaluations = 0
 
     @property
     def first(self) -> Drawing:
@@ -175,29 +175,23 @@ class _Draw:
         while step < total:
             acts = self.first.negative_prompt is not None and window[0] <= step < window[1]
             looks = self.first.negative_prompt is not None and window[0] < window[1]
-            if looks and self.watch.look is not None and step in self.first.look_steps:
-                step = self._after(step, self.watch.look)
+            if looks and self.looks.wanted and step in self.first.look_steps:
+                step = self._after(step)
             self.evaluations += 2 if acts else 1
             step += 1
             self.watch.step(step, total)
 
-    def _after(self, step: int, look: Look) -> int:
+    def _after(self, step: int) -> int:
         """Look, renew the negatives, and return the step to go on with."""
-        images = [self.paint(drawing) for drawing in self.drawings]
-        glances = look(self.place, images, list(self.negatives))
-        self.glances.append(glances)
-        rewound = self.rewinds
-        last = step == self.first.look_steps[-1] and self.rewinds < self.first.max_rewinds
-        if last and all(glance.wrong for glance in glances):
-            self.rewinds += 1
-            step = self.first.restart_step
-        for changes, old, glance in zip(self.changes, self.negatives, glances, strict=True):
-            acts = max(step, self.first.window[0])
-            renewed = glance.negative != old or self.rewinds > rewound
-            if renewed and acts < self.first.window[1]:
-                changes.append((acts, glance.negative))
-        self.negatives = [glance.negative for glance in glances]
-        return step
+        back = self.looks.take(step, [self.paint(drawing) for drawing in self.drawings])
+        return self.first.restart_step if back else step
+
+    def _noted(
+        self, place: int, images: Sequence[Image.Image], negatives: Sequence[str | None]
+    ) -> Sequence[Glance]:
+        assert self.watch.look is not None
+        self.glances.append(self.watch.look(place, images, list(negatives)))
+        return self.glances[-1]
 
     def generations(self) -> list[Generation]:
         """The pictures, without their origins."""
@@ -208,11 +202,11 @@ class _Draw:
                 evaluations=self.evaluations,
                 seconds=0.0,
                 steering=tuple(changes),
-                start_step=self.first.restart_step if self.rewinds else self.start,
-                rewinds=self.rewinds,
-                looks=len(self.glances),
+                start_step=self.first.restart_step if self.looks.rewinds else self.start,
+                rewinds=self.looks.rewinds,
+                looks=self.looks.count,
             )
-            for drawing, changes in zip(self.drawings, self.changes, strict=True)
+            for drawing, changes in zip(self.drawings, self.looks.changes, strict=True)
         ]
 
 

@@ -119,6 +119,7 @@ class PipelineModel:
         started = perf_counter()
         first, negatives = shared(drawings)
         steering = Steering(self.stock, drawings, watch, place)
+        looks = steering.looks
         acting = negatives if first.window[0] < first.window[1] else None
         begin = self._begin(drawings)
         draw = Draw(self.stock, drawings, acting, steering, begin)
@@ -135,13 +136,13 @@ class PipelineModel:
                 evaluations=evaluations,
                 seconds=seconds,
                 steering=tuple(changes),
-                start_step=first.restart_step if begin is not None or steering.rewinds else 0,
-                rewinds=steering.rewinds,
-                looks=steering.looks,
+                start_step=first.restart_step if begin is not None or looks.rewinds else 0,
+                rewinds=looks.rewinds,
+                looks=looks.count,
                 origin=drawn.clean.origin(row, self.name) if drawn.clean else None,
             )
             for row, (drawing, image, evaluations, changes) in enumerate(
-                zip(drawings, drawn.images, drawn.evaluations, steering.changes, strict=True)
+                zip(drawings, drawn.images, drawn.evaluations, looks.changes, strict=True)
             )
         ]
 

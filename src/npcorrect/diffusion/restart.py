@@ -14,7 +14,6 @@ from functools import wraps
 from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from npcorrect.errors import ModelError
@@ -59,11 +58,10 @@ class Clean:
     def noised(self, step: int, seeds: Sequence[int], turn: int) -> Begin:
         """Where a draw begins at ``step``, from 0, with fresh noise for each seed and turn.
 
-        ``turn`` counts how often these pictures were taken back already. The noise differs from
-        that with which a draw from the same seed begins.
+        ``turn`` counts how often these pictures were taken back already.
         """
         sigma = self.sigmas[step].to(self.latents)
-        noise = torch.cat([_noise(self.latents[:1], seed, turn) for seed in seeds])
+        noise = torch.cat([fresh_noise(self.latents[:1], seed, turn) for seed in seeds])
         return Begin(step, (1 - sigma) * self.latents + sigma * noise)
 
 
@@ -85,6 +83,8 @@ class Rewind(Exception):  # noqa: N818 (no error: what is drawn goes back)
 
 def restartable(scheduler: Any) -> bool:
     """Whether each of its steps depends on the latents alone."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
     return isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
 
 
@@ -109,6 +109,10 @@ def starting_at(scheduler: Any, step: int) -> Iterator[None]:
         del scheduler.set_timesteps
 
 
-def _noise(like: Tensor, seed: int, turn: int) -> Tensor:
+def fresh_noise(like: Tensor, seed: int, turn: int) -> Tensor:
+    """The noise of a restart, of the shape of ``like``, for a seed and the ``turn`` of the restart.
+
+    It differs from that with which a draw from the same seed begins.
+    """
     generator = torch.Generator().manual_seed((_PRIME * seed + turn + 1) % 2**63)
     return torch.randn(like.shape, generator=generator).to(like)

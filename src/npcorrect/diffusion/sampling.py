@@ -18,6 +18,7 @@ from npcorrect.diffusion.base import Watch
 from npcorrect.diffusion.calls import Arguments
 from npcorrect.diffusion.families import FamilySpec
 from npcorrect.diffusion.latents import clean
+from npcorrect.diffusion.looks import Looks
 from npcorrect.diffusion.restart import Begin, Clean, Rewind, restartable, starting_at
 from npcorrect.diffusion.rules import RULES, Rule
 from npcorrect.diffusion.window import (
@@ -228,7 +229,7 @@ class Draw:
             if images is not None:
                 return Drawn(images, evaluations.tolist(), done)
             assert done is not None
-            begin = done.noised(self.first.restart_step, self.seeds, self.steering.rewinds)
+            begin = done.noised(self.first.restart_step, self.seeds, self.steering.looks.rewinds)
 
     def _call(self, begin: Begin | None) -> tuple[list[Image] | None, Tensor | None]:
         """The pictures by the stock call, None where they go back, and their clean latents."""
@@ -248,7 +249,10 @@ class Draw:
     def schedule(self) -> GuidanceSchedule:
         """What the hook is to do in the pipeline's next call."""
         common = GuidanceSchedule(
-            len(self.drawings), self.guided, first=self.steering.first, start=self.steering.start
+            len(self.drawings),
+            self.guided,
+            first=self.steering.looks.first,
+            start=self.steering.start,
         )
         if self.negatives is None:
             return common
@@ -266,7 +270,7 @@ class Draw:
                 negatives=self.steering.negatives(),
                 attention=family.nag,
                 look_steps=first.look_steps,
-                steer=self.steering.steer if self.steering.look else None,
+                steer=self.steering.steer if self.steering.looks.wanted else None,
             )
         if family.after == "alone":
             return replace(acting, second="negative", alone=True)
@@ -276,24 +280,21 @@ class Draw:
 
 
 class Steering:
-    """The negatives of one draw as looks change them, and how often looks sent it back.
+    """The negatives of one draw as its looks change them.
 
-    ``first`` is the place of the first of these drawings among all that were asked for, ``start``
-    the step with which the pipeline's present call begins, ``looks`` the number of looks so far.
+    ``start`` is the step with which the pipeline's present call begins.
     """
 
     def __init__(
         self, stock: Stock, drawings: Sequence[Drawing], watch: Watch, first: int = 0
     ) -> None:
-        self.look, self.first = watch.look, first
-        self.changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
+        self.looks = Looks(drawings, watch.look, first)
+        self.start = 0
         self._stock, self._drawings = stock, drawings
-        self._negatives = [drawing.negative_prompt for drawing in drawings]
-        self.start = self.rewinds = self.looks = 0
 
     def negatives(self) -> Negatives:
         """The denoiser's arguments under the negatives that there are, and whose they are."""
-        pairs = zip(self._drawings, self._negatives, strict=True)
+        pairs = zip(self._drawings, self.looks.negatives, strict=True)
         acting = [(i, d.prompt, text) for i, (d, text) in enumerate(pairs) if text is not None]
         if not acting:
             return Negatives([], {})
@@ -310,25 +311,9 @@ class Steering:
         Raises:
             Rewind: this was the last look, and the pictures are wrong and may go back.
         """
-        assert self.look is not None
         first = self._drawings[0]
         clean = self._stock.expected(step - self.start, noisy, guided)
-        images = self._stock.decoded(clean, first.height, first.width)
-        glances = self.look(self.first, images, self._negatives)
-        self.looks += 1
-        back = (
-            step == first.look_steps[-1]
-            and self.rewinds < first.max_rewinds
-            and all(glance.wrong for glance in glances)
-        )
-        renewed = [glance.negative for glance in glances]
-        acts = max(first.restart_step if back else step, first.window[0])
-        for changes, old, new in zip(self.changes, self._negatives, renewed, strict=True):
-            if (new != old or back) and acts < first.window[1]:
-                changes.append((acts, new))
-        self._negatives = renewed
-        if back:
-            self.rewinds += 1
+        if self.looks.take(step, self._stock.decoded(clean, first.height, first.width)):
             raise Rewind(clean)
         return self.negatives()
 

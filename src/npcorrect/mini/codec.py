@@ -1,20 +1,14 @@
-"""The miniature model's latent codec: a small autoencoder in ``AutoencoderKL``'s shape.
-
-One latent pixel stands for 16 x 16 image pixels; FLUX packs 2 x 2 latent pixels into one token, so
-that the transformer sees one token for each cell of the world's grid.
-"""
+"""The miniature model's latent codec, in the shape of diffusers' ``AutoencoderKL``."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from torch import Tensor, nn
+from torch import Tensor
 
-LATENT_CHANNELS = 16
-PATCH_SIZE = 16
+from npcorrect.mini.autoencoder import LATENT_CHANNELS, WIDTH, decoder, encoder
 
 
 class Decoded(NamedTuple):
@@ -34,30 +28,14 @@ class MiniCodec(ModelMixin, ConfigMixin):
     def __init__(
         self,
         latent_channels: int = LATENT_CHANNELS,
-        width: int = 384,
-        block_out_channels: tuple[int, ...] = (384,) * 5,
+        width: int = WIDTH,
+        block_out_channels: tuple[int, ...] = (WIDTH,) * 5,
         scaling_factor: float = 1.0,
         shift_factor: float = 0.0,
     ) -> None:
         super().__init__()
-        patch = 3 * PATCH_SIZE**2
-        self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(PATCH_SIZE),
-            nn.Conv2d(patch, width, 1),
-            nn.GELU(),
-            nn.Conv2d(width, width, 1),
-            nn.GELU(),
-            nn.Conv2d(width, latent_channels, 1),
-            nn.BatchNorm2d(latent_channels, affine=False),
-        )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(latent_channels, width, 3, padding=1),
-            nn.GELU(),
-            nn.Conv2d(width, width, 1),
-            nn.GELU(),
-            nn.Conv2d(width, patch, 1),
-            nn.PixelShuffle(PATCH_SIZE),
-        )
+        self.encoder = encoder(latent_channels, width)
+        self.decoder = decoder(latent_channels, width)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels ``(B, 3, H, W)`` in -1..1 to latents ``(B, C, H/16, W/16)``."""
@@ -72,8 +50,3 @@ class MiniCodec(ModelMixin, ConfigMixin):
     def forward(self, pixels: Tensor) -> Tensor:
         """The reconstruction of ``pixels``, same shape."""
         return self.decode(self.encode(pixels)).sample
-
-
-def to_pixels(images: Tensor) -> Tensor:
-    """RGB bytes ``(B, H, W, 3)`` to the codec's ``(B, 3, H, W)`` in -1..1."""
-    return images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1

@@ -1,29 +1,28 @@
-"""The embedded pipeline: a stock ``FluxPipeline`` of small parts, built from ``weights/``."""
+"""The embedded pipeline: a stock ``FluxPipeline`` of small parts, built from ``weights/``.
+
+Only what builds the pipeline itself imports diffusers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5EncoderModel,
-)
+from transformers import PreTrainedTokenizerFast
 
 from npcorrect.errors import ModelError
-from npcorrect.mini.codec import LATENT_CHANNELS, MiniCodec
+from npcorrect.mini.autoencoder import LATENT_CHANNELS
 from npcorrect.mini.family import MAX_TOKENS
 from npcorrect.mini.grammar import VOCABULARY
+
+if TYPE_CHECKING:
+    from diffusers import FluxPipeline
 
 WEIGHTS = Path(__file__).with_name("weights")
 SHIFT = 3.0
@@ -55,6 +54,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_modules() -> dict[str, nn.Module]:
     """The four networks, randomly initialised, by the name of their weights file."""
+    from diffusers import FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    from npcorrect.mini.codec import MiniCodec
+
     size = len(VOCABULARY) + len(_SPECIAL)
     text = T5Config(
         vocab_size=size,
@@ -103,6 +107,8 @@ def build_modules() -> dict[str, nn.Module]:
 
 def assemble(modules: Mapping[str, nn.Module]) -> FluxPipeline:
     """A stock pipeline around the four networks of :func:`build_modules`."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+
     tokenizer = build_tokenizer()
     parts: dict[str, Any] = dict(modules)
     pipeline = FluxPipeline(

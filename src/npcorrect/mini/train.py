@@ -24,7 +24,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from npcorrect.mini.codec import LATENT_CHANNELS, MiniCodec, to_pixels
+from npcorrect.mini.autoencoder import LATENT_CHANNELS, to_pixels
+from npcorrect.mini.codec import MiniCodec
 from npcorrect.mini.data import TAGS, sample_pair, sample_spec
 from npcorrect.mini.family import MAX_TOKENS
 from npcorrect.mini.grammar import PLURALS, RELATIONS, Spec

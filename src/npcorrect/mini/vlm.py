@@ -15,7 +15,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from npcorrect.errors import VLMError
-from npcorrect.mini.codec import to_pixels
+from npcorrect.mini.autoencoder import to_pixels
 from npcorrect.mini.data import describe
 from npcorrect.mini.grammar import PLURALS, RELATIONS, Group, Place, holds, parse, satisfied
 from npcorrect.mini.model import WEIGHTS, load_weights

@@ -108,6 +108,10 @@ async def _http(client: ClientRequest, error: Any) -> JSONResponse:
                    error.headers)  # fmt: skip
 
 
+async def _failed(client: ClientRequest, error: Exception) -> JSONResponse:
+    return problem(500, f"The server failed ({type(error).__name__}); its log says how.")
+
+
 def _with(status: int) -> Any:
     async def answer(client: ClientRequest, error: Exception) -> JSONResponse:
         return problem(status, str(error))
@@ -122,4 +126,5 @@ _ANSWERS: dict[type[Exception], Any] = {
     QueueFullError: _with(429),
     RequestValidationError: _invalid,
     HTTPException: _http,
+    Exception: _failed,
 }

@@ -75,14 +75,11 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        refusal = refused(self._access, Headers(scope=scope))
-        body = b"" if refusal else await _body(receive, self._body)
-        if not isinstance(body, bytes):
-            refusal = body
-        if refusal:
-            await refusal(scope, receive, guarded)
+        answer = refused(self._access, Headers(scope=scope)) or await _body(receive, self._body)
+        if isinstance(answer, JSONResponse):
+            await answer(scope, receive, guarded)
         else:
-            await self._app(scope, _replayed(body, receive), guarded)
+            await self._app(scope, _replayed(answer, receive), guarded)
 
 
 def refused(access: Access, headers: Headers) -> JSONResponse | None:

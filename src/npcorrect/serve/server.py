@@ -14,7 +14,7 @@ from npcorrect.serve.app import ServerSettings, create_app
 from npcorrect.serve.security import Access
 from npcorrect.serve.service import Limits
 from npcorrect.serve.store import open_store
-from npcorrect.session import SessionSettings, check, open_session
+from npcorrect.session import SessionSettings, check_request, family_of, open_session
 
 CONNECTIONS = 100
 """Connections at once, of which each page holds one."""
@@ -35,13 +35,14 @@ def run(
     Raises:
         InputError: the port is taken, the folder cannot be used, or the model is not to be had.
     """
+    family = family_of(settings.load)
     with _listening(access.host, port) as listener, open_store(out) as store:
         app = create_app(
             ServerSettings(
                 model=settings.load.model,
                 store=store,
                 opened=partial(open_session, settings),
-                check=partial(check, settings),
+                check=partial(check_request, settings, family=family),
                 on_failure=lambda: setattr(server, "should_exit", True),
                 access=access,
                 limits=limits,

@@ -17,10 +17,10 @@ from threading import Thread
 from PIL.Image import Image
 
 from npcorrect.errors import NpcError
-from npcorrect.files import prepare, save_picture
+from npcorrect.files import prepare
 from npcorrect.loop import Correction, Event, OnEvent
-from npcorrect.result import Result, file_name, to_record
-from npcorrect.serve.store import Job, JobEnd, Store
+from npcorrect.result import Result, to_record
+from npcorrect.serve.store import EventKind, Job, JobEnd, Store
 from npcorrect.session import Session
 
 PREVIEW = 256
@@ -101,12 +101,13 @@ class Worker:
 
     def _next(self) -> Job | None:
         """The next job, as soon as there is one; None where the worker is closed."""
-        while not self._closing.is_set():
-            self._bell.clear()
+        while True:
+            self._bell.clear()  # first, so that what is said from here on is heard below
+            if self._closing.is_set():
+                return None
             if job := self._store.claim():
                 return job
             self._bell.wait()
-        return None
 
     def _work(self, session: Session, job: Job) -> None:
         ended, error = self._corrected(session, job)
@@ -137,7 +138,7 @@ class Worker:
         if self._closing.is_set() or _has_ended(self._store, job):
             correction.stop()
         for attempt in correction:
-            save_picture(folder / file_name(attempt), attempt.generation)
+            correction.result.save_attempt(folder, attempt)
             correction.result.save_summary(folder)
             self._step = None
             self._store.attempted(job.id, correction.result.best_index, _told(correction.result))
@@ -151,7 +152,7 @@ class Worker:
                 self._step = event
             else:
                 self._step = None
-                kind = "look" if event.preview else "stage"
+                kind: EventKind = "look" if event.preview else "stage"
                 self._store.tell(job.id, kind, event_record(event))
             self._on_change(job.id)
 

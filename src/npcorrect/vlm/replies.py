@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-import jsonschema
-from jsonschema.exceptions import best_match
-
 from npcorrect.english import NUMBERS
 from npcorrect.vlm.base import Question
 from npcorrect.vlm.reasoning import MAX_TEXT, UnusableError, bare
@@ -129,7 +126,10 @@ def _choice(clean: str, choices: Sequence[str]) -> Answer:
 def _object(
     clean: str, schema: Mapping[str, Any], redact: Callable[[str], str], whole: bool
 ) -> Answer:
-    validator = jsonschema.Draft202012Validator(schema)
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    validator = Draft202012Validator(schema)
     reason = "it contains no complete JSON object"
     answers: list[Answer] = []
     for value, start, end in _objects(clean):

@@ -251,7 +251,8 @@ function thumbnails() {
   if (view.emerging) {
     made.push(element("li", { className: "emerging" },
       element("img", { src: view.emerging.preview, alt: "" }),
-      element("small", { textContent: `${name(view.emerging.attempt)}, emerging` })));
+      element("small", { textContent: name(view.emerging.attempt) }),
+      element("small", { className: "unscored", textContent: "emerging" })));
   }
   return made;
 }

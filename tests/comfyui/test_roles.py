@@ -1,0 +1,86 @@
+"""Roles travel as a specification, and waiting for them can be ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import npcorrect
+from comfyui.family import ANY, MINIATURE
+from comfyui.roles import RolesSpec, awaited
+from npcorrect.errors import SettingsError, VLMError
+from npcorrect.settings import RoleSettings
+from npcorrect.vlm.usage import Account
+
+
+class Interrupted(BaseException):
+    """As ComfyUI's own: no Exception."""
+
+
+def nothing() -> None:
+    """Nobody has cancelled."""
+
+
+def test_the_embedded_roles_read_the_miniatures_pictures_alone() -> None:
+    assert RolesSpec().session(MINIATURE).embedded
+    with pytest.raises(SettingsError, match="name a vision-language model in NPC Roles"):
+        RolesSpec().session(ANY)
+    named = RolesSpec(RoleSettings(vlm="http://localhost:1/v1#eyes"))
+    assert not named.session(ANY).embedded
+
+
+def test_a_specification_holds_settings_alone() -> None:
+    assert [one.name for one in fields(RolesSpec)] == ["settings"]
+
+
+def test_opened_roles_answer_and_charge_the_caller() -> None:
+    with RolesSpec().open(True, nothing) as roles:
+        account = Account()
+        checklist = account.role(lambda: roles.checklister.checklist("two red stars"))
+        verdict = account.role(lambda: roles.verifier.verify(Image.new("RGB", (96, 96)), checklist))
+        with pytest.raises(VLMError, match="96 x 96"):
+            roles.captioner.caption(Image.new("RGB", (8, 8)))
+    assert verdict.accepted is False
+    assert account.usage is not None
+    assert account.usage.readings == 2
+
+
+def test_waiting_ends_at_once_where_the_user_cancels() -> None:
+    started = time.perf_counter()
+
+    def check() -> None:
+        if time.perf_counter() - started > 0.1:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        awaited(Future(), check)
+    assert time.perf_counter() - started < 5
+
+
+def test_no_role_without_a_model() -> None:
+    with pytest.raises(SettingsError, match="has no model"), RolesSpec().open(False, nothing):
+        pass
+
+
+def test_the_pack_needs_no_diffusers() -> None:
+    code = (
+        "import sys; sys.modules['diffusers'] = None\n"
+        "import comfyui.guidance, comfyui.inputs, comfyui.roles, comfyui.text\n"
+        "from comfyui.family import packed_noise\n"
+        "from npcorrect.mini.model import build_tokenizer\n"
+        "from npcorrect.mini.vlm import embedded_roles\n"
+        "import torch; packed_noise(torch.zeros(1, 16, 6, 6), 0, 0)\n"
+        "build_tokenizer(); embedded_roles()"
+    )
+    root = Path(__file__).parents[2]
+    source = Path(npcorrect.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(source), str(root)))}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
