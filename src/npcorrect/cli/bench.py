@@ -39,6 +39,25 @@ OF_A_RUN = (
 """The options of every picture of a run; seeds and candidates are the methods'."""
 METHODS = "base,best-of-n,static,npc-paper,npc"
 
+Methods = Annotated[str, typer.Option(help="Methods to compare, with commas; also my.py:NAME.")]
+Limit = Annotated[
+    int | None, typer.Option(help="Prompts, spread evenly over the benchmark; default all.")
+]
+ShardText = Annotated[
+    str, typer.Option(help="Which part of the prompts, such as 2/4; see 'npc bench merge'.")
+]
+FromManifest = Annotated[
+    Path | None,
+    typer.Option(help="Take all settings from a manifest, such as that of another run."),
+]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Workers, each with the model; more than one needs Ray.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads of a worker; default: OMP_NUM_THREADS, or an equal share."),
+]
+
 
 @bench.command()
 @reporting_errors
@@ -51,36 +70,20 @@ def run(
     benchmark: Annotated[
         str | None, typer.Argument(help=f"{NAMES}; left out with --manifest.")
     ] = None,
-    methods: Annotated[
-        str, typer.Option(help="Methods to compare, with commas; also my.py:NAME.")
-    ] = METHODS,
+    methods: Methods = METHODS,
     images: Annotated[int, typer.Option(help="Pictures a method is compared at, at most.")] = 6,
     seeds: Annotated[int, typer.Option(help="Seeds of each prompt.")] = 1,
-    limit: Annotated[
-        int | None, typer.Option(help="Prompts, spread evenly over the benchmark; default all.")
-    ] = None,
-    shard: Annotated[
-        str, typer.Option(help="Which part of the prompts, such as 2/4; see 'npc bench merge'.")
-    ] = "1/1",
+    limit: Limit = None,
+    shard: ShardText = "1/1",
     judge: JudgeName = None,
     repeat_judge: RepeatJudge = 1,
     wording: Wording = "default",
     data: Data = None,
     out: Out = Path("runs/bench"),
-    manifest: Annotated[
-        Path | None,
-        typer.Option(help="Take all settings from a manifest, such as that of another run."),
-    ] = None,
+    manifest: FromManifest = None,
     official: Official = False,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Workers, each with the model; more than one needs Ray.")
-    ] = 1,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Threads of a worker; default: OMP_NUM_THREADS, or an equal share."
-        ),
-    ] = None,
+    workers: Workers = 1,
+    threads: Threads = None,
     ray_address: Annotated[
         str | None, typer.Option(help="A running Ray cluster, such as 'auto' or 10.0.0.1:6379.")
     ] = None,

@@ -29,24 +29,26 @@ from npcorrect.cli.bench_options import (
 )
 from npcorrect.settings import RoleSettings
 
+Pictures = Annotated[
+    Path | None,
+    typer.Option(help="Folder of pictures, named as upstream does, or JSON of paths by prompt."),
+]
+Results = Annotated[
+    Path | None, typer.Option(help="Result file of upstream's own script, to read back.")
+]
+PicturesName = Annotated[
+    str | None, typer.Option(help="What the report calls the pictures; default: their folder.")
+]
+
 
 @bench.command()
 @reporting_errors
 def score(
     context: typer.Context,
     benchmark: Annotated[str, typer.Argument(help=f"{NAMES}.")],
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of pictures, named as upstream does, or JSON of paths by prompt."
-        ),
-    ] = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Result file of upstream's own script, to read back.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="What the report calls the pictures; default: their folder.")
-    ] = None,
+    images: Pictures = None,
+    results: Results = None,
+    name: PicturesName = None,
     judge: JudgeName = None,
     repeat_judge: RepeatJudge = 1,
     wording: Wording = "default",
