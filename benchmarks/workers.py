@@ -15,6 +15,7 @@ from functools import partial
 from statistics import median
 from time import perf_counter
 
+from npcorrect.evaluation.benchmarks import find
 from npcorrect.evaluation.run import runner, tools
 from npcorrect.evaluation.run.manifest import RunSettings, samples
 from npcorrect.evaluation.run.runner import Executor
@@ -31,7 +32,7 @@ class Arm:
     def rate(self, pictures: int) -> tuple[float, float]:
         """Pictures per second once it runs, and seconds until the first was there."""
         settings = RunSettings("mini", ("base",), images=1, limit=pictures)
-        groups = runner.todo(samples(settings, tools.benchmark("mini")), settings.methods, 1, set())
+        groups = runner.todo(samples(settings, find("mini")), settings.methods, 1, set())
         load = partial(tools.load, settings, None, VLMTable(), self.threads)
         # One worker goes through Ray too, so that the arms differ in nothing else.
         executor: Executor = runner.RayExecutor(self.workers, self.threads)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from npcorrect import plan
-from npcorrect.diffusion.base import UNWATCHED, TokenStates, Watch
+from npcorrect.diffusion.base import UNWATCHED, Reading, TokenStates, Watch
 from npcorrect.diffusion.looks import Looks
 from npcorrect.diffusion.restart import Clean, Rewind
 from npcorrect.errors import SettingsError
@@ -86,9 +86,9 @@ class PatcherModel:
         """Raises PromptError where a text is longer than the model reads."""
         self._text.check(text)
 
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """Token states of each text."""
-        return self._text.encode(texts)
+        return self._text.encode(texts, reading)
 
     def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         """Draw pictures one after the other; see :class:`~npcorrect.diffusion.base.ImageModel`.
@@ -96,6 +96,7 @@ class PatcherModel:
         Raises:
             ModelError: an origin is another model's.
         """
+        watch.check()
         return [self._drawn(drawing, watch, place) for place, drawing in enumerate(drawings)]
 
     def _drawn(self, drawing: Drawing, watch: Watch, place: int) -> Generation:

@@ -53,7 +53,16 @@ CORRECT = {
 VLM = {"vlm": "vlm"}
 ROLES = {
     name: name
-    for name in ("checklister", "verifier", "captioner", "proposer", "votes", "budget", "cache")
+    for name in (
+        "checklister",
+        "verifier",
+        "captioner",
+        "proposer",
+        "votes",
+        "budget",
+        "cache",
+        "questions",
+    )
 }
 _PREVIEW_SIDE = 512
 """Pixels that a preview has at most."""
@@ -386,7 +395,8 @@ class _Progress:
         """Tell one event; raises where the user has cancelled."""
         interrupted()
         if event.total and event.stage == "draw":
-            self._done = event.attempt + event.step / event.total
+            # A picture that goes back takes its steps again, but a bar only grows.
+            self._done = max(self._done, event.attempt + event.step / event.total)
         self._show(self._done, event.preview)
 
     def end(self, picture: Image) -> None:

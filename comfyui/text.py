@@ -77,15 +77,15 @@ class ClipText:
             )
 
     def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
-        """Token states of each text, as it is drawn.
+        """Token states of each text, as the model reads it when it draws.
 
         Raises:
-            SettingsError: another reading is asked for, which a CLIP here does not offer.
+            SettingsError: they are wanted as a CLIP of ComfyUI does not read them.
         """
         if reading != "drawn":
             raise SettingsError(
-                "The ranker 'paper' calls the text encoder in a way that a CLIP here does not "
-                "offer; use 'salient', 'requirements' or 'source'."
+                "The ranker 'paper' reads texts without their padding, which a CLIP of ComfyUI "
+                "does not; use the ranker 'salient', 'requirements' or 'source'."
             )
         return [self._states(text) for text in texts]
 

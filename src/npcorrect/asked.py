@@ -82,7 +82,10 @@ def with_absences(checklist: Checklist) -> Checklist:
 
     Claims of the contrary, that such a thing is there or how it is, are left out.
     """
-    denied = {lexicon.singular(phrase): phrase for phrase in denied_by(checklist.prompt)}
+    phrases = denied_by(checklist.prompt)
+    if not phrases:
+        return checklist
+    denied = {lexicon.singular(phrase): phrase for phrase in phrases}
     claims = checklist.requirements
     known = {lexicon.singular(c.subject) for c in claims if _is_absence(c)}
     kept = [c for c in claims if _is_absence(c) or lexicon.singular(c.subject) not in denied]

@@ -6,6 +6,7 @@
     |   |-- SettingsError       a value out of range, or a file that cannot be read
     |   |-- ModelError          unknown, missing, corrupt, or unable to do what was asked
     |   `-- OutputError         a place that cannot be written
+    |-- RunStoppedError         its judge or verifier answers no more; exit code 4
     `-- VLMError                a role got no usable answer; the thing asked about is unscored
         `-- BudgetError         the next question might pass the user's limit; it was not asked
 
@@ -37,6 +38,10 @@ class ModelError(InputError):
 
 class OutputError(InputError):
     """A place that cannot be written."""
+
+
+class RunStoppedError(NpcError):
+    """A run was stopped because nothing more can be had; what was finished is kept."""
 
 
 class VLMError(NpcError):

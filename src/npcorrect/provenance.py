@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import file_digest, sha256
-from importlib.metadata import distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from npcorrect.errors import ModelError
 from npcorrect.settings import LoadSettings, RoleSettings, lora_weight
 
-PACKAGES = ("npcorrect", "torch", "diffusers", "transformers", "pillow", "peft", "openai")
+PACKAGES = ("npcorrect", "torch", "diffusers", "transformers", "pillow", "peft")
 """The packages whose versions decide over pictures and verdicts."""
 SAMPLERS = {
     "DDIMScheduler": "DDIM",
@@ -95,9 +96,11 @@ def provenance(model: Any, load: LoadSettings, roles: RoleSettings, weights: Pat
 
 
 def _versions() -> dict[str, str]:
-    installed = {distribution.name.lower() for distribution in distributions()}
-    known = {name: version(name) for name in PACKAGES if name in installed}
-    return {"python": python_version(), **known}
+    known = {"python": python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            known[name] = version(name)
+    return known
 
 
 def _lora(name: str) -> str:

@@ -179,8 +179,10 @@ def open_session(settings: SessionSettings) -> Generator[Session]:
         yield Session(load_model(settings.load), roles, settings)
 
 
-def made_with(model: ImageModel, settings: SessionSettings) -> Provenance:
+def made_with(model: ImageModel | None, settings: SessionSettings) -> Provenance:
     """How pictures of a model, loaded by these settings, are made and judged.
+
+    Without the model, what only a loaded one knows stays empty.
 
     Raises:
         ModelError: its weights cannot be read.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from concurrent.futures import Future
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import npcorrect
 from comfyui.family import ANY, MINIATURE
 from comfyui.roles import RolesSpec, awaited
 from npcorrect.errors import SettingsError, VLMError
@@ -63,3 +68,19 @@ def test_waiting_ends_at_once_where_the_user_cancels() -> None:
 def test_no_role_without_a_model() -> None:
     with pytest.raises(SettingsError, match="has no model"), RolesSpec().open(False, nothing):
         pass
+
+
+def test_the_pack_needs_no_diffusers() -> None:
+    code = (
+        "import sys; sys.modules['diffusers'] = None\n"
+        "import comfyui.guidance, comfyui.inputs, comfyui.roles, comfyui.text\n"
+        "from comfyui.family import packed_noise\n"
+        "from npcorrect.mini.model import build_tokenizer\n"
+        "from npcorrect.mini.vlm import embedded_roles\n"
+        "import torch; packed_noise(torch.zeros(1, 16, 6, 6), 0, 0)\n"
+        "build_tokenizer(); embedded_roles()"
+    )
+    root = Path(__file__).parents[2]
+    source = Path(npcorrect.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(source), str(root)))}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -117,8 +117,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [PYTHON, "main.py", "--cpu", "--disable-api-nodes", "--port", str(port)]
-    command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
+    command = [PYTHON, "main.py", "--cpu", "--use-pytorch-cross-attention", "--port", str(port)]
+    command += [
+        "--disable-api-nodes",
+        "--base-directory",
+        str(base),
+        "--database-url",
+        "sqlite:///:memory:",
+    ]
     environment = os.environ | {
         "PYTHONPATH": str(Path(npcorrect.__file__).parents[1]),
         "NPC_VLM_KEY": "secret-of-the-environment",
@@ -442,7 +448,8 @@ def test_example_workflows_fit_the_nodes(server: Server, path: Path) -> None:
         assert [one["name"] for one in node["outputs"]] == described["output_name"]
 
 
-def test_a_picture_is_verified_and_negatives_are_ranked(server: Server) -> None:
+@pytest.mark.parametrize("ranker", ["salient", "requirements"])
+def test_a_picture_is_verified_and_negatives_are_ranked(server: Server, ranker: str) -> None:
     prompt, seed = FAILING[0]
     graph = correcting(prompt, seed, redrawings=0)
     graph["verify"] = {
@@ -455,7 +462,7 @@ def test_a_picture_is_verified_and_negatives_are_ranked(server: Server) -> None:
             "clip": ["model", 1],
             "prompt": prompt,
             "negatives": "four circles\n\ntwo hearts",
-            "ranker": "salient",
+            "ranker": ranker,
             "roles": ["roles", 0],
         },
     }
@@ -470,18 +477,18 @@ def test_a_picture_is_verified_and_negatives_are_ranked(server: Server) -> None:
     assert texts["accepted"] == "False"
     assert [line.split(" (seen")[0] for line in texts["failed"].splitlines()] == failed
     assert texts["caption"]
-    ours = npcorrect_ranking(prompt)
+    ours = npcorrect_ranking(prompt, ranker)
     assert [float(line.split()[0]) for line in texts["table"].splitlines()] == pytest.approx(ours)
     assert texts["table"].splitlines()[0].split("  ")[1] == texts["best"]
 
 
-def npcorrect_ranking(prompt: str) -> list[float]:
+def npcorrect_ranking(prompt: str, name: str) -> list[float]:
     """The scores by our own text encoder, best first, to the digits of the table."""
     from npcorrect.mini.vlm import MiniChecklister
     from npcorrect.ranking import ranker_maker
     from npcorrect.records import Candidate
 
     candidates = [Candidate(text, "targeted") for text in ("four circles", "two hearts")]
-    ranker = ranker_maker("salient")(npcorrect.load())
+    ranker = ranker_maker(name)(npcorrect.load())
     ranking = ranker.rank(MiniChecklister().checklist(prompt), candidates)
     return [round(ranked.score, 4) for ranked in ranking]

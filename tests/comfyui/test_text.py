@@ -66,3 +66,8 @@ def test_a_long_text_is_refused() -> None:
 
 def test_no_text_names_a_file() -> None:
     assert "embedding:" not in plain("a cat, embedding:../secret")
+
+
+def test_a_reading_that_no_clip_has_is_refused() -> None:
+    with pytest.raises(SettingsError, match="use the ranker 'salient'"):
+        ClipText(FakeClip(), limit=20).encode(["two stars"], "masked")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -35,7 +36,8 @@ def test_a_run_reports_and_continues(tmp_path: Path) -> None:
     assert "4 of 4" in done.stderr
     assert "npc" in done.stdout
     assert {p.name for p in (run / "report").iterdir()} == {
-        "report.html", "report.md", "report.csv", "report.json"
+        "report.html", "report.md", "report.csv", "report.json",
+        "parts.csv", "summary.csv", "summary.tex",
     }  # fmt: skip
     rows = list(csv.DictReader((run / "report" / "report.csv").read_text().splitlines()))
     assert len(rows) == 4
@@ -64,6 +66,10 @@ def test_a_run_reports_and_continues(tmp_path: Path) -> None:
         (["run", "mini", "--shard", "x"], "'x'"),
         (["run", "mini", "--judge", "openai:gpt-4.1"], "leave --judge out"),
         (["run", "mini", "--methods", "rewrite"], "--vlm"),
+        (["run", "mini", "--judge", "none"], "'none' is for geneval"),
+        (["run", "mini", "--wording", "upstream"], "leave --wording out"),
+        (["run", "mini", "--methods", "/nowhere.py:x"], "is no file"),
+        (["judge", "/nowhere", "--judge", "openai:x"], "'/nowhere' holds no run"),
         (["run", "geneval++", "--judge", "openai:x", "--data", "/nowhere"], "npc bench fetch"),
         (["run", "--manifest", "/nowhere.json"], "/nowhere.json"),
         (["score", "geneval++"], "--images"),
@@ -81,6 +87,40 @@ def test_bad_input_is_one_sentence_and_exit_2(
     assert done.returncode == 2, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+OWN = """
+from npcorrect.evaluation.benchmarks.base import Score
+from npcorrect.evaluation.methods.base import seeds as plain
+class Judge:
+    name = "own"
+    def __init__(self, source):
+        pass
+    def scores(self, pictures):
+        return [Score(1.0) for _ in pictures]
+"""
+
+
+def test_own_methods_and_a_second_judge_take_part(tmp_path: Path) -> None:
+    own, run = tmp_path / "my.py", str(tmp_path / "a")
+    own.write_text(OWN)
+    done = npc("run", "mini", *QUICK, "--methods", f"base,{own}:plain", "--out", run)
+    assert done.returncode == 0, done.stderr
+    assert "my.py:plain" in done.stdout
+    copied = npc("run", "--manifest", f"{run}/manifest.json", "--out", str(tmp_path / "b"))
+    assert copied.returncode == 2
+    assert "names code" in copied.stderr
+
+    judged = npc("judge", run, "--judge", f"{own}:Judge")
+    assert judged.returncode == 0, judged.stderr
+    second = npc("report", run, "--judge", "my.py:Judge", "--against", "base")
+    assert second.returncode == 0, second.stderr
+    rows = csv.DictReader((tmp_path / "a" / "report" / "summary.csv").read_text().splitlines())
+    assert [row["method"] for row in rows] == ["base", "my.py:plain"]
+    report = (tmp_path / "a" / "report" / "report.json").read_text()
+    assert json.loads(report)["judge"] == ["my.py:Judge"]
+    made = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    assert len(made["weights"]) == 64, "the embedded model's hash"
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Path) -> None:

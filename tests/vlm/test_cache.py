@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from npcorrect.vlm.base import Message, Question, Reply, Usage
+from npcorrect.vlm.base import Encoding, Message, Question, Reply, Usage
 from npcorrect.vlm.cache import AnswerFile, AnswerMemory, CachedVLM
 from npcorrect.vlm.fake import FakeVLM
 from npcorrect.vlm.pictures import fingerprint
@@ -48,6 +48,9 @@ def test_an_identical_question_is_answered_from_the_file(file: AnswerFile) -> No
         replace(QUESTION, temperature=0.5),
         replace(QUESTION, seed=1),
         replace(QUESTION, max_tokens=7),
+        replace(QUESTION, tokens=True),
+        replace(QUESTION, messages=(replace(QUESTION.messages[0], text_first=True),)),
+        replace(QUESTION, messages=(replace(QUESTION.messages[0], encoding=Encoding("JPEG")),)),
         replace(QUESTION, choices=(), schema={"type": "object"}),
         replace(QUESTION, messages=(Message("user", "Is it blue?", (PICTURE,)),)),
         replace(QUESTION, messages=(Message("system", "Is it red?", (PICTURE,)),)),
@@ -126,7 +129,8 @@ def test_a_full_disk_loses_no_answer(
 
 
 def row(**values: Any) -> str:
-    good = {"text": "yes", "probabilities": {"yes": 0.9, "no": 0.1}, "fields": {}, "model": "m"}
+    good = {"text": "yes", "probabilities": {"yes": 0.9, "no": 0.1}, "fields": {}}
+    good |= {"tokens": {}, "model": "m"}
     return json.dumps(good | values)
 
 
@@ -137,7 +141,8 @@ def row(**values: Any) -> str:
         row(probabilities={"yes": 2.0}), row(probabilities={"yes": -0.1}),
         row(probabilities={"maybe": 0.5}), row(probabilities={"yes": 0.9, "no": 0.9}),
         row(probabilities={"yes": "much"}), row(probabilities={"yes": float("nan")}),
-        row(fields={"r1": {"maybe": 1.0}}), row(error=""), row(text="y" * 2**20),
+        row(fields={"r1": {"maybe": 1.0}}), row(tokens={"yes": 0.5}),
+        row(error=""), row(text="y" * 2**20),
     ],
 )  # fmt: skip
 def test_what_is_kept_is_trusted_no_more_than_a_fresh_reply(file: AnswerFile, kept: str) -> None:
@@ -147,6 +152,15 @@ def test_what_is_kept_is_trusted_no_more_than_a_fresh_reply(file: AnswerFile, ke
     assert cached.ask([QUESTION])[0].text == "no"
     assert cached.ask([QUESTION])[0].cached
     assert len(fake.asked) == 1
+
+
+def test_first_tokens_are_kept_as_they_came(file: AnswerFile) -> None:
+    question = replace(QUESTION, choices=(), tokens=True)
+    answer = Reply(" Yes", tokens={" Yes": 0.6, "no": 0.3}, model="m")
+    first, again = CachedVLM(FakeVLM([answer]), file).ask([question, question])
+    (later,) = CachedVLM(FakeVLM(), file).ask([question])
+    assert first == answer
+    assert again == later == replace(answer, cached=True)
 
 
 def test_a_row_that_is_no_text_is_asked_again(file: AnswerFile) -> None:

@@ -54,6 +54,17 @@ def test_choices_have_probabilities_from_the_logits(model: LocalVLM) -> None:
     assert reply.usage.input_tokens > len("Is it red?")
 
 
+def test_the_first_tokens_have_their_probabilities_among_all(model: LocalVLM) -> None:
+    """Nothing is added to the messages: the text is what the model would begin with."""
+    first = replace(CHECK, choices=(), tokens=True, max_tokens=1)
+    (reply,) = model.ask([first])
+    assert reply.usage.output_tokens == 1
+    assert sum(reply.tokens.values()) == pytest.approx(1, abs=1e-3), "the vocabulary is small"
+    assert reply.text in reply.tokens
+    (chosen,) = model.ask([CHECK])
+    assert chosen.tokens == {}
+
+
 def test_a_batch_answers_as_one_by_one(model: LocalVLM) -> None:
     longer = Message("user", "Is the thing in this picture red, or is it not?", (BLUE,))
     other = replace(CHECK, messages=(SYSTEM, longer))

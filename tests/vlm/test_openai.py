@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from npcorrect.errors import ModelError
 from npcorrect.mini.scene import Scene, Thing, to_image
 from npcorrect.vlm import addresses
-from npcorrect.vlm.base import Message, Question, Reply
+from npcorrect.vlm.base import Encoding, Message, Question, Reply
 from npcorrect.vlm.capabilities import Capabilities
 from npcorrect.vlm.openai import OpenAIVLM
 from npcorrect.vlm.questions import instructions
@@ -108,6 +109,29 @@ def test_probabilities_are_those_of_the_choices() -> None:
     reply, _ = ask(CHECK)
     assert sum(reply.probabilities.values()) == pytest.approx(1)
     assert reply.probabilities["yes"] > 0.9
+
+
+def test_first_tokens_are_asked_for_without_a_word_more() -> None:
+    first = replace(CHECK, choices=(), tokens=True, max_tokens=1)
+    reply, server = ask(first)
+    assert reply.tokens
+    assert sum(reply.tokens.values()) <= 1 + 1e-6
+    (asked,) = server.questions()
+    assert asked.body["messages"][-1]["content"][-1]["text"] == CHECK.messages[-1].text
+    assert (asked.body["logprobs"], asked.body["top_logprobs"]) == (True, 20)
+    assert asked.body["max_tokens"] == 1
+    without, _ = ask(first, likely=0)
+    assert (without.tokens, without.error) == ({}, "")
+
+
+def test_a_text_may_come_before_its_picture() -> None:
+    message = replace(
+        CHECK.messages[-1], text_first=True, encoding=Encoding("JPEG", media_type="image/png")
+    )
+    _, server = ask(replace(CHECK, messages=(CHECK.messages[0], message), choices=()))
+    text, picture = server.questions()[-1].body["messages"][-1]["content"]
+    assert text["type"] == "text"
+    assert picture["image_url"]["url"].startswith("data:image/png;base64,/9j/"), "a JPEG"
 
 
 def test_pictures_go_as_data_in_one_message_and_large_ones_are_made_smaller() -> None:

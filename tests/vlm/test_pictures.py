@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from npcorrect.vlm import pictures
+from npcorrect.vlm.base import Encoding
 from npcorrect.vlm.pictures import Encoder
 
 
@@ -20,9 +21,9 @@ def test_a_picture_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[tuple[int, int]] = []
     encode = pictures._encode
 
-    def counting(image: Image.Image, side: int) -> str:
+    def counting(image: Image.Image, encoding: Encoding) -> str:
         encoded.append(image.size)
-        return encode(image, side)
+        return encode(image, encoding)
 
     monkeypatch.setattr(pictures, "_encode", counting)
     encoder, picture = Encoder(), Image.new("RGB", (64, 64), "red")
@@ -52,3 +53,15 @@ def test_only_the_last_pictures_are_remembered() -> None:
     for shade in range(3 * pictures._KEPT):
         encoder.uri(Image.new("RGB", (2, 2), (shade, 0, 0)))
     assert len(encoder._known) == pictures._KEPT
+
+
+@pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
+def test_an_encoding_that_is_asked_for_is_taken_at_full_size(media_type: str) -> None:
+    picture = Image.effect_noise((2000, 10), 50)
+    uri = Encoder().uri(picture, Encoding("JPEG", media_type=media_type))
+    assert uri.startswith(f"data:{media_type};base64,")
+    image = opened(uri)
+    assert (image.format, image.size) == ("JPEG", (2000, 10))
+    plain = BytesIO()
+    picture.convert("RGB").save(plain, format="JPEG")
+    assert b64decode(uri.partition(",")[2]) == plain.getvalue()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npcorrect.vlm.base import Question
-from npcorrect.vlm.probabilities import Token, of_choice, of_fields
+from npcorrect.vlm.probabilities import Token, of_choice, of_fields, of_first
 from npcorrect.vlm.replies import read
 from npcorrect.vlm.schemas import choices_schema
 
@@ -161,3 +161,18 @@ def test_no_tokens_break_the_reading(rows: list[tuple[str, dict[str, float]]]) -
     for found in (shares("yes", tokens), *fields(TEXT, tokens).values()):
         assert sum(found.values()) <= 1 + 1e-9
         assert all(0 <= share <= 1 for share in found.values())
+
+
+def test_first_tokens_keep_their_probabilities_among_all() -> None:
+    likely = {
+        "Yes": math.log(0.5),
+        "\u0120yes": math.log(0.25),
+        " yes": math.log(0.125),
+        "?": float("-inf"),
+    }
+    tokens = [Token("Yes", likely), Token("no", {"no": 0.0})]
+    assert of_first(tokens) == pytest.approx({"Yes": 0.5, " yes": 0.375})
+    assert of_first([]) == {}
+    assert of_first([Token("a", {"a": math.log(0.8), "b": math.log(0.8)})]) == {}, (
+        "no probabilities"
+    )

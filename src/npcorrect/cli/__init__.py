@@ -11,6 +11,7 @@ import sys
 from npcorrect.cli import (
     attend,
     bench,
+    bench_results,
     correct,
     doctor,
     mcp,
@@ -26,6 +27,7 @@ __all__ = [
     "app",
     "attend",
     "bench",
+    "bench_results",
     "correct",
     "doctor",
     "main",

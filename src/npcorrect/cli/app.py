@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 EXIT_ACCEPTED, EXIT_FAILURE, EXIT_INPUT, EXIT_NOT_ACCEPTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_STOPPED = 4
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -41,12 +42,14 @@ def reporting_errors(command: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        from npcorrect.errors import InputError, NpcError
+        from npcorrect.errors import InputError, NpcError, RunStoppedError
 
         try:
             return command(*args, **kwargs)
         except InputError as error:
             fail(str(error), EXIT_INPUT)
+        except RunStoppedError as error:
+            fail(str(error), EXIT_STOPPED)
         except NpcError as error:
             fail(str(error), EXIT_FAILURE)
         except KeyboardInterrupt:

@@ -1,28 +1,36 @@
-"""``npc bench``: run benchmarks, and report what they say."""
+"""``npc bench run``: methods side by side on a benchmark."""
 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from npcorrect.cli.app import app, reporting_errors
+from npcorrect.cli.app import reporting_errors
+from npcorrect.cli.bench_options import (
+    NAMES,
+    Data,
+    JudgeName,
+    Official,
+    Out,
+    RepeatJudge,
+    Wording,
+    bench,
+    export,
+    show_report,
+    table,
+)
 from npcorrect.cli.options import Only, takes_settings
 from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
 if TYPE_CHECKING:
+    from npcorrect.evaluation.benchmarks.base import Benchmark
     from npcorrect.evaluation.run.manifest import RunSettings, Shard
     from npcorrect.evaluation.run.runner import Executor
     from npcorrect.vlm.settings import VLMTable
-
-bench = typer.Typer(
-    no_args_is_help=True, help="Compare methods on benchmarks, and report what they say."
-)
-app.add_typer(bench, name="bench")
 
 OF_A_RUN = (
     "steps", "scale", "size", "height", "width", "looks", "reseed", "strength", "rewinds", "rule",
@@ -30,33 +38,24 @@ OF_A_RUN = (
 )  # fmt: skip
 """The options of every picture of a run; seeds and candidates are the methods'."""
 METHODS = "base,best-of-n,static,npc-paper,npc"
-NAMES = "mini, mini-tuning, geneval++, imagine or geneval2"
-Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is continued.")]
-Data = Annotated[
+
+Methods = Annotated[str, typer.Option(help="Methods to compare, with commas; also my.py:NAME.")]
+Limit = Annotated[
+    int | None, typer.Option(help="Prompts, spread evenly over the benchmark; default all.")
+]
+ShardText = Annotated[
+    str, typer.Option(help="Which part of the prompts, such as 2/4; see 'npc bench merge'.")
+]
+FromManifest = Annotated[
     Path | None,
-    typer.Option(
-        envvar="NPC_DATA", help="Folder of official files; default: where 'fetch' puts them."
-    ),
+    typer.Option(help="Take all settings from a manifest, such as that of another run."),
 ]
-JudgeName = Annotated[
-    str | None, typer.Option("--judge", envvar="NPC_JUDGE", help="The model that judges pictures.")
+Workers = Annotated[
+    int, typer.Option(min=1, help="Workers, each with the model; more than one needs Ray.")
 ]
-Budget = Annotated[
-    str | None,
-    typer.Option(help="Stop before models take more: 0.50 (money), '200 calls', '50000 tokens'."),
-]
-Cache = Annotated[
-    bool,
-    typer.Option(help="Answer what was asked before from a file; its cost is not counted then."),
-]
-ReportOut = Annotated[
-    Path | None, typer.Option(help="Folder for the report; default: report/ in the first run.")
-]
-Faults = Annotated[
-    bool,
-    typer.Option(
-        "--upstream-faults", help="Show what the faults of upstream's scripts would make of it."
-    ),
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads of a worker; default: OMP_NUM_THREADS, or an equal share."),
 ]
 
 
@@ -71,34 +70,20 @@ def run(
     benchmark: Annotated[
         str | None, typer.Argument(help=f"{NAMES}; left out with --manifest.")
     ] = None,
-    methods: Annotated[str, typer.Option(help="Methods to compare, with commas.")] = METHODS,
+    methods: Methods = METHODS,
     images: Annotated[int, typer.Option(help="Pictures a method is compared at, at most.")] = 6,
     seeds: Annotated[int, typer.Option(help="Seeds of each prompt.")] = 1,
-    limit: Annotated[
-        int | None, typer.Option(help="Prompts, spread evenly over the benchmark; default all.")
-    ] = None,
-    shard: Annotated[
-        str, typer.Option(help="Which part of the prompts, such as 2/4; see 'npc bench merge'.")
-    ] = "1/1",
+    limit: Limit = None,
+    shard: ShardText = "1/1",
     judge: JudgeName = None,
+    repeat_judge: RepeatJudge = 1,
+    wording: Wording = "default",
     data: Data = None,
     out: Out = Path("runs/bench"),
-    manifest: Annotated[
-        Path | None,
-        typer.Option(help="Take all settings from a manifest, such as that of another run."),
-    ] = None,
-    official: Annotated[
-        bool, typer.Option("--official", help="Also write what upstream's scripts expect.")
-    ] = False,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Workers, each with the model; more than one needs Ray.")
-    ] = 1,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Threads of a worker; default: OMP_NUM_THREADS, or an equal share."
-        ),
-    ] = None,
+    manifest: FromManifest = None,
+    official: Official = False,
+    workers: Workers = 1,
+    threads: Threads = None,
     ray_address: Annotated[
         str | None, typer.Option(help="A running Ray cluster, such as 'auto' or 10.0.0.1:6379.")
     ] = None,
@@ -111,6 +96,7 @@ def run(
     Example: npc bench run mini --methods base,best-of-n,npc --limit 28 --workers 2 --out runs/a
     """
     from npcorrect.errors import SettingsError
+    from npcorrect.evaluation import benchmarks
     from npcorrect.evaluation.run.manifest import RunSettings
 
     if manifest is not None:
@@ -118,19 +104,21 @@ def run(
             raise SettingsError("A manifest names its benchmark; leave BENCHMARK out.")
         settings = read_settings(manifest)
     elif benchmark is None:
-        raise SettingsError(f"Name a benchmark: {NAMES}.")
+        raise SettingsError(f"Name a benchmark: {', '.join(benchmarks.BENCHMARKS)}.")
     else:
         names = tuple(name.strip() for name in methods.split(","))
         asked = context.get_parameter_source("cache")
         if asked is not None and asked.name == "DEFAULT":
             roles = replace(roles, cache=False)
         settings = RunSettings(
-            benchmark, names, images, seeds, limit, shard_value(shard), draw, load, roles, judge
-        )
-    _run(settings, out, data, _table(context), workers, threads, ray_address)
-    _report([out], None, data, faults=False)
+            benchmark, names, images, seeds, limit, shard_value(shard), draw, load, roles, judge,
+            repeat_judge, wording,
+        )  # fmt: skip
+    source = benchmarks.find(settings.benchmark, data, settings.wording)
+    _run(settings, source, out, data, table(context), workers, threads, ray_address)
+    show_report([out], source=source)
     if official:
-        _export(out, data)
+        export(out, source)
 
 
 def shard_value(text: str) -> Shard:
@@ -152,30 +140,35 @@ def read_settings(path: Path) -> RunSettings:
     """The settings in a manifest.
 
     Raises:
-        SettingsError: the file cannot be read, or is no manifest.
+        SettingsError: the file cannot be read, is no manifest, or names code to run.
     """
     import json
 
     from pydantic import TypeAdapter
 
     from npcorrect.errors import SettingsError
+    from npcorrect.evaluation import plugins
     from npcorrect.evaluation.run.manifest import RunSettings
 
     try:
-        return TypeAdapter(RunSettings).validate_python(json.loads(path.read_bytes())["settings"])
+        content = json.loads(path.read_bytes())
+        settings = TypeAdapter(RunSettings).validate_python(content["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"{str(path)!r} is no manifest of a run ({reason}).") from None
-
-
-def _table(context: typer.Context) -> VLMTable:
-    from npcorrect.vlm.settings import read_table
-
-    return read_table(context.obj or {})
+    names = (settings.benchmark, *settings.methods, settings.judge or "")
+    code = [name for name in names if plugins.in_file(name)]
+    if code:
+        raise SettingsError(
+            f"The manifest {str(path)!r} names code, {code[0]!r}, which is only run where the "
+            "command names it; give its settings as options."
+        )
+    return settings
 
 
 def _run(
     settings: RunSettings,
+    source: Benchmark,
     out: Path,
     data: Path | None,
     table: VLMTable,
@@ -187,21 +180,23 @@ def _run(
     from functools import partial
 
     from npcorrect.errors import SettingsError
+    from npcorrect.evaluation import plugins
     from npcorrect.evaluation.run import manifest, runner, tools
     from npcorrect.evaluation.run.progress import following
     from npcorrect.evaluation.run.store import Store
 
     if settings.roles.budget and workers > 1:
         raise SettingsError("A budget is kept by one worker; leave out --workers or --budget.")
-    source = tools.benchmark(settings.benchmark, data)
     tools.check(settings, source, table)
     samples = manifest.samples(settings, source)
-    made = manifest.manifest(settings, source)
+    made = manifest.manifest(settings, source, tools.weights(settings, table))
     each = threads or int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // workers))
     load = partial(tools.load, settings, data, table, each)
-    with following(settings.methods, len(samples), settings.images) as on_record:
+    methods = [plugins.label(name) for name in settings.methods]
+    open_judge = partial(tools.judging, settings, source, table)
+    with following(methods, len(samples), settings.images) as on_record:
         executor = _executor(workers, each, settings.load.device, ray_address)
-        runner.run(Store(out), made, samples, load, executor, on_record)
+        runner.run(Store(out), made, samples, load, executor, on_record, open_judge)
 
 
 def _executor(workers: int, threads: int, device: str | None, ray_address: str | None) -> Executor:
@@ -223,146 +218,3 @@ def _on_gpus(device: str | None) -> bool:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@bench.command()
-@reporting_errors
-def score(
-    context: typer.Context,
-    benchmark: Annotated[str, typer.Argument(help=NAMES)],
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of pictures, named as upstream does, or JSON of paths by prompt."
-        ),
-    ] = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Result file of upstream's own script, to read back.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="What the report calls the pictures; default: their folder.")
-    ] = None,
-    judge: JudgeName = None,
-    data: Data = None,
-    budget: Budget = None,
-    cache: Cache = True,
-    out: Out = Path("runs/score"),
-) -> None:
-    """Judge pictures that were made elsewhere, or read back what upstream's script said of them.
-
-    Example: npc bench score geneval++ --images DIR --judge openai:gpt-4.1-2025-04-14 --out runs/b
-    """
-    from npcorrect.errors import SettingsError
-    from npcorrect.evaluation.run import exchange, tools
-    from npcorrect.evaluation.run.manifest import RunSettings, manifest
-    from npcorrect.evaluation.run.progress import following
-    from npcorrect.evaluation.run.records import METHOD_NAME
-    from npcorrect.evaluation.run.store import Store
-
-    place = images or results
-    if place is None:
-        raise SettingsError("Give pictures with --images, or a result file with --results.")
-    source = tools.benchmark(benchmark, data)
-    samples = source.samples()
-    method = name or place.resolve().stem
-    if not re.fullmatch(METHOD_NAME, method):
-        raise SettingsError(f"{method!r} cannot name pictures; give letters and digits as --name.")
-    settings = RunSettings(
-        benchmark, (method,), images=0, roles=RoleSettings(cache=cache, budget=budget), judge=judge
-    )
-    if results is None:
-        tools.check_judge(settings, source)
-    made = manifest(settings, source)
-    pictures = exchange.find_pictures(source, samples, images) if images else {}
-    with following((method,), len(samples), 1) as on_record:
-        if results is not None:
-            scores = exchange.official(source).read_results(results)
-            exchange.keep_scores(Store(out), made, samples, scores, pictures, on_record)
-        else:
-            with tools.judging(settings, source, _table(context)) as opened:
-                exchange.score_pictures(Store(out), made, samples, pictures, opened, on_record)
-    _report([out], None, data, faults=False)
-
-
-@bench.command()
-@reporting_errors
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs to report together.")],
-    out: ReportOut = None,
-    data: Data = None,
-    faults: Faults = False,
-    official: Annotated[
-        bool, typer.Option("--official", help="Also write what upstream's scripts expect.")
-    ] = False,
-) -> None:
-    """Report RUNS: a table here, and report.html, .md, .csv and .json in a folder.
-
-    Example: npc bench report runs/a runs/b --out report/
-    """
-    _report(runs, out, data, faults)
-    if official:
-        for one in runs:
-            _export(one, data)
-
-
-def _report(runs: list[Path], out: Path | None, data: Path | None, faults: bool) -> None:
-    from npcorrect.evaluation.report import files
-    from npcorrect.evaluation.report.summary import summarise
-
-    made = summarise(runs, data, faults=faults)
-    folder = out or runs[0] / "report"
-    files.write(made, folder)
-    files.show(made)
-    typer.echo(f"The whole report is in {folder}.")
-
-
-def _export(one: Path, data: Path | None) -> None:
-    from npcorrect.evaluation.run import exchange, tools
-    from npcorrect.evaluation.run.store import Store
-
-    store = Store(one)
-    source = tools.benchmark(store.manifest().settings.benchmark, data)
-    for folder in exchange.export(store, source, one / "official"):
-        typer.echo(f"For upstream's script: {folder}")
-
-
-@bench.command()
-@reporting_errors
-def merge(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of the shards.")],
-    out: Annotated[Path, typer.Option(help="Folder for the whole run.")],
-) -> None:
-    """Put shards together; 'npc bench run' without --shard then does what is still missing.
-
-    Example: npc bench merge runs/part-1 runs/part-2 --out runs/whole
-    """
-    from npcorrect.evaluation.run import exchange
-    from npcorrect.evaluation.run.store import Store
-
-    exchange.merge([Store(one) for one in runs], out)
-    typer.echo(f"{len(Store(out).records())} records are in {out}.")
-
-
-@bench.command()
-@reporting_errors
-def fetch(
-    benchmarks: Annotated[
-        list[str] | None, typer.Argument(help="geneval++, imagine, geneval2; default all.")
-    ] = None,
-    data: Data = None,
-) -> None:
-    """Bring official files from their upstream into the cache, and verify them.
-
-    Example: npc bench fetch geneval++ imagine
-    """
-    from npcorrect.errors import SettingsError
-    from npcorrect.evaluation.benchmarks import official
-
-    for name in benchmarks or official.FILES:
-        if name not in official.FILES:
-            raise SettingsError(
-                f"The benchmark {name!r} has no official file; use {', '.join(official.FILES)}."
-            )
-        file = official.FILES[name]
-        path = official.fetch(file, data or official.cache())
-        typer.echo(f"{path} ({file.licence})")

@@ -12,12 +12,30 @@ from npcorrect.records import Usage as Usage
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """How a server is sent a picture, where that is not left to the client.
+
+    ``format`` and ``quality`` are Pillow's, ``media_type`` is what the picture is declared as.
+    """
+
+    format: Literal["JPEG", "PNG"]
+    quality: int | None = None
+    media_type: str = "image/jpeg"
+
+
+@dataclass(frozen=True)
 class Message:
-    """One turn of a conversation; pictures come before the text."""
+    """One turn of a conversation.
+
+    Pictures come before the text, unless ``text_first``. With ``encoding`` they are sent at full
+    size and as it says; without, the client chooses a size and a format.
+    """
 
     role: Literal["system", "user", "assistant"]
     text: str
     images: tuple[Image, ...] = field(default=(), repr=False)
+    text_first: bool = False
+    encoding: Encoding | None = None
 
 
 @dataclass(frozen=True)
@@ -26,9 +44,11 @@ class Question:
 
     With ``schema``, a JSON schema, the reply's text is a JSON object that meets it. With
     ``choices``, the reply is one of these words, and its probabilities are asked for. With both,
-    the reply is a flat object whose values are such words, each with its probabilities. ``check``
-    looks at the usable text and raises ValueError, with a reason that can be shown to the model,
-    where it still is not what was asked for.
+    the reply is a flat object whose values are such words, each with its probabilities. With
+    ``tokens``, the reply is whatever the model begins with, and the probabilities of its likeliest
+    first tokens are asked for; nothing is added to the messages. ``check`` looks at the usable
+    text and raises ValueError, with a reason that can be shown to the model, where it still is not
+    what was asked for.
     """
 
     messages: tuple[Message, ...]
@@ -37,6 +57,7 @@ class Question:
     temperature: float = 0.0
     max_tokens: int = 1024
     seed: int | None = None
+    tokens: bool = False
     check: Callable[[str], object] | None = field(default=None, repr=False, compare=False)
 
 
@@ -48,6 +69,8 @@ class Reply:
     ``probabilities`` are those of the question's choices, where the model gives them. A choice that
     is missing there is unknown, not impossible: the sum falls short of 1 by the most that the
     missing ones can have together. ``fields`` are the same for each field of an object of choices.
+    ``tokens`` are the likeliest first tokens with their probabilities among *all* tokens: what they
+    lack to 1 belongs to tokens that the model did not tell of.
     ``cached`` replies came from the cache and took nothing. ``stopped`` is set where the question
     was not asked because the budget does not allow it, ``fatal`` where the server answers nobody
     until the user acts: it is away, or refuses the key or the model.
@@ -57,6 +80,7 @@ class Reply:
     error: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)
     fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tokens: Mapping[str, float] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     model: str = ""
     cached: bool = False

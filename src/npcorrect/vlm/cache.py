@@ -22,7 +22,7 @@ from npcorrect.vlm.pictures import fingerprint
 from npcorrect.vlm.reasoning import UnusableError
 from npcorrect.vlm.replies import read
 
-VERSION = 2
+VERSION = 3
 """Of what is kept; answers of other versions are not found."""
 _WAIT = 30.0
 """Seconds to wait for another process to finish writing."""
@@ -122,6 +122,7 @@ class _Row(BaseModel):
     text: str
     probabilities: dict[str, _Share]
     fields: dict[str, dict[str, _Share]]
+    tokens: dict[str, _Share]
     model: str
 
 
@@ -196,14 +197,21 @@ class CachedVLM:
             return None
         if not all(_fits(shares, question) for shares in (row.probabilities, *row.fields.values())):
             return None
-        return Reply(row.text, "", row.probabilities, row.fields, model=row.model, cached=True)
+        if sum(row.tokens.values()) > 1 + 1e-6 or (row.tokens and not question.tokens):
+            return None
+        return Reply(
+            row.text, "", row.probabilities, row.fields, row.tokens, model=row.model, cached=True
+        )
 
     def _key(self, question: Question) -> str:
         """A name for everything that the answer depends on."""
-        messages = [(m.role, m.text, [fingerprint(i) for i in m.images]) for m in question.messages]
+        messages = [
+            (m.role, m.text, [fingerprint(i) for i in m.images], m.text_first, repr(m.encoding))
+            for m in question.messages
+        ]
         parts = (
             VERSION, identity(self.name), messages, question.schema, question.choices,
-            question.temperature, question.max_tokens, question.seed,
+            question.temperature, question.max_tokens, question.seed, question.tokens,
         )  # fmt: skip
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -221,6 +229,10 @@ def _free(reply: Reply) -> Reply:
 def _to_text(reply: Reply) -> str:
     fields = {name: dict(shares) for name, shares in reply.fields.items()}
     row = _Row(
-        text=reply.text, probabilities=dict(reply.probabilities), fields=fields, model=reply.model
+        text=reply.text,
+        probabilities=dict(reply.probabilities),
+        fields=fields,
+        tokens=dict(reply.tokens),
+        model=reply.model,
     )
     return row.model_dump_json()

@@ -30,6 +30,8 @@ from npcorrect.vlm.redaction import RAW_KEPT
 from npcorrect.vlm.replies import read
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LIKELY = 1000
+"""First tokens that are told with their probabilities, where these are asked for."""
 _SETTLING = 0.02
 """Seconds between looks at whether the budget has room again."""
 BATCH = 8
@@ -113,7 +115,7 @@ class LocalVLM:
     def _kind(self, question: Question) -> Any:
         """What questions must have in common to be answered together."""
         pictures = any(message.images for message in question.messages)
-        others = question.temperature, question.max_tokens, question.seed
+        others = question.tokens, question.temperature, question.max_tokens, question.seed
         return pictures, self._is_read_off(question), bool(question.choices), *others
 
     def _is_read_off(self, question: Question) -> bool:
@@ -157,7 +159,9 @@ class LocalVLM:
         with torch.inference_mode(), torch.random.fork_rng(enabled=questions[0].temperature > 0):
             if questions[0].temperature > 0 and questions[0].seed is not None:
                 torch.manual_seed(questions[0].seed)
-            if self._is_read_off(questions[0]):
+            if questions[0].tokens:
+                drafts = self._first(inputs)
+            elif self._is_read_off(questions[0]):
                 drafts = self._choose(questions, inputs)
             else:
                 drafts = self._generate(questions, inputs)
@@ -195,16 +199,7 @@ class LocalVLM:
             return self._templated([replace(user, text=f"{system.text}\n\n{user.text}"), *others])
 
     def _templated(self, messages: Sequence[Message]) -> str:
-        turns = [
-            {
-                "role": message.role,
-                "content": [
-                    *({"type": "image"} for _ in message.images),
-                    {"type": "text", "text": message.text},
-                ],
-            }
-            for message in messages
-        ]
+        turns = [{"role": message.role, "content": _content(message)} for message in messages]
         template = str(self._processor.chat_template)
         switch = {"enable_thinking": False} if "enable_thinking" in template else {}
         prompt = self._processor.apply_chat_template(
@@ -229,6 +224,19 @@ class LocalVLM:
                 place = int((share ** (1 / question.temperature)).multinomial(1))
             chances = dict(zip(question.choices, share.tolist(), strict=True))
             drafts.append((Reply(question.choices[place], probabilities=chances), 1))
+        return drafts
+
+    def _first(self, inputs: Any) -> list[tuple[Reply, int]]:
+        """The likeliest first tokens, with their probabilities among all."""
+        logits = self._model(**inputs).logits[:, -1].float()
+        likely = logits.softmax(dim=-1).cpu().topk(min(LIKELY, logits.shape[-1]), dim=-1)
+        drafts = []
+        for values, ids in zip(likely.values.tolist(), likely.indices.tolist(), strict=True):
+            texts = [self._tokenizer.decode([token]) for token in ids]
+            tokens: dict[str, float] = defaultdict(float)
+            for text, value in zip(texts, values, strict=True):
+                tokens[text] += value
+            drafts.append((Reply(texts[0], tokens=dict(tokens)), 1))
         return drafts
 
     def _first_tokens(self, choices: Sequence[str]) -> dict[str, list[int]] | None:
@@ -301,6 +309,13 @@ class LocalVLM:
             size = self._model.get_output_embeddings().weight.shape[0]
             self._grammar = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=size)
         return self._grammar
+
+
+def _content(message: Message) -> list[dict[str, str]]:
+    """A message in the form of chat templates."""
+    text = {"type": "text", "text": message.text}
+    pictures = [{"type": "image"}] * len(message.images)
+    return [text, *pictures] if message.text_first else [*pictures, text]
 
 
 def _without_open_thought(prompt: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -19,8 +19,8 @@ from npcorrect.vlm.capabilities import BARE, SWITCHES, Capabilities, Limit, Trie
 from npcorrect.vlm.completion import Completion, error_in
 from npcorrect.vlm.event_loop import Background
 from npcorrect.vlm.payload import PayloadBuilder
-from npcorrect.vlm.probabilities import of_choice, of_fields
-from npcorrect.vlm.reasoning import UnfinishedError, UnusableError
+from npcorrect.vlm.probabilities import of_choice, of_fields, of_first
+from npcorrect.vlm.reasoning import UnfinishedError, UnusableError, thinks
 from npcorrect.vlm.replies import read
 from npcorrect.vlm.settings import RetryPolicy
 from npcorrect.vlm.transport import Answer, Sender, SendingError
@@ -242,6 +242,8 @@ class OpenAIVLM:
         Raises:
             UnusableError: the answer is not what was asked for.
         """
+        if question.tokens:
+            return _first(answer, self._sender.redact.raw)
         said = _Said.of(answer)
         reading = read(said.text, question, self._sender.redact, whole=said.from_thought)
         if not question.choices:
@@ -284,6 +286,20 @@ class _Said:
         if completion.thought.strip():
             return cls(completion, completion.thought, from_thought=True)
         raise UnusableError("it is empty")
+
+
+def _first(answer: Answer, redact: Callable[[str], str]) -> Reply:
+    """What the model begins with; no more was asked for, so that being cut off is no fault.
+
+    Raises:
+        UnusableError: it begins with thought, or the reply is no completion.
+    """
+    completion = answer.completion
+    if completion is None:
+        raise UnusableError("the server's reply is not a chat completion")
+    if completion.thought.strip() or completion.thought_tokens or thinks(completion.text):
+        raise UnusableError("it begins with thought")
+    return Reply(redact(completion.text), tokens=of_first(completion.written))
 
 
 def _cut_off(completion: Completion) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from npcorrect.vlm.base import Message, Question
@@ -39,7 +40,7 @@ class PayloadBuilder:
                 _add(messages, _in_words(question.schema, able))
         elif question.choices:
             _add(messages, f"Answer with one word alone: {' or '.join(question.choices)}.")
-        if question.choices and able.likely:
+        if (question.choices or question.tokens) and able.likely:
             body |= {"logprobs": True, "top_logprobs": able.likely}
         return body
 
@@ -70,10 +71,12 @@ class PayloadBuilder:
         if not message.images:
             return {"role": message.role, "content": message.text}
         parts: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": self._pictures.uri(image)}}
+            {"type": "image_url", "image_url": {"url": self._pictures.uri(image, message.encoding)}}
             for image in message.images
         ]
-        return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
+        text = {"type": "text", "text": message.text}
+        content = [text, *parts] if message.text_first else [*parts, text]
+        return {"role": message.role, "content": content}
 
 
 def _folded(question: Question, able: Capabilities) -> tuple[Message, ...]:
@@ -82,7 +85,7 @@ def _folded(question: Question, able: Capabilities) -> tuple[Message, ...]:
     if able.system or first.role != "system" or not others:
         return question.messages
     user, *rest = others
-    return Message("user", f"{first.text}\n\n{user.text}", user.images), *rest
+    return replace(user, text=f"{first.text}\n\n{user.text}"), *rest
 
 
 def _in_words(schema: Mapping[str, Any], able: Capabilities) -> str:
@@ -100,4 +103,5 @@ def _add(messages: list[dict[str, Any]], text: str) -> None:
     if isinstance(last["content"], str):
         last["content"] += f"\n\n{text}"
     else:
-        last["content"][-1]["text"] += f"\n\n{text}"
+        part = next(part for part in last["content"] if part["type"] == "text")
+        part["text"] += f"\n\n{text}"

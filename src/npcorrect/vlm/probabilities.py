@@ -61,6 +61,22 @@ def of_fields(
     return fields
 
 
+def of_first(tokens: Sequence[Token]) -> dict[str, float]:
+    """The likeliest first tokens of a reply with their probabilities among all tokens.
+
+    Tokens that are written the same are one. Empty where none are listed, or where what is listed
+    cannot be probabilities.
+    """
+    mass: dict[str, float] = {}
+    for text, logprob in tokens[0].likely.items() if tokens else ():
+        if isfinite(logprob):
+            mass[_plain(text)] = mass.get(_plain(text), 0.0) + exp(min(logprob, 0.0))
+    total = sum(mass.values())
+    if total > _MOST:
+        return {}
+    return {text: part / max(total, 1.0) for text, part in mass.items()}
+
+
 def _offset(text: str, tokens: Sequence[Token]) -> int | None:
     """Where the text begins among the tokens, to be added to its offsets; None where it does not.
 

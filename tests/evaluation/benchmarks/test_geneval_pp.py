@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,17 @@ import pytest
 from PIL import Image
 
 from npcorrect.errors import BudgetError, SettingsError
-from npcorrect.evaluation.benchmarks.base import Sample, Score
-from npcorrect.evaluation.benchmarks.geneval_pp import GenEvalPP, checklist_text
+from npcorrect.evaluation.benchmarks.base import Judged, Sample, Score
+from npcorrect.evaluation.benchmarks.geneval_pp import GenEvalPP
+from npcorrect.evaluation.benchmarks.inclusion import checklist_text
 from npcorrect.evaluation.run.manifest import RunSettings
 from npcorrect.evaluation.run.tools import check_judge
 from npcorrect.vlm.base import Reply, Usage
 from npcorrect.vlm.fake import FakeVLM
+from tests.evaluation.judged import judged
 from tests.evaluation.official_data import needs
 
+GENEVAL_PP_HASH = "0dbf1b0ad2df07c2251fc8e0a0ae9ce7213414ded816831f631855c68df88211"
 PICTURE = Image.new("RGB", (8, 8))
 BUS: dict[str, Any] = {
     "tag": "color_attr",
@@ -141,20 +146,77 @@ def test_the_figure_is_the_mean_of_tags(bench: GenEvalPP) -> None:
         first[2].id: [Score(None)],
         second.id: [Score(1.0)],
     }
-    right, upstream = bench.figures(scores)
+    right, upstream = bench.figures(judged(bench.samples(), scores))
     assert right.value == 0.75
     assert not right.fault
     assert upstream.value == pytest.approx((1 / 3 + 1) / 2)
     assert upstream.fault
 
 
+def test_a_missing_picture_is_wrong_as_upstream_has_it_and_both_figures_are_given() -> None:
+    """Tag a: right, wrong, missing; tag b: right, the judge failed."""
+    values = {
+        ("a", 1): Score(1.0), ("a", 2): Score(0.0), ("a", 3): Score(None, missing=True),
+        ("b", 4): Score(1.0), ("b", 5): Score(None, "the judge failed"),
+    }  # fmt: skip
+    some = [Judged(number, tag, (score,)) for (tag, number), score in values.items()]
+    official, there, upstream = GenEvalPP().figures(some)
+    assert official.value == pytest.approx((1 / 3 + 1) / 2)
+    assert there.value == pytest.approx((1 / 2 + 1) / 2)
+    assert upstream.value == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert [figure.n for figure in (official, there, upstream)] == [4, 3, 5]
+    assert [bool(figure.fault) for figure in (official, there, upstream)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        ('Sure: ```json\n{"correct": 1, "reason": "x"}\n```', 1.0),
+        ('{"correct": 0}', 0.0),
+        ('{"correct": "1", "reason": "x"}', None),
+        ("no", None),
+    ],
+)
+def test_upstreams_wording_is_read_as_upstream_reads_it(reply: str, value: float | None) -> None:
+    vlm = FakeVLM([reply])
+    (score,) = GenEvalPP(wording="upstream").judge(vlm).scores([(SAMPLE, PICTURE)])
+    assert score.value == value
+    (question,) = vlm.asked
+    assert (question.schema, question.max_tokens, question.temperature) == (None, 200, 0)
+    system, user = question.messages
+    assert system.text.startswith("You are an expert image evaluator.")
+    assert user.text_first
+    assert user.encoding is not None
+    assert (user.encoding.format, user.encoding.quality) == ("JPEG", None)
+    assert user.text.splitlines()[-6:] == [
+        "This image should contain:",
+        "- brown-colored 1 bus present in the image.",
+        "- larger 3 clocks located in the left part of the image.",
+        "- 1 cat present in the image.",
+        "- No more than 3 clocks should appear.",
+        "- No more than 0 dog should appear.",
+    ]
+    assert "[picture of 8 x 8 pixels, sent whole as JPEG]" in score.asked
+
+
+def test_upstreams_messages_are_upstreams_to_the_letter(bench: GenEvalPP) -> None:
+    """The hash of what its script sent for all prompts, when it was run with a fake client."""
+    upstream = replace(bench, wording="upstream")
+    texts = [
+        [message.text for message in question.messages]
+        for sample in upstream.samples()
+        for question in upstream.questions(sample, PICTURE)
+    ]
+    assert sha256(json.dumps(texts).encode()).hexdigest() == GENEVAL_PP_HASH
+
+
 def test_results_are_written_as_upstream_does_and_read_back(
     bench: GenEvalPP, tmp_path: Path
 ) -> None:
     usage = Usage(calls=1)
-    scores = {n: Score(float(n % 2), f"reason {n}", usage=usage) for n in range(1, 280)}
-    scores[7] = Score(None, "cut off")
-    bench.write_results(scores, {}, tmp_path)
+    scores = {(n, 0): Score(float(n % 2), f"reason {n}", usage=usage) for n in range(1, 280)}
+    scores[7, 0] = Score(None, "cut off")
+    bench.write_results((), scores, {}, tmp_path)
     file = json.loads((tmp_path / "Output.json").read_text())
     rows = file["overall_results"]
     assert [row["id"] for row in rows] == list(range(1, 281))
@@ -165,13 +227,13 @@ def test_results_are_written_as_upstream_does_and_read_back(
     assert file["overall_score_mean_of_tags"] == pytest.approx(139 / 280, abs=1e-3)
     assert set(file["tag_accuracy"]) == {s.tag for s in bench.samples()}
     back = bench.read_results(tmp_path / "Output.json")
-    assert back[1].value == 1.0
-    assert back[7].value is None
-    assert back[7].reason == "cut off"
-    assert back[280].value == 0.0
+    assert back[1, 0].value == 1.0
+    assert back[7, 0].value is None
+    assert back[7, 0].reason == "cut off"
+    assert back[280, 0].missing
     again = tmp_path / "again"
     again.mkdir()
-    bench.write_results(back, {}, again)
+    bench.write_results((), back, {}, again)
     assert json.loads((again / "Output.json").read_text()) == file
 
 

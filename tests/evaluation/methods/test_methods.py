@@ -17,7 +17,7 @@ from npcorrect.evaluation.benchmarks.mini_bench import MiniBench
 from npcorrect.evaluation.methods import METHODS, find, static
 from npcorrect.evaluation.methods.base import Task, Tools
 from npcorrect.evaluation.run import tools
-from npcorrect.evaluation.run.fake import CoinBench, CoinModel, CoinRoles, coin_tools
+from npcorrect.evaluation.run.fake import FakeBench, FakeModel, FakeRoles, fake_tools
 from npcorrect.evaluation.run.manifest import RunSettings
 from npcorrect.evaluation.run.records import Record
 from npcorrect.evaluation.run.worker import Job, Worker
@@ -34,7 +34,7 @@ SAMPLE = Sample(4, "colour", "a prompt", 3000)
 
 
 @dataclass
-class Stubborn(CoinRoles):
+class Stubborn(FakeRoles):
     """Accepts nothing, and remembers the claims that it was asked for."""
 
     checklists: int = 0
@@ -47,9 +47,9 @@ class Stubborn(CoinRoles):
         return Verdict(tuple(Check(claim, False) for claim in checklist.requirements))
 
 
-def stubborn(model: CoinModel | None = None, **changes: Any) -> Tools:
-    session = Session(model or CoinModel(), Stubborn().roles())
-    return replace(coin_tools(), session=session, **changes)
+def stubborn(model: FakeModel | None = None, **changes: Any) -> Tools:
+    session = Session(model or FakeModel(), Stubborn().roles())
+    return replace(fake_tools(), session=session, **changes)
 
 
 def task(some: Tools, sample: Sample = SAMPLE, images: int = 3) -> Task:
@@ -109,12 +109,12 @@ def test_without_negatives_redrawings_go_back_alike_but_none_acts() -> None:
     assert npc["rewinds"] == control["rewinds"] == 3
     assert npc["evaluations"] == control["evaluations"] == 3 * 18 + 32
     assert any(text for _, text in npc["steering"])
-    assert [text for _, text in control["steering"]] == [None]
+    assert {text for _, text in control["steering"]} == {None}
     assert npc["image"].tobytes() != control["image"].tobytes()
 
 
 def test_static_pastes_its_negative_everywhere() -> None:
-    model = CoinModel()
+    model = FakeModel()
     first("static", stubborn(model), 3)
     assert {drawing.negative_prompt for drawing in model.drawn} == {static.NEGATIVE}
     assert [drawing.seed for drawing in model.drawn] == [3000, 3001, 3002]
@@ -146,7 +146,7 @@ def test_the_oracle_is_told_the_benchmarks_checklist() -> None:
 
 
 def test_rewrite_draws_the_new_prompt_verifies_the_old_one_and_pays() -> None:
-    model = CoinModel()
+    model = FakeModel()
     vlm = FakeVLM([Reply(" a long prompt ", usage=Usage(1, 30, 12, 0.5, 0, 0.25))])
     attempts = first("rewrite", stubborn(model, writer=vlm), 2)
     assert {drawing.prompt for drawing in model.drawn} == {"a long prompt"}
@@ -155,7 +155,7 @@ def test_rewrite_draws_the_new_prompt_verifies_the_old_one_and_pays() -> None:
 
 
 def test_rewrite_falls_back_to_the_prompt_and_ends_with_the_budget() -> None:
-    model = CoinModel()
+    model = FakeModel()
     first("rewrite", stubborn(model, writer=FakeVLM([Reply("", error="no answer")])), 1)
     assert {drawing.prompt for drawing in model.drawn} == {SAMPLE.prompt}
     stopped = Reply("", error="the budget is used up", stopped=True)
@@ -164,11 +164,11 @@ def test_rewrite_falls_back_to_the_prompt_and_ends_with_the_budget() -> None:
 
 
 def test_a_spent_budget_is_no_missing_verdict() -> None:
-    class Broke(CoinRoles):
+    class Broke(FakeRoles):
         def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
             raise BudgetError("the budget is used up")
 
-    some = replace(coin_tools(), session=Session(CoinModel(), Broke().roles()))
+    some = replace(fake_tools(), session=Session(FakeModel(), Broke().roles()))
     with pytest.raises(NpcError, match="used up"):
         first("npc", some, 1)
 
@@ -178,7 +178,7 @@ def perform(worker: Worker, name: str) -> Record:
 
 
 def test_a_worker_draws_shared_originals_once_and_counts_them_each_time() -> None:
-    model = CoinModel()
+    model = FakeModel()
     some = stubborn(model)
     alone = {name: perform(Worker(lambda: some), name) for name in ("best-of-n", "npc")}
     model.drawn.clear()
@@ -205,8 +205,8 @@ def test_a_method_ends_when_images_and_evaluations_are_both_spent() -> None:
 
 
 def test_what_is_handed_over_is_the_best_by_the_verifier_alone() -> None:
-    worker = Worker(coin_tools)
-    for sample in CoinBench().samples():
+    worker = Worker(fake_tools)
+    for sample in FakeBench().samples():
         record = worker.perform(Job("best-of-n", sample, 3)).record
         for place, step in enumerate(record.steps):
             assert step.chosen <= place

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import hypot
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from npcorrect.evaluation.benchmarks.base import Score, mean_of_groups
+from npcorrect.evaluation.benchmarks.base import Judged, Score, by_tag, figure
 from npcorrect.evaluation.report import metrics
 from npcorrect.evaluation.report.metrics import Estimate
 from npcorrect.evaluation.run.records import Key, Record, Step
@@ -49,7 +52,7 @@ def test_costs_are_means_of_what_was_taken_up_to_the_limit() -> None:
     one = record(step(48, 0, 1.0, True), sample=2)
     point = metrics.at_images([THREE, one], 2)
     assert (point.cost.images, point.cost.evaluations) == (1.5, (108 + 48) / 2)
-    assert point.cost.vlm_calls == 3
+    assert point.cost.calls == 3
     assert point.cost.money == pytest.approx(0.375)
     assert metrics.at_evaluations([THREE, one], 10).cost.images == 0
 
@@ -88,7 +91,7 @@ def test_means_of_other_scores_are_bootstrapped_over_prompts() -> None:
 
 
 def test_mcnemar() -> None:
-    """Discordant pairs 10 and 2: twice the tail of a fair coin, 158 / 4096."""
+    """Discordant pairs 10 and 2: twice the tail of a fair binomial, 158 / 4096."""
     first = {(i, 0): float(i < 20) for i in range(30)}
     second = {(i, 0): float(10 <= i < 22) for i in range(30)}
     found = metrics.compare(first, second)
@@ -106,6 +109,7 @@ def test_a_comparison_uses_samples_that_both_have_scored() -> None:
     assert found is not None
     assert (found.first_better, found.second_better, found.difference.n) == (1, 0, 1)
     assert found.difference.unscored == 3
+    assert (found.first.mean, found.first.n, found.second.mean) == (1.0, 1, 0.0)
     assert metrics.compare({(1, 0): None}, {(1, 0): 1.0}) is None
 
 
@@ -131,17 +135,84 @@ def test_intervals_are_apart(
     assert Estimate(0, *one, 9).apart(Estimate(0, *other, 9)) is apart
 
 
-def test_the_mean_of_groups() -> None:
-    groups = {1: "a", 2: "a", 3: "b", 4: "c"}
-    scores = {
-        1: [Score(1.0), Score(None)],
-        2: [Score(0.0)],
-        3: [Score(1.0)],
-        4: [Score(None)],
-    }
-    assert mean_of_groups(scores, groups) == 0.75
-    assert mean_of_groups(scores, groups, {"a": 3, "b": 1, "c": 9}) == (3 * 0.5 + 1) / 4
-    assert mean_of_groups({4: [Score(None)]}, groups) is None
+def judged(values: Mapping[str, Sequence[float | None]]) -> list[Judged]:
+    """A prompt for each value, in groups."""
+    pairs = [(tag, value) for tag, some in values.items() for value in some]
+    return [Judged(n, tag, (Score(value),)) for n, (tag, value) in enumerate(pairs, 1)]
+
+
+def test_a_figure_is_the_mean_of_groups() -> None:
+    some = judged({"a": [1.0, None, 0.0], "b": [1.0], "c": [None]})
+    assert figure("f", some, group=by_tag).value == 0.75
+    weighted = figure("f", some, group=by_tag, weights={"a": 3, "b": 1, "c": 9})
+    assert weighted.value == (3 * 0.5 + 1) / 4
+    assert (weighted.n, figure("f", some).n) == (3, 3)
+    assert figure("f", judged({"c": [None]})).value is None
+
+
+def test_the_interval_of_one_share_is_wilsons() -> None:
+    some = judged({"a": [1.0] * 81 + [0.0] * 182})
+    one = metrics.official(figure("f", some), binary=True)
+    assert one.value == pytest.approx(81 / 263)
+    assert (round(one.low or 0, 4), round(one.high or 0, 4)) == (0.2553, 0.3662)
+
+
+def test_the_interval_of_a_mean_of_shares_is_put_together_from_theirs() -> None:
+    """MOVER by hand, with Wilson's interval of 3 of 10, [0.1078, 0.6032], and of 10 of 10."""
+    some = judged({"a": [1.0] * 3 + [0.0] * 7, "b": [1.0] * 10})
+    one = metrics.official(figure("f", some, group=by_tag), binary=True)
+    wilson = [binomtest(k, 10).proportion_ci(method="wilson") for k in (3, 10)]
+    low = 0.65 - 0.5 * hypot(0.3 - wilson[0].low, 1 - wilson[1].low)
+    high = 0.65 + 0.5 * hypot(wilson[0].high - 0.3, wilson[1].high - 1)
+    assert (one.value, one.low, one.high) == pytest.approx((0.65, low, high))
+    nothing = metrics.official(figure("f", judged({"a": [None]})), binary=True)
+    assert (nothing.value, nothing.low, nothing.n) == (None, None, 0)
+
+
+def test_the_interval_of_grades_is_bootstrapped_within_groups() -> None:
+    """Groups that agree within themselves leave nothing open, however far they are apart."""
+    apart = judged({"a": [2.0] * 9, "b": [9.0] * 9, "c": [4.0]})
+    one = metrics.official(figure("f", apart, group=by_tag), binary=False)
+    assert one.low == one.value == one.high == 5.0
+    mixed = judged({"a": [1.0, 3.0] * 8, "b": [8.0, 9.5] * 8})
+    one = metrics.official(figure("f", mixed, group=by_tag), binary=False)
+    assert one.low is not None
+    assert one.high is not None
+    assert 4.9 < one.low < 5.375 < one.high < 5.8
+
+
+def test_holm() -> None:
+    """The example of Holm's step-down: 4 x 0.01, 3 x 0.02, then no less than before."""
+    assert metrics.holm([0.02, 0.01, 0.9, 0.03]) == pytest.approx([0.06, 0.04, 0.9, 0.06])
+    assert metrics.holm([0.6, 0.9]) == [1.0, 1.0]
+    assert metrics.holm([]) == []
+
+
+def test_kappa() -> None:
+    """Cohen 1960's setting: 20 both yes, 15 both no, 5 and 10 apart: (0.7 - 0.5) / 0.5."""
+    pairs = [(1.0, 1.0)] * 20 + [(0.0, 0.0)] * 15 + [(1.0, 0.0)] * 5 + [(0.0, 1.0)] * 10
+    assert metrics.kappa(pairs) == pytest.approx(0.4)
+    assert metrics.kappa([(1.0, 1.0)] * 3) is None
+    assert metrics.kappa([]) is None
+    assert metrics.kappa([(1.0, 1.0), (5.0, 5.0)]) == 1
+    near, far = [(1.0, 2.0), (9.0, 9.0)], [(1.0, 9.0), (9.0, 9.0)]
+    assert (metrics.kappa(near) or 0) > (metrics.kappa(far) or 0), "a small difference weighs less"
+
+
+def test_grades_are_told_apart_by_their_means_and_not_by_how_often_one_is_better() -> None:
+    """One method is a little better on 90 prompts and much worse on 10."""
+    first = {(i, 0): 5.0 if i >= 10 else 0.0 for i in range(100)}
+    second = {(i, 0): 4.9 if i >= 10 else 9.0 for i in range(100)}
+    one = metrics.compare(first, second)
+    assert one is not None
+    assert one.test == metrics.BOOTSTRAP
+    assert (one.first_better, one.second_better) == (90, 10)
+    assert one.difference.mean == pytest.approx(-0.81)
+    assert one.difference.high < 0
+    assert one.p < 0.05
+    same = metrics.compare(first, first)
+    assert same is not None
+    assert same.p == 1
 
 
 @given(

@@ -12,15 +12,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from npcorrect.errors import SettingsError
-from npcorrect.evaluation.report import files
+from npcorrect.evaluation.benchmarks.base import Sample, Score
+from npcorrect.evaluation.benchmarks.judge import RepeatedJudge
+from npcorrect.evaluation.report import files, metrics, tables
+from npcorrect.evaluation.report.cautions import same_model
 from npcorrect.evaluation.report.summary import Report, summarise
-from npcorrect.evaluation.run import manifest, runner
-from npcorrect.evaluation.run.fake import CoinBench, coin_manifest, coin_tools
+from npcorrect.evaluation.run import exchange, manifest, runner
+from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_manifest, fake_tools
 from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.store import Store
-from npcorrect.evaluation.run.tools import same_model
 from npcorrect.settings import RoleSettings
 
 CHROMIUM = next(
@@ -29,21 +32,21 @@ CHROMIUM = next(
 
 
 def carry_out(folder: Path, made: Manifest | None = None) -> None:
-    made = made or coin_manifest(seeds=2)
-    samples = manifest.samples(made.settings, CoinBench())
-    runner.run(Store(folder), made, samples, coin_tools, runner.in_process, lambda record: None)
+    made = made or fake_manifest(seeds=2)
+    samples = manifest.samples(made.settings, FakeBench())
+    runner.run(Store(folder), made, samples, fake_tools, runner.in_process, lambda record: None)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "coins"
+    folder = tmp_path_factory.mktemp("run") / "fake"
     carry_out(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def report(run: Path) -> Report:
-    return summarise([run], source=CoinBench())
+    return summarise([run], source=FakeBench())
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,84 @@ def test_figures_agree_in_all_forms(report: Report, written: Path) -> None:
     assert row.unscored == sum(r["score"] == "" for r in mine)
 
 
+def test_a_report_needs_no_official_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a benchmark whose samples could not be read."""
+    monkeypatch.setenv("NPC_DATA", str(tmp_path / "empty"))
+    samples = [Sample(n, tag, "a cat", 0) for n, tag in ((1, "a"), (2, "a"), (3, "b"))]
+    scores = {(1, 0): Score(1.0), (2, 0): Score(0.0), (3, 0): Score(None, missing=True)}
+    made = fake_manifest(benchmark="geneval++", methods=("theirs",), images=0)
+    exchange.keep_scores(Store(tmp_path / "run"), made, samples, scores, {}, lambda record: None)
+    report = summarise([tmp_path / "run"])
+    files.write(report, tmp_path / "report")
+    (row,) = report.rows
+    assert [(figure.value, figure.n) for figure in row.official] == [(0.25, 3), (0.5, 2)]
+    assert (row.samples, row.unscored, row.missing) == (3, 1, 1)
+    assert row.tags["b"].unscored == 1
+
+
+def test_the_reference_method_can_be_chosen(run: Path) -> None:
+    report = summarise([run], source=FakeBench(), against="base")
+    assert {versus.first for versus in report.versus} == {"base"}
+    assert {line.second for line in report.lines} == {"best-of-n", "npc-paper", "npc"}
+    main = [line.comparison for line in report.lines if line.main and line.unit == "images"]
+    assert [one.holm for one in main] == metrics.holm([one.p for one in main])
+    assert all(one.first.n == one.second.n == one.difference.n for one in main)
+    with pytest.raises(SettingsError, match="best-of-n"):
+        summarise([run], source=FakeBench(), against="nobody")
+
+
+def test_a_judge_that_was_asked_again_is_compared_with_itself(tmp_path: Path) -> None:
+    class Wavering(FakeJudge):
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def _score(self, image: Image.Image) -> Score:
+            self.asked += 1
+            return Score(float(self.asked % 3 == 0))
+
+    made = fake_manifest(limit=4, methods=("base",))
+    judge = RepeatedJudge([FakeJudge(), Wavering()])
+    samples = manifest.samples(made.settings, FakeBench())
+    tools = replace(fake_tools(), judge=judge)
+    store = Store(tmp_path)
+    runner.run(store, made, samples, lambda: tools, runner.in_process, lambda record: None)
+    (row,) = summarise([tmp_path], source=FakeBench()).repeatabilities
+    values = [record.score() for record in store.records()]
+    scored = [score for score in values if score.value is not None]
+    assert row.n == len(scored)
+    assert row.same == sum(score.again == (score.value,) for score in scored) / len(scored)
+
+
+def test_parts_of_scores_are_in_the_csv(tmp_path: Path) -> None:
+    """Those that all have are columns; every part has a line of its own."""
+    parts = (("fantasy", 8.0), ("identity", 9.0)), (("fantasy", 3.0), ("other", 1.0))
+    samples = [Sample(n, "a", "p", 0) for n in (1, 2)]
+    scores = {(n, 0): Score(5.0, parts=some) for n, some in enumerate(parts, 1)}
+    made = fake_manifest(methods=("theirs",), images=0)
+    exchange.keep_scores(Store(tmp_path / "run"), made, samples, scores, {}, lambda record: None)
+    report = summarise([tmp_path / "run"], source=FakeBench())
+    rows = list(csv.DictReader(tables.samples(report).splitlines()))
+    assert [row["fantasy"] for row in rows] == ["8", "3"]
+    assert "identity" not in rows[0]
+    lines = list(csv.DictReader(tables.parts(report).splitlines()))
+    assert [(line["part"], line["value"]) for line in lines] == [
+        ("fantasy", "8"), ("identity", "9"), ("fantasy", "3"), ("other", "1")
+    ]  # fmt: skip
+
+
+def test_the_summary_is_there_for_a_spreadsheet_and_for_a_paper(
+    report: Report, written: Path
+) -> None:
+    rows = list(csv.DictReader((written / "summary.csv").read_text().splitlines()))
+    for row, line in zip(report.rows, rows, strict=True):
+        figure = row.official[0]
+        assert float(line["mean of tags"]) == pytest.approx(figure.value, abs=1e-6)
+        assert int(line["mean of tags, n"]) == figure.n
+    text = (written / "summary.tex").read_text()
+    assert text.count("\\\\") == 1 + len(report.rows)
+    assert tables._escaped("a_b & 5 % ~\\") == r"a\_b \& 5 \% \textasciitilde{}\textbackslash{}"
+
+
 def test_the_markdown_has_whole_tables(written: Path) -> None:
     text = (written / "report.md").read_text()
     tables = [
@@ -103,14 +184,15 @@ def test_the_markdown_has_whole_tables(written: Path) -> None:
 def test_the_csv_says_what_was_handed_over(run: Path, written: Path) -> None:
     rows = list(csv.DictReader((written / "report.csv").read_text().splitlines()))
     assert all(Store(run).picture(row["picture"]).is_file() for row in rows)
-    assert {row["prompt"] for row in rows} == {s.prompt for s in CoinBench().samples()}
+    assert {row["prompt"] for row in rows} == {s.prompt for s in FakeBench().samples()}
     assert any(row["negatives"] for row in rows if row["method"] == "npc")
 
 
-def test_the_same_run_gives_the_same_page(report: Report, written: Path, tmp_path: Path) -> None:
-    files.write(report, tmp_path)
-    for name in ("report.html", "report.md", "report.csv", "report.json"):
-        assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
+def test_the_same_run_gives_the_same_files(report: Report, written: Path) -> None:
+    folder = written.parent / "again"
+    files.write(report, folder)
+    for name in written.iterdir():
+        assert (folder / name.name).read_bytes() == name.read_bytes()
 
 
 class _Loads(HTMLParser):
@@ -135,36 +217,36 @@ def test_the_page_loads_nothing(written: Path) -> None:
 
 
 def test_runs_with_methods_of_the_same_name_are_told_apart(run: Path, tmp_path: Path) -> None:
-    carry_out(tmp_path / "other", coin_manifest(methods=("npc", "static"), images=2))
-    both = summarise([run, tmp_path / "other"], source=CoinBench())
+    carry_out(tmp_path / "other", fake_manifest(methods=("npc", "static"), images=2))
+    both = summarise([run, tmp_path / "other"], source=FakeBench())
     assert [row.label for row in both.rows] == [
-        "base", "best-of-n", "npc-paper", "coins/npc", "other/npc", "static",
+        "base", "best-of-n", "npc-paper", "fake/npc", "other/npc", "static",
     ]  # fmt: skip
     assert both.images == 2
-    assert {versus.first for versus in both.versus} == {"coins/npc"}
+    assert {versus.first for versus in both.versus} == {"fake/npc"}
 
 
 def test_runs_in_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
-    made = coin_manifest(methods=("npc",), limit=2)
+    made = fake_manifest(methods=("npc",), limit=2)
     folders = [tmp_path / name / "run" for name in "ab"]
     for folder in folders:
         carry_out(folder, made)
-    both = summarise(folders, source=CoinBench())
+    both = summarise(folders, source=FakeBench())
     assert [row.label for row in both.rows] == [f"{folder}/npc" for folder in folders]
     assert len(both.manifests) == 2
 
 
 def test_runs_of_different_benchmarks_are_not_reported_together(run: Path, tmp_path: Path) -> None:
-    carry_out(tmp_path / "other", replace(coin_manifest(), data="others"))
+    carry_out(tmp_path / "other", replace(fake_manifest(), data="others"))
     with pytest.raises(SettingsError, match="different prompts"):
-        summarise([run, tmp_path / "other"], source=CoinBench())
+        summarise([run, tmp_path / "other"], source=FakeBench())
 
 
 def test_a_run_with_nothing_finished_is_not_reported(tmp_path: Path) -> None:
-    with Store(tmp_path).writing(coin_manifest()):
+    with Store(tmp_path).writing(fake_manifest()):
         pass
     with pytest.raises(SettingsError, match="No sample is finished"):
-        summarise([tmp_path], source=CoinBench())
+        summarise([tmp_path], source=FakeBench())
 
 
 @pytest.mark.parametrize(
@@ -183,9 +265,9 @@ def test_a_judge_that_is_the_verifier_is_found_out(
     assert same_model(verifier, judge) is same
     carry_out(
         tmp_path / "run",
-        coin_manifest(roles=RoleSettings(vlm=verifier), judge=judge, limit=2, methods=("base",)),
+        fake_manifest(roles=RoleSettings(vlm=verifier), judge=judge, limit=2, methods=("base",)),
     )
-    report = summarise([tmp_path / "run"], source=CoinBench())
+    report = summarise([tmp_path / "run"], source=FakeBench())
     files.write(report, tmp_path)
     assert any("the judge is the verifier" in warning for warning in report.warnings) is same
     page = (tmp_path / "report.html").read_text()
@@ -219,6 +301,17 @@ def test_the_page_works_in_a_browser(
       document.getElementById("search").value = "PROMPT 3";
       document.getElementById("search").dispatchEvent(new Event("input"));
       say("found " + document.querySelectorAll(".card h3").length);
+      for (const box of document.querySelectorAll(".card details")) box.open = true;
+      setTimeout(() => {
+        for (const image of document.querySelectorAll(".attempts img")) image.loading = "eager";
+        setTimeout(() => {
+          const all = [...document.querySelectorAll(".attempts img")];
+          const loaded = all.filter(i => i.complete && i.naturalWidth);
+          say("attempts " + loaded.length + " of " + all.length);
+          all[0].click();
+          say("large " + document.getElementById("large").open);
+        }, 800);
+      }, 200);
     });</script></body>"""
     page = (written / "report.html").read_text()
     probe.write_text(page.replace("</body>", script))
@@ -236,3 +329,7 @@ def test_the_page_works_in_a_browser(
     assert wrong is not None
     assert facts["wrong"] == f"{round(wrong.n * (1 - wrong.mean))} of 24"
     assert facts["found"] == "2", "one prompt, two seeds"
+    shown, drawn = facts["attempts"].split(" of ")
+    assert shown == drawn, "attempts are loaded from the run's folder"
+    assert int(drawn) > 4
+    assert facts["large"] == "true"

@@ -15,15 +15,15 @@ from functools import partial
 from pathlib import Path
 
 from npcorrect.evaluation.run import manifest, runner
-from npcorrect.evaluation.run.fake import CoinBench, coin_manifest, coin_tools
+from npcorrect.evaluation.run.fake import FakeBench, fake_manifest, fake_tools
 from npcorrect.evaluation.run.records import Record
 from npcorrect.evaluation.run.store import Store
 
 
 def begin(folder: Path) -> None:
     """A whole run, unless something stops it."""
-    made = coin_manifest(seeds=4)
-    samples = manifest.samples(made.settings, CoinBench())
+    made = fake_manifest(seeds=4)
+    samples = manifest.samples(made.settings, FakeBench())
     store = Store(folder / "run")
     known = {r.key for r in store.records()} if store.manifest_path.exists() else set()
     with (folder / "log").open("a") as log:
@@ -32,7 +32,7 @@ def begin(folder: Path) -> None:
             if record.key not in known:
                 print(record.key, file=log, flush=True)
 
-        load = partial(coin_tools, 0.0005)
+        load = partial(fake_tools, 0.0005)
         runner.run(store, made, samples, load, runner.in_process, note)
 
 

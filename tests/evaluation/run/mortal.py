@@ -10,11 +10,11 @@ from pathlib import Path
 from npcorrect.diffusion.base import UNWATCHED, Watch
 from npcorrect.errors import ModelError
 from npcorrect.evaluation.methods.base import Tools
-from npcorrect.evaluation.run.fake import CoinModel, coin_tools
+from npcorrect.evaluation.run.fake import FakeModel, fake_tools
 from npcorrect.records import Drawing, Generation
 
 
-class MortalModel(CoinModel):
+class MortalModel(FakeModel):
     """Ends its own process at the first drawings of some prompts."""
 
     def __init__(self, folder: Path, deadly: Sequence[str], times: int) -> None:
@@ -32,7 +32,7 @@ class MortalModel(CoinModel):
 
 
 def mortal_tools(folder: Path, deadly: Sequence[str], times: int) -> Tools:
-    tools = coin_tools()
+    tools = fake_tools()
     model = MortalModel(folder, deadly, times)
     return replace(tools, session=replace(tools.session, model=model))
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from npcorrect.errors import ModelError, NpcError, OutputError, SettingsError
-from npcorrect.evaluation.report import files
+from npcorrect.evaluation.report import files, tables
 from npcorrect.evaluation.report.summary import summarise
 from npcorrect.evaluation.run import manifest, runner
-from npcorrect.evaluation.run.fake import CoinBench, coin_manifest, coin_tools
+from npcorrect.evaluation.run.fake import FakeBench, fake_manifest, fake_tools
 from npcorrect.evaluation.run.manifest import Manifest, Shard
 from npcorrect.evaluation.run.records import Key, Record
 from npcorrect.evaluation.run.runner import Executor, Load
@@ -33,11 +33,11 @@ KILLS = 50
 def carry_out(
     folder: Path,
     made: Manifest | None = None,
-    load: Load = coin_tools,
+    load: Load = fake_tools,
     executor: Executor = runner.in_process,
 ) -> list[Record]:
-    made = made or coin_manifest()
-    samples = manifest.samples(made.settings, CoinBench())
+    made = made or fake_manifest()
+    samples = manifest.samples(made.settings, FakeBench())
     runner.run(Store(folder), made, samples, load, executor, lambda record: None)
     return Store(folder).records()
 
@@ -50,8 +50,8 @@ def timeless(value: Any) -> Any:
 
 
 def reported(folder: Path) -> tuple[Any, Any]:
-    report = summarise([folder], source=CoinBench())
-    lines = csv.DictReader(files.table(report).splitlines())
+    report = summarise([folder], source=FakeBench())
+    lines = csv.DictReader(tables.samples(report).splitlines())
     return timeless(files.figures(report)), timeless(list(lines))
 
 
@@ -64,7 +64,7 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path: P
     assert int(done.stdout) > KILLS * 0.8
     committed = (tmp_path / "log").read_text().splitlines()
     assert len(committed) == len(set(committed)), "a finished record was made again"
-    carry_out(tmp_path / "calm" / "run", coin_manifest(seeds=4))
+    carry_out(tmp_path / "calm" / "run", fake_manifest(seeds=4))
     assert reported(tmp_path / "run") == reported(tmp_path / "calm" / "run")
     names = {step.image for record in Store(tmp_path / "run").records() for step in record.steps}
     assert all(Store(tmp_path / "run").picture(name).is_file() for name in names)
@@ -92,16 +92,17 @@ def test_an_interrupted_run_does_only_what_is_left(tmp_path: Path) -> None:
         return runner.in_process(load, groups)
 
     after = carry_out(tmp_path, executor=noting)
-    assert {r.key for r in before}.isdisjoint(given)
+    settled = [r for r in before if not r.open_pictures]
+    assert len(settled) > 5
+    assert {r.key for r in settled}.isdisjoint(given)
     assert {r.key for r in before} | set(given) == {r.key for r in after}
-    assert [r for r in after if r in before] == before
+    assert [r for r in after if r in settled] == settled
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"images": 4}, "images 3 instead of 4"),
-        ({"methods": ("base",)}, "methods base,best-of-n,npc-paper,npc instead of base"),
         ({"shard": Shard(1, 2)}, "shard 1/1 instead of 1/2"),
     ],
 )
@@ -110,7 +111,7 @@ def test_other_settings_in_the_same_folder_are_refused(
 ) -> None:
     carry_out(tmp_path)
     with pytest.raises(SettingsError, match=says):
-        carry_out(tmp_path, coin_manifest(**changes))
+        carry_out(tmp_path, fake_manifest(**changes))
 
 
 @pytest.mark.parametrize(
@@ -126,13 +127,13 @@ def test_other_prompts_code_and_versions_are_refused(
 ) -> None:
     carry_out(tmp_path)
     with pytest.raises(SettingsError, match=says):
-        carry_out(tmp_path, replace(coin_manifest(), **changes))
-    carry_out(tmp_path, replace(coin_manifest(), git="later"))
+        carry_out(tmp_path, replace(fake_manifest(), **changes))
+    carry_out(tmp_path, replace(fake_manifest(), git="later"))
 
 
 def test_two_processes_do_not_write_to_one_run(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with store.writing(coin_manifest()), pytest.raises(OutputError, match="Another process"):
+    with store.writing(fake_manifest()), pytest.raises(OutputError, match="Another process"):
         carry_out(tmp_path)
 
 
@@ -143,7 +144,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"no database at all, not even nearly", None])
 def test_damaged_records_are_a_sentence(damage: bytes | None, tmp_path: Path) -> None:
-    carry_out(tmp_path, coin_manifest(limit=1, methods=("base",)))
+    carry_out(tmp_path, fake_manifest(limit=1, methods=("base",)))
     path = tmp_path / "records.sqlite"
     path.unlink()
     if damage:
@@ -157,7 +158,7 @@ def test_damaged_records_are_a_sentence(damage: bytes | None, tmp_path: Path) ->
 )
 def test_names_that_leave_the_folder_are_refused(old: str, new: str, tmp_path: Path) -> None:
     """A run may come from anyone, and its names become paths."""
-    carry_out(tmp_path, coin_manifest(limit=1, methods=("base",)))
+    carry_out(tmp_path, fake_manifest(limit=1, methods=("base",)))
     with closing(sqlite3.connect(tmp_path / "records.sqlite")) as connection, connection:
         changed = connection.execute("update record set body = replace(body, ?, ?)", (old, new))
         assert changed.rowcount == 1
@@ -170,7 +171,7 @@ class TestRay:
     """Workers of their own."""
 
     def test_workers_that_die_are_replaced_and_their_samples_redone(self, tmp_path: Path) -> None:
-        deadly = [CoinBench().samples()[i].prompt for i in (1, 6)]
+        deadly = [FakeBench().samples()[i].prompt for i in (1, 6)]
         load = partial(mortal_tools, tmp_path, deadly, 1)
         carry_out(tmp_path / "ray" / "run", load=load, executor=runner.RayExecutor(2))
         assert len(list(tmp_path.glob("prompt*"))) == len(deadly)
@@ -183,7 +184,7 @@ class TestRay:
                 carry_out(tmp_path, load=unloadable, executor=executor)
 
     def test_a_sample_that_kills_every_worker_ends_the_run(self, tmp_path: Path) -> None:
-        deadly = [CoinBench().samples()[3].prompt]
+        deadly = [FakeBench().samples()[3].prompt]
         load = partial(mortal_tools, tmp_path, deadly, 9)
         with pytest.raises(NpcError, match="3 workers died on"):
             carry_out(tmp_path / "run", load=load, executor=runner.RayExecutor(1))
@@ -191,17 +192,17 @@ class TestRay:
 
 
 def test_shards_have_every_sample_once() -> None:
-    whole = manifest.samples(coin_manifest(seeds=2).settings, CoinBench())
+    whole = manifest.samples(fake_manifest(seeds=2).settings, FakeBench())
     parts = [
         sample
         for number in (1, 2, 3)
         for sample in manifest.samples(
-            coin_manifest(seeds=2, shard=Shard(number, 3)).settings, CoinBench()
+            fake_manifest(seeds=2, shard=Shard(number, 3)).settings, FakeBench()
         )
     ]
     assert sorted(parts, key=lambda s: (s.repeat, s.id)) == whole
 
 
 def test_a_limit_is_spread_over_the_benchmark() -> None:
-    samples = manifest.samples(coin_manifest(limit=3).settings, CoinBench())
+    samples = manifest.samples(fake_manifest(limit=3).settings, FakeBench())
     assert [sample.id for sample in samples] == [1, 5, 9]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,8 +37,13 @@ class Score:
     """A judge's word on one picture.
 
     ``value`` is 0 or 1 where the benchmark is binary, otherwise on the benchmark's own scale; None
-    means *unscored*: ``reason`` then says why, and ``raw`` keeps what the judge said. ``parts`` are
-    the figures that the value was computed from.
+    means *unscored*: ``reason`` then says why, and ``raw`` keeps what the judge said. ``missing``
+    says that there was no picture to judge, so that asking again would not help. ``parts`` are the
+    figures that the value was computed from. ``bounds`` is the interval that the value lies in
+    where the judge leaves it open, ``asked`` what the judge was shown and asked, as text, and
+    ``again`` the values that it gave the same picture when it was asked again. ``deferred`` leaves
+    the picture to the upstream script, and ``fatal`` says that the judge answers nobody until the
+    user acts.
     """
 
     value: float | None
@@ -46,10 +51,32 @@ class Score:
     raw: str = ""
     parts: tuple[tuple[str, float], ...] = ()
     usage: Usage = field(default_factory=Usage)
+    missing: bool = False
+    bounds: tuple[float, float] | None = None
+    asked: str = ""
+    again: tuple[float | None, ...] = ()
+    deferred: bool = False
+    fatal: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether the judge has to be asked for it once more."""
+        return self.value is None and not self.missing and not self.deferred
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A prompt with the scores of its pictures, one for each repeat."""
+
+    id: int
+    tag: str
+    scores: tuple[Score, ...]
 
 
 Picture = tuple[Sample, Image]
 """What a judge is shown."""
+Place = tuple[int, int]
+"""A sample by the id of its prompt and its repeat."""
 
 
 class Judge(Protocol):
@@ -99,8 +126,8 @@ class Benchmark(Protocol):
         """The benchmark's own checklist, which only ``npc-oracle`` may see."""
         ...
 
-    def figures(self, scores: Mapping[int, Sequence[Score]]) -> tuple[Figure, ...]:
-        """The official figures from the scores of each prompt's repeats, the main one first."""
+    def figures(self, judged: Sequence[Judged]) -> tuple[Figure, ...]:
+        """The official figures, the main one first; needs no official file."""
         ...
 
     @property
@@ -114,34 +141,107 @@ class Benchmark(Protocol):
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of a benchmark's protocol.
+class Term:
+    """What one prompt adds to a figure: the sum of ``count`` values, in a group of prompts."""
 
-    ``fault`` says which fault of the upstream script it reproduces; such a figure is only shown
-    when it is asked for, beside the right one.
+    group: str
+    total: float
+    count: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a benchmark's protocol: the weighted mean of the groups' means.
+
+    A group without a weight is left out; without ``weights``, all groups weigh the same. ``fault``
+    says which fault of the upstream script the figure reproduces; such a figure is only shown when
+    it is asked for, beside the right one.
     """
 
     name: str
-    value: float | None
+    terms: tuple[Term, ...]
+    weights: Mapping[str, float] | None = None
     fault: str = ""
 
+    @property
+    def groups(self) -> dict[str, tuple[float, tuple[Term, ...]]]:
+        """The weight and the terms of each group that counts; the weights add up to 1."""
+        members: dict[str, list[Term]] = {}
+        for term in self.terms:
+            if term.count and (self.weights is None or self.weights.get(term.group)):
+                members.setdefault(term.group, []).append(term)
+        weight = {name: 1.0 if self.weights is None else self.weights[name] for name in members}
+        whole = sum(weight.values())
+        return {name: (weight[name] / whole, tuple(terms)) for name, terms in members.items()}
 
-def mean_of_groups(
-    scores: Mapping[int, Sequence[Score]],
-    groups: Mapping[int, str],
+    @property
+    def value(self) -> float | None:
+        """The figure; None where nothing is scored."""
+        means = [(weight, mean_of(terms)) for weight, terms in self.groups.values()]
+        return sum(weight * mean for weight, mean in means) if means else None
+
+    @property
+    def n(self) -> int:
+        """The number of values that it is the mean of."""
+        return round(sum(term.count for _, terms in self.groups.values() for term in terms))
+
+
+def mean_of(terms: Sequence[Term]) -> float:
+    """The mean of all values of some terms, of which there is at least one."""
+    return sum(term.total for term in terms) / sum(term.count for term in terms)
+
+
+def value_of(score: Score) -> float | None:
+    """The score's value; None where it is unscored."""
+    return score.value
+
+
+def missing_as_wrong(score: Score) -> float | None:
+    """The score's value, and 0 where there is no picture."""
+    return 0.0 if score.missing else score.value
+
+
+def unscored_as_wrong(score: Score) -> float | None:
+    """The score's value, and 0 where it is unscored."""
+    return score.value or 0.0
+
+
+def part_of(name: str) -> Callable[[Score], float | None]:
+    """Reads one of the parts of a score."""
+    return lambda score: dict(score.parts).get(name)
+
+
+def figure(
+    name: str,
+    judged: Sequence[Judged],
+    value: Callable[[Score], float | None] = value_of,
+    group: Callable[[Judged], str] = lambda one: "",
     weights: Mapping[str, float] | None = None,
-) -> float | None:
-    """The mean of the groups' means, weighted if weights are given; a group without one has none.
+    fault: str = "",
+) -> Figure:
+    """The mean over prompts and repeats of what ``value`` reads in a score, by groups of prompts.
 
-    Unscored pictures and groups with nothing scored are left out; None where nothing is scored.
+    What it reads None in is left out.
     """
-    values: dict[str, list[float]] = {}
-    for prompt, of_prompt in scores.items():
-        scored = [score.value for score in of_prompt if score.value is not None]
-        values.setdefault(groups[prompt], []).extend(scored)
-    weight = {name: 1.0 if weights is None else weights.get(name, 0.0) for name in values}
-    used = [name for name, of_group in values.items() if of_group and weight[name]]
-    if not used:
-        return None
-    total = sum(weight[name] * sum(values[name]) / len(values[name]) for name in used)
-    return total / sum(weight[name] for name in used)
+    terms = []
+    for one in judged:
+        values = [read for score in one.scores if (read := value(score)) is not None]
+        terms.append(Term(group(one), sum(values), len(values)))
+    return Figure(name, tuple(terms), weights, fault)
+
+
+def by_tag(one: Judged) -> str:
+    """Groups prompts by their tag."""
+    return one.tag
+
+
+@dataclass(frozen=True)
+class Unjudged:
+    """Leaves every picture to the upstream script, whose results are read back."""
+
+    name: str = "none"
+
+    def scores(self, pictures: Sequence[Picture]) -> list[Score]:
+        """Unscored, all of them."""
+        reason = "left to the upstream script; read its results back with 'npc bench score'"
+        return [Score(None, reason, deferred=True) for _ in pictures]

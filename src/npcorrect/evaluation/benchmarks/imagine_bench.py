@@ -17,16 +17,22 @@ from typing import Any
 
 from PIL.Image import Image
 
+from npcorrect.evaluation.benchmarks import wording
 from npcorrect.evaluation.benchmarks.base import (
     SEED_STEP,
     Figure,
     Judge,
+    Judged,
+    Place,
     Sample,
     Score,
-    mean_of_groups,
+    by_tag,
+    figure,
 )
-from npcorrect.evaluation.benchmarks.official import IMAGINE, lines, locate, read_rows, write_json
-from npcorrect.evaluation.run.judge import VLMJudge
+from npcorrect.evaluation.benchmarks.judge import VLMJudge
+from npcorrect.evaluation.benchmarks.official import lines, locate, read_rows, write_json
+from npcorrect.evaluation.benchmarks.official_files import IMAGINE
+from npcorrect.evaluation.benchmarks.wording import Wording
 from npcorrect.records import Checklist, Requirement
 from npcorrect.vlm.base import VLM, Message, Question, Reply
 
@@ -41,7 +47,7 @@ GROUPS = {
     "Multi-Object": "Multi-Object",
 }
 WEIGHTS = {"Attribute shift": 3.0, "Hybridization": 2.0, "Spatiotemporal": 2.0, "Multi-Object": 2.0}
-_DROPPED = {name: weight for name, weight in WEIGHTS.items() if name != "Multi-Object"}
+_UPSTREAM_WEIGHTS = {name: weight for name, weight in WEIGHTS.items() if name != "Multi-Object"}
 PARTS = ("fantasy", "identity", "aesthetic")
 UPSTREAM = "upstream"
 """Among the parts of a score: the figure that upstream's script made of it."""
@@ -81,9 +87,12 @@ class ImagineBench:
     """The benchmark, from the official file in ``folder`` or in the user's cache."""
 
     folder: Path | None = None
+    wording: Wording = "default"
     name: str = "imagine"
     scale: float = 10.0
     upstream_judge: str = "openai:gpt-4.1-2025-04-14"
+    repeats: int = 1
+    grid: int = 1
 
     def samples(self) -> tuple[Sample, ...]:
         """One sample for each line, with its official id; tags are the four groups."""
@@ -104,30 +113,24 @@ class ImagineBench:
 
     def checksum(self) -> str:
         """That of the official file, which was verified."""
-        return IMAGINE.sha256
+        return IMAGINE.hash
 
     def checklist(self, sample: Sample) -> Checklist:
         """The explanation that the judge is given, as one requirement."""
         note = str(sample.facts["note"])
         return Checklist(sample.prompt, (Requirement("r1", "scene", note, "", sample.prompt),))
 
-    def figures(self, scores: Mapping[int, Sequence[Score]]) -> tuple[Figure, ...]:
-        """The weighted mean, and what upstream's script makes of the same pictures."""
-        groups = {sample.id: sample.tag for sample in self.samples()}
-        faulty = {
-            prompt: [Score(_kept_upstream(score)) for score in of_prompt]
-            for prompt, of_prompt in scores.items()
-        }
+    def figures(self, judged: Sequence[Judged]) -> tuple[Figure, ...]:
+        """The weighted mean, and what upstream's script prints of the same pictures."""
         return (
-            Figure("weighted mean", mean_of_groups(scores, groups, WEIGHTS)),
-            Figure(
-                "weighted mean without Multi-Object",
-                mean_of_groups(scores, groups, _DROPPED),
-                "looks up a weight under a name that no prompt has",
-            ),
-            Figure(
-                "weighted mean, unscored as upstream",
-                mean_of_groups(faulty, groups, WEIGHTS),
+            figure("weighted mean", judged, group=by_tag, weights=WEIGHTS),
+            figure(
+                "weighted mean, as upstream prints it",
+                judged,
+                _upstream_value,
+                by_tag,
+                _UPSTREAM_WEIGHTS,
+                "drops Multi-Object (it looks the weight up under a name that no prompt has), "
                 "gives 0 where the judge fails, and keeps -1 for a score that it cannot find",
             ),
         )
@@ -139,51 +142,61 @@ class ImagineBench:
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:
         """The names that upstream's script looks for, the first of which we write."""
-        return tuple(f"{sample.id}.{ending}" for ending in ("png", "jpg", "jpeg", "webp"))
+        return tuple(f"image/{sample.id}.{end}" for end in ("png", "jpg", "jpeg", "webp"))
 
     def write_results(
         self,
-        scores: Mapping[int, Score],
-        pictures: Mapping[int, Path],
+        samples: Sequence[Sample],
+        scores: Mapping[Place, Score],
+        pictures: Mapping[Place, Path],
         folder: Path,
     ) -> None:
         """Upstream's two files; like upstream's script, they leave missing pictures out."""
         full, short = [], []
-        for sample in self.samples():
-            if sample.id not in pictures:
+        for sample in samples:
+            place = sample.id, sample.repeat
+            if place not in pictures:
                 continue
-            score, about = scores[sample.id], {"id": sample.id, "type": sample.tag}
-            text = _official_text(score)
+            about = {"id": sample.id, "type": sample.tag}
+            text = _official_text(scores[place])
             more = {
                 "instruction": sample.prompt,
                 "note": sample.facts["note"],
-                "image_path": str(pictures[sample.id]),
+                "image_path": str(pictures[place]),
                 "evaluation": text,
             }
             full.append(about | more)
-            short.append(about | {"Weighted Score": score.value or 0, "evaluation_text": text})
+            value = scores[place].value or 0
+            short.append(about | {"Weighted Score": value, "evaluation_text": text})
         write_json(folder / "full.json", full)
         write_json(folder / "scores.json", short)
 
-    def read_results(self, path: Path) -> dict[int, Score]:
-        """The scores in upstream's file of scores, by the id of the prompt.
+    def read_results(self, path: Path) -> dict[Place, Score]:
+        """The scores in upstream's file of scores.
 
-        They are read from the judge's text again, so that what upstream's pattern misses is found;
-        a text without all three is unscored. Upstream's own figure is kept beside them.
+        They are read from the judge's text again, so that what upstream's pattern misses is read
+        too; a text without all three is unscored. Upstream's own figure is kept beside them.
         """
         return {
-            row["id"]: _read_back(row["evaluation_text"], row["Weighted Score"])
+            (row["id"], 0): _read_back(row["evaluation_text"], row["Weighted Score"])
             for row in read_rows(path, ("id", "evaluation_text", "Weighted Score"))
         }
 
     def questions(self, sample: Sample, image: Image) -> tuple[Question, ...]:
         """One question for all three scores."""
+        if self.wording == "upstream":
+            system = wording.text("echo4o", "imagine_system")
+            template = wording.text("echo4o", "imagine_user")
+            user = template.format(instruction=sample.prompt, note=sample.facts["note"])
+            return (Question(wording.messages(system, user, image, wording.JPEG_AS_PNG)),)
         text = f"Instruction:\n{sample.prompt}\n\nWhat it means:\n{sample.facts['note']}"
         messages = Message("system", _SYSTEM), Message("user", text, (image,))
         return (Question(messages, _SCHEMA),)
 
     def read(self, sample: Sample, replies: Sequence[Reply]) -> Score:
         """The weighted score, with its three parts."""
+        if self.wording == "upstream":
+            return _read_back(replies[0].text, upstream_weighted(replies[0].text))
         answer = json.loads(replies[0].text)
         if not isinstance(answer, dict):
             raise ValueError("there are no scores")
@@ -214,15 +227,30 @@ def parts_in(text: str) -> dict[str, float]:
 
     Upstream's own pattern finds nothing where the name is set in bold.
     """
-    found = re.findall(rf"({'|'.join(_OFFICIAL)})[\s*_]*[:\uff1a]?[\s*_]*(\d+)", text)
-    return {_OFFICIAL[name]: float(number) for name, number in found if int(number) <= 10}
+    pattern = rf"({'|'.join(_OFFICIAL)})[\s*_]{{0,9}}[:\uff1a]?[\s*_]{{0,9}}(\d+)"
+    scores = ((name, number) for name, number in re.findall(pattern, text) if len(number) < 3)
+    return {_OFFICIAL[name]: float(number) for name, number in scores if int(number) <= 10}
 
 
-def _kept_upstream(score: Score) -> float:
-    """What upstream's script keeps of a picture: its own figure, if it was read back; else 0 for a
-    judge that failed."""
-    kept = dict(score.parts).get(UPSTREAM, score.value)
-    return 0.0 if kept is None else kept
+def upstream_weighted(text: str) -> float:
+    """What upstream's script makes of its judge's text; a score that it cannot find is -1.
+
+    It finds one only behind its name and at most one colon, and takes the last one.
+    """
+    scores = dict.fromkeys(_OFFICIAL, -1.0)
+    pattern = rf"({'|'.join(_OFFICIAL)}) ?[:\uff1a]? ?(\d{{1,2}})"
+    for name, number in re.findall(pattern, " ".join(text.split())):
+        scores[name] = min(float(number), 10.0)
+    fantasy, identity, aesthetic = scores.values()
+    return weighted(fantasy, identity, aesthetic)
+
+
+def _upstream_value(score: Score) -> float | None:
+    """What upstream's script keeps of a picture: nothing where it is missing, its own figure where
+    that was read, else 0 for a judge that failed."""
+    if score.missing:
+        return None
+    return dict(score.parts).get(UPSTREAM, score.value or 0.0)
 
 
 def _read_back(text: str, kept: float) -> Score:
@@ -237,7 +265,7 @@ def _read_back(text: str, kept: float) -> Score:
 
 def _official_text(score: Score) -> str:
     parts = dict(score.parts)
-    if not parts.keys() >= set(PARTS):
+    if UPSTREAM in parts or not parts.keys() >= set(PARTS):
         return score.raw or score.reason
-    found = (f"{name}: {parts[part]:g}" for name, part in _OFFICIAL.items())
-    return "\n".join([*found, f"Reason: {score.reason}"])
+    lines = (f"{name}: {parts[part]:g}" for name, part in _OFFICIAL.items())
+    return "\n".join([*lines, f"Reason: {score.reason}"])

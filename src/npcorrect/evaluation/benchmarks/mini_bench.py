@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -12,10 +12,12 @@ from PIL.Image import Image
 from npcorrect.evaluation.benchmarks.base import (
     Figure,
     Judge,
+    Judged,
     Picture,
     Sample,
     Score,
-    mean_of_groups,
+    by_tag,
+    figure,
 )
 from npcorrect.mini.bench import PROMPTS, load, make
 from npcorrect.mini.grammar import parse, satisfied
@@ -55,10 +57,9 @@ class MiniBench:
         """What the grammar reads in the prompt."""
         return Checklist(sample.prompt, parse(sample.prompt).requirements())
 
-    def figures(self, scores: Mapping[int, Sequence[Score]]) -> tuple[Figure, ...]:
+    def figures(self, judged: Sequence[Judged]) -> tuple[Figure, ...]:
         """The mean of the tags' accuracies."""
-        tags = {sample.id: sample.tag for sample in self.samples()}
-        return (Figure("mean of tags", mean_of_groups(scores, tags)),)
+        return (figure("mean of tags", judged, group=by_tag),)
 
     def judge(self, vlm: VLM | None) -> Judge:
         """Classical vision, and nothing else."""

@@ -1,4 +1,4 @@
-"""The official files of other people's benchmarks: where they come from, and that they are whole.
+"""Official files of other people's benchmarks: found, fetched, verified, read and written.
 
 None of them is part of this package. They are looked for in the folder that the user names, then in
 the user's cache, where :func:`fetch` puts them.
@@ -6,63 +6,21 @@ the user's cache, where :func:`fetch` puts them.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
 
-from npcorrect.errors import OutputError, SettingsError
-from npcorrect.files import prepare
+from npcorrect.errors import SettingsError
+from npcorrect.evaluation.benchmarks.official_files import OfficialFile
+from npcorrect.files import prepare, replacing, write_text
 
 MAX_BYTES = 2**24
-_ECHO = (
-    "https://raw.githubusercontent.com/yejy53/Echo-4o/"
-    "28f36d76558e5f53b9deceda78bf025ef0d0ea24/test_scripts"
-)
-_GENEVAL2 = (
-    "https://raw.githubusercontent.com/facebookresearch/GenEval2/"
-    "a6e82d2289e8d418f27f0adee77908b07060eea3"
-)
-
-
-@dataclass(frozen=True)
-class OfficialFile:
-    """One file, pinned: its name upstream, other names that it may have, and its SHA-256."""
-
-    name: str
-    url: str
-    sha256: str
-    licence: str
-    aliases: tuple[str, ...] = ()
-
-
-GENEVAL_PP = OfficialFile(
-    "Geneval++.jsonl",
-    f"{_ECHO}/Geneval%2B%2B.jsonl",
-    "9c1216a3f6fe2d99e4ffd63f3a6dba71f3dd7ab30a7c09cb41f03629b35d3e8f",
-    "Apache-2.0",
-    ("geneval_pp.jsonl",),
-)
-IMAGINE = OfficialFile(
-    "Imagine.jsonl",
-    f"{_ECHO}/Imagine.jsonl",
-    "e22e33dd5e2722b9fedfb7ecddeb56841ec6ea93b3f0246a04d8dd374ab5a19e",
-    "Apache-2.0",
-    ("imagine.jsonl",),
-)
-GENEVAL2 = OfficialFile(
-    "geneval2_data.jsonl",
-    f"{_GENEVAL2}/geneval2_data.jsonl",
-    "09233adbc9f877fba205f1a20efa4a8640e7e62a91dfd55893562bed8a928e43",
-    "CC BY-NC 4.0: not for commercial use",
-)
-FILES = {"geneval++": GENEVAL_PP, "imagine": IMAGINE, "geneval2": GENEVAL2}
-"""The official file of each benchmark."""
 
 
 def cache() -> Path:
@@ -79,10 +37,10 @@ def locate(file: OfficialFile, folder: Path | None = None) -> Path:
     places = [folder or cache()]
     for path in (place / name for place in places for name in (file.name, *file.aliases)):
         if path.is_file():
-            if _digest(path.read_bytes()) != file.sha256:
+            if not _is(path.read_bytes(), file):
                 raise SettingsError(
-                    f"{str(path)!r} is not the official {file.name} (SHA-256 {file.sha256[:12]}…); "
-                    "fetch it again with 'npc bench fetch'."
+                    f"{str(path)!r} is not the official {file.name} (it has not the hash "
+                    f"{file.hash[:12]}…); fetch it again with 'npc bench fetch'."
                 )
             return path
     raise SettingsError(
@@ -94,13 +52,30 @@ def locate(file: OfficialFile, folder: Path | None = None) -> Path:
 def lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSONL file, empty lines left out."""
     text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header, each with these columns.
+
+    Raises:
+        SettingsError: the file cannot be read, or has not all of them.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            header = rows.fieldnames or ()
+            missing = [name for name in columns if name not in header]
+            if missing:
+                raise ValueError(f"it has no column {', '.join(missing)}")
+            return [{key: row[key] or "" for key in row if key is not None} for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise SettingsError(f"{str(path)!r} cannot be read as CSV ({error}).") from None
 
 
 def write_json(path: Path, value: Any) -> None:
     """A result file as upstream's scripts write it."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 def read_rows(path: Path, fields: Sequence[str], under: str | None = None) -> list[dict[str, Any]]:
@@ -118,12 +93,12 @@ def read_rows(path: Path, fields: Sequence[str], under: str | None = None) -> li
         for row in rows:
             for name in fields:
                 row[name]
+        return list(rows)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise SettingsError(
             f"{str(path)!r} is no result file of the upstream script ({error!r}); it needs "
             f"{', '.join(fields)}."
         ) from None
-    return list(rows)
 
 
 def fetch(file: OfficialFile, folder: Path, get: Callable[[str], bytes] | None = None) -> Path:
@@ -133,22 +108,18 @@ def fetch(file: OfficialFile, folder: Path, get: Callable[[str], bytes] | None =
         OutputError: the folder cannot be written.
         SettingsError: the file cannot be had, or its checksum is wrong; nothing is written then.
     """
-    prepare(folder)
     path = folder / file.name
-    if path.is_file() and _digest(path.read_bytes()) == file.sha256:
+    prepare(path.parent)
+    if path.is_file() and _is(path.read_bytes(), file):
         return path
     content = (get or _get)(file.url)
-    if _digest(content) != file.sha256:
+    if not _is(content, file):
         raise SettingsError(
-            f"{file.url} brought another file than the known {file.name} (SHA-256 "
-            f"{_digest(content)[:12]}… instead of {file.sha256[:12]}…); nothing was written."
+            f"{file.url} brought another file than the known {file.name} (it has not the hash "
+            f"{file.hash[:12]}…); nothing was written."
         )
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"Cannot write {str(path)!r} ({error.strerror}).") from None
+    with replacing(path) as out:
+        out.write(content)
     return path
 
 
@@ -171,5 +142,13 @@ def _get(url: str) -> bytes:
     return content
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def checksum(files: Sequence[OfficialFile]) -> str:
+    """One hash for all of some files."""
+    return hashlib.sha256(" ".join(file.hash for file in files).encode()).hexdigest()
+
+
+def _is(content: bytes, file: OfficialFile) -> bool:
+    """Whether this is the file's content."""
+    if len(file.hash) == 64:
+        return hashlib.sha256(content).hexdigest() == file.hash
+    return hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest() == file.hash

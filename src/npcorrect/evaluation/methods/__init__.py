@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from npcorrect.errors import SettingsError
+from npcorrect.evaluation import plugins
 from npcorrect.evaluation.methods import (
     best_of_n,
     npc,
@@ -45,13 +46,20 @@ METHODS: Mapping[str, Method] = {
 
 
 def find(name: str) -> Method:
-    """The method with this name.
+    """The method with this name, in this Python file, or of an installed package.
+
+    One of the user's own is a :class:`Method`, or a function that takes a task and yields attempts.
 
     Raises:
         SettingsError: there is none.
     """
-    if name not in METHODS:
+    if name in METHODS:
+        return METHODS[name]
+    made = plugins.load(name, "npcorrect.methods")
+    if made is None:
         raise SettingsError(
             f"The method {name!r} is unknown; the methods are {', '.join(METHODS)}."
         )
-    return METHODS[name]
+    if not callable(made) and not isinstance(made, Method):
+        raise SettingsError(f"{name!r} is no method; give a function of a task.")
+    return made if isinstance(made, Method) else Method("Not one of this program's methods.", made)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from npcorrect.evaluation.report.metrics import Comparison, Estimate
+from npcorrect.evaluation.report.metrics import Comparison, Estimate, Official
 
 
 def interval(estimate: Estimate | None, scale: float) -> str:
     """``72.0 % [68.1, 75.5]``, or plain figures on another scale than 0 to 1."""
     if estimate is None:
         return "unscored"
-    low, high = (number(end, scale, unit="") for end in (estimate.low, estimate.high))
-    return f"{number(estimate.mean, scale)} [{low}, {high}]"
+    return _bracketed(estimate.mean, estimate.low, estimate.high, scale)
+
+
+def official(figure: Official, scale: float) -> str:
+    """The same of a benchmark's own figure."""
+    if figure.value is None or figure.low is None or figure.high is None:
+        return "unscored"
+    return _bracketed(figure.value, figure.low, figure.high, scale)
 
 
 def number(value: float | None, scale: float, unit: str = " %") -> str:
@@ -21,13 +27,23 @@ def number(value: float | None, scale: float, unit: str = " %") -> str:
 
 
 def compared(one: Comparison, scale: float) -> list[str]:
-    """How often each method alone is better, the p-value, and the difference of the means."""
+    """The shared samples, how often each method alone is better, the difference of the means, and
+    the p-value, plain and after Holm's correction."""
     low, high = (number(end, scale, "") for end in (one.difference.low, one.difference.high))
     mean = number(one.difference.mean, scale, "")
     sign = "+" if one.difference.mean > 0 else ""
     return [
+        str(one.difference.n),
+        interval(one.first, scale),
+        interval(one.second, scale),
+        f"{sign}{mean} [{low}, {high}]",
+        f"{one.p:.2g}",
+        f"{one.holm:.2g}",
         str(one.first_better),
         str(one.second_better),
-        f"{one.p:.2g}",
-        f"{sign}{mean} [{low}, {high}]",
     ]
+
+
+def _bracketed(value: float, low: float, high: float, scale: float) -> str:
+    ends = ", ".join(number(end, scale, unit="") for end in (low, high))
+    return f"{number(value, scale)} [{ends}]"

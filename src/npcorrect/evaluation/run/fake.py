@@ -1,4 +1,4 @@
-"""A world of coin tosses, to try runs and reports on: everything in it is instant and repeatable.
+"""A fake benchmark, model, roles and judge, to try runs and reports on: instant and repeatable.
 
 A picture is a grey square whose shade says how many claims hold; it follows from prompt, seed and
 negative alone. Imports no torch.
@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from npcorrect.diffusion.base import UNWATCHED, TokenStates, Watch
+from npcorrect.diffusion.base import UNWATCHED, Reading, TokenStates, Watch
 from npcorrect.diffusion.fake import FakeFamily
 from npcorrect.evaluation.benchmarks.base import (
     SEED_STEP,
     Figure,
     Judge,
+    Judged,
     Picture,
     Sample,
     Score,
-    mean_of_groups,
+    by_tag,
+    figure,
 )
 from npcorrect.evaluation.methods.base import Tools
 from npcorrect.evaluation.run.manifest import Manifest, RunSettings
@@ -69,10 +71,10 @@ def holds(image: Image.Image) -> int:
     return shade // 64
 
 
-class CoinModel:
-    """Draws a shade by tossing coins; a negative adds a little luck."""
+class FakeModel:
+    """Draws a shade that follows from a hash; a negative makes claims likelier to hold."""
 
-    name = "coins"
+    name = "fake"
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -88,7 +90,7 @@ class CoinModel:
     def origin(self, image: Image.Image, drawing: Drawing) -> None:
         """Begins with noise alone."""
 
-    def encode(self, texts: Sequence[str]) -> list[TokenStates]:
+    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
         """One number for every text, so that rankers keep the order."""
         return [TokenStates(np.ones((1, 1), np.float32), np.zeros(1, bool)) for _ in texts]
 
@@ -99,16 +101,16 @@ class CoinModel:
         return [self._one(drawing) for drawing in drawings]
 
     def _one(self, d: Drawing) -> Generation:
-        toss = hashlib.sha256(f"{d.prompt}|{d.seed}|{d.negative_prompt}".encode()).digest()
-        luck = 150 if d.negative_prompt is None else 180
-        met = sum(byte < luck for byte in toss[:CLAIMS])
+        digest = hashlib.sha256(f"{d.prompt}|{d.seed}|{d.negative_prompt}".encode()).digest()
+        bound = 150 if d.negative_prompt is None else 180
+        met = sum(byte < bound for byte in digest[:CLAIMS])
         # The noise makes every picture a file of its own.
-        image = Image.frombytes("L", (8, 8), bytes([met * 64]) + bytes(toss + toss)[:63])
+        image = Image.frombytes("L", (8, 8), bytes([met * 64]) + bytes(digest + digest)[:63])
         per_step = (2 if d.rule == "extra" else 1) + (d.negative_prompt is not None)
         return Generation(image=image, drawing=d, evaluations=4 * per_step, seconds=0.0)
 
 
-class CoinRoles:
+class FakeRoles:
     """Sees what is there, except that a picture in eight of those that are wrong passes."""
 
     def roles(self) -> Roles:
@@ -136,10 +138,10 @@ class CoinRoles:
         return tuple(Candidate(f"{caption.text} {i}", "targeted") for i in range(limit))
 
 
-class CoinJudge:
+class FakeJudge:
     """Right where all claims hold; says nothing of a picture in sixteen."""
 
-    name = "coins"
+    name = "fake"
 
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:
         """1 or 0, or unscored."""
@@ -152,7 +154,7 @@ class CoinJudge:
 
 
 @dataclass(frozen=True)
-class CoinBench:
+class FakeBench:
     """A few prompts in three tags."""
 
     prompts: int = PROMPTS
@@ -169,29 +171,28 @@ class CoinBench:
 
     def checksum(self) -> str:
         """Says how many prompts there are."""
-        return f"coins {self.prompts}"
+        return f"fake {self.prompts}"
 
     def checklist(self, sample: Sample) -> Checklist:
         """What the roles ask too."""
-        return CoinRoles().checklist(sample.prompt)
+        return FakeRoles().checklist(sample.prompt)
 
-    def figures(self, scores: Mapping[int, Sequence[Score]]) -> tuple[Figure, ...]:
+    def figures(self, judged: Sequence[Judged]) -> tuple[Figure, ...]:
         """The mean of the tags."""
-        tags = {sample.id: sample.tag for sample in self.samples()}
-        return (Figure("mean of tags", mean_of_groups(scores, tags)),)
+        return (figure("mean of tags", judged, group=by_tag),)
 
     def judge(self, vlm: VLM | None) -> Judge:
         """Looks at the shade."""
-        return CoinJudge()
+        return FakeJudge()
 
 
-def coin_tools(seconds: float = 0.0) -> Tools:
+def fake_tools(seconds: float = 0.0) -> Tools:
     """Everything that a worker needs; each drawing sleeps for so many seconds."""
-    session = Session(CoinModel(seconds), CoinRoles().roles())
-    return Tools(session, CoinJudge(), CoinBench())
+    session = Session(FakeModel(seconds), FakeRoles().roles())
+    return Tools(session, FakeJudge(), FakeBench())
 
 
-def coin_manifest(**settings: Any) -> Manifest:
-    """The manifest of a run in this world."""
+def fake_manifest(**settings: Any) -> Manifest:
+    """The manifest of a run of the fake benchmark."""
     base = RunSettings("mini", ("base", "best-of-n", "npc-paper", "npc"), images=3)
-    return Manifest(replace(base, **settings), "coins 12", "code", {"python": "3"}, "")
+    return Manifest(replace(base, **settings), "fake 12", "code", {"python": "3"}, "")

@@ -14,10 +14,15 @@ from typing import Any
 
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.base import REPEAT_STEP, Benchmark, Sample
+from npcorrect.evaluation.benchmarks.wording import Wording
 from npcorrect.evaluation.methods import find
+from npcorrect.evaluation.plugins import label
 from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
 SCHEMA_VERSION = 1
+GROWING = ("methods", "limit", "seeds")
+"""The settings by which a run may grow."""
+MAX_IMAGES, MAX_SEEDS, MAX_LIMIT, MAX_REPEATS = 1000, 1000, 10**7, 100
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 _PACKAGE = Path(__file__).parents[2]
 
@@ -38,7 +43,8 @@ class RunSettings:
     """All that decides what a run finds. ``limit`` prompts are spread evenly; None takes all.
 
     ``draw`` holds for every picture, but for its seed and its candidates, which are a method's.
-    ``images`` is 0 for pictures that were made elsewhere.
+    ``images`` is 0 for pictures that were made elsewhere. ``repeat_judge`` is how often each
+    picture is judged, and ``wording`` in whose words.
     """
 
     benchmark: str
@@ -51,6 +57,8 @@ class RunSettings:
     load: LoadSettings = field(default_factory=LoadSettings)
     roles: RoleSettings = field(default_factory=lambda: RoleSettings(cache=False))
     judge: str | None = None
+    repeat_judge: int = 1
+    wording: Wording = "default"
 
     @property
     def verifier(self) -> str | None:
@@ -60,7 +68,10 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Settings, and what they were carried out with."""
+    """Settings, and what they were carried out with.
+
+    ``weights`` is the hash or the Hub revision of the image model's weights, where it is known.
+    """
 
     settings: RunSettings
     data: str
@@ -68,6 +79,7 @@ class Manifest:
     versions: Mapping[str, str]
     git: str
     schema_version: int = SCHEMA_VERSION
+    weights: str = ""
 
 
 def validate(settings: RunSettings) -> None:
@@ -76,47 +88,86 @@ def validate(settings: RunSettings) -> None:
     Raises:
         SettingsError: a method is unknown or named twice, or a number is out of range.
     """
-    if not settings.methods or len(set(settings.methods)) < len(settings.methods):
+    labels = {label(name) for name in settings.methods}
+    if not labels or len(labels) < len(settings.methods):
         raise SettingsError(
             f"The methods are {','.join(settings.methods)!r}; name at least one, and each once."
         )
     for name in settings.methods:
         find(name)
     limit = settings.limit if settings.limit is not None else 1
-    for what, value in (("images", settings.images), ("seeds", settings.seeds), ("limit", limit)):
-        if value < 1:
-            raise SettingsError(f"--{what} is {value}; give at least 1.")
+    for what, value, most in (
+        ("images", settings.images, MAX_IMAGES),
+        ("seeds", settings.seeds, MAX_SEEDS),
+        ("limit", limit, MAX_LIMIT),
+        ("repeat-judge", settings.repeat_judge, MAX_REPEATS),
+    ):
+        if not 1 <= value <= most:
+            raise SettingsError(f"--{what} is {value}; give 1 to {most}.")
     if not 1 <= settings.shard.number <= settings.shard.of:
         raise SettingsError(
             f"--shard is {settings.shard}; give a part and their number, such as 1/4."
         )
 
 
-def manifest(settings: RunSettings, benchmark: Benchmark) -> Manifest:
+def fault(one: Manifest) -> str:
+    """Why a manifest that came from a file cannot be used; empty where it can."""
+    if one.schema_version != SCHEMA_VERSION:
+        return f"it has version {one.schema_version}, and this program reads {SCHEMA_VERSION}"
+    settings = one.settings
+    for what, value, least, most in (
+        ("images", settings.images, 0, MAX_IMAGES),
+        ("seeds", settings.seeds, 1, MAX_SEEDS),
+        ("limit", 1 if settings.limit is None else settings.limit, 1, MAX_LIMIT),
+        ("repeat_judge", settings.repeat_judge, 1, MAX_REPEATS),
+        ("shard", settings.shard.number, 1, settings.shard.of),
+    ):
+        if not least <= value <= most:
+            return f"its {what} is {value}, not from {least} to {most}"
+    return ""
+
+
+def manifest(settings: RunSettings, benchmark: Benchmark, weights: str = "") -> Manifest:
     """The manifest of a run that begins now."""
     versions = {"python": platform.python_version()}
     versions |= {name: version(name) for name in ("npcorrect", *_LIBRARIES)}
-    return Manifest(settings, benchmark.checksum(), _code(), versions, _git())
+    return Manifest(settings, benchmark.checksum(), _code(), versions, _git(), weights=weights)
 
 
 def differences(old: Manifest, new: Manifest) -> list[str]:
-    """Why two manifests are not of one run; the git state alone is no reason."""
+    """Why two manifests are not of one run.
+
+    The git state alone is no reason, and neither are other methods, more seeds or another limit:
+    by these, a run grows.
+    """
     was, now = _flat(old.settings), _flat(new.settings)
-    found = [
+    different = [
         f"{name} {_words(was[name])} instead of {_words(now[name])}"
         for name in was
-        if was[name] != now[name]
+        if was[name] != now[name] and name not in GROWING
     ]
     if old.data != new.data:
-        found.append("other prompts")
-    found += [
+        different.append("other prompts")
+    different += [
         f"{name} {old.versions.get(name)} instead of {new.versions[name]}"
         for name in new.versions
         if old.versions.get(name) != new.versions[name]
     ]
     if old.code != new.code:
-        found.append("other code of this program")
-    return found
+        different.append("other code of this program")
+    if old.weights and new.weights and old.weights != new.weights:
+        different.append("other weights of the image model")
+    return different
+
+
+def grown(old: Manifest, new: Manifest) -> Manifest:
+    """The manifest of a run after it was continued with these settings."""
+    was, now = old.settings, new.settings
+    methods = tuple(dict.fromkeys((*was.methods, *now.methods)))
+    limits = [was.limit, now.limit]
+    limit = None if None in limits else max(limit for limit in limits if limit is not None)
+    settings = replace(was, methods=methods, limit=limit, seeds=max(was.seeds, now.seeds))
+    return replace(new, settings=settings, weights=new.weights or old.weights)
 
 
 def unsharded(one: Manifest) -> Manifest:
@@ -125,16 +176,25 @@ def unsharded(one: Manifest) -> Manifest:
 
 
 def samples(settings: RunSettings, benchmark: Benchmark) -> list[Sample]:
-    """The samples of a run: every prompt with each of its seeds, all prompts once first."""
+    """The samples of a run: every prompt with each of its seeds, all prompts once first.
+
+    A limit takes prompts from all over the benchmark, and a greater one takes the same and more.
+    """
     prompts = benchmark.samples()
-    limit = min(settings.limit or len(prompts), len(prompts))
-    spread = [prompts[i * len(prompts) // limit] for i in range(limit)]
-    mine = spread[settings.shard.number - 1 :: settings.shard.of]
+    places = _spread(len(prompts))[: settings.limit]
+    part = sorted(places[settings.shard.number - 1 :: settings.shard.of])
     return [
         replace(sample, seed=sample.seed + REPEAT_STEP * repeat, repeat=repeat)
         for repeat in range(settings.seeds)
-        for sample in mine
+        for sample in (prompts[place] for place in part)
     ]
+
+
+def _spread(count: int) -> list[int]:
+    """All places below a count, in van der Corput's order: each beginning is spread evenly."""
+    bits = max(count - 1, 0).bit_length()
+    reversed_places = (int(f"{place:0{bits}b}"[::-1], 2) for place in range(1 << bits))
+    return [place for place in reversed_places if place < count]
 
 
 def _flat(settings: RunSettings) -> dict[str, Any]:
@@ -155,7 +215,8 @@ def _code() -> str:
     digest = hashlib.sha256()
     for path in sorted(_PACKAGE.rglob("*")):
         name = path.relative_to(_PACKAGE)
-        if path.is_file() and "__pycache__" not in name.parts and name.parts[0] != "cli":
+        shows = name.parts[0] == "cli" or name.parts[:2] == ("evaluation", "report")
+        if path.is_file() and "__pycache__" not in name.parts and not shows:
             digest.update(
                 f"{name.as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
             )

@@ -1,28 +1,36 @@
 """A run on disk: ``manifest.json``, ``records.sqlite`` and ``images/``, named by their content.
 
 One process writes at a time. A record is committed as soon as it is finished, after its pictures,
-so that a run may be killed at any moment and continued.
+so that a run may be killed at any moment and continued. A run may come from anyone: what it holds
+is checked by its meaning before it is used.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
+from PIL.Image import Image
 from pydantic import TypeAdapter
 
 from npcorrect.errors import OutputError, SettingsError
-from npcorrect.evaluation.run.manifest import Manifest, differences
-from npcorrect.evaluation.run.records import Key, Record
+from npcorrect.evaluation.benchmarks.base import Score
+from npcorrect.evaluation.run import manifest as manifests
+from npcorrect.evaluation.run.manifest import Manifest
+from npcorrect.evaluation.run.pictures import picture_name, read_file
+from npcorrect.evaluation.run.records import Record, fault
 from npcorrect.evaluation.run.worker import Done
-from npcorrect.files import prepare, replacing
+from npcorrect.files import decode_picture, prepare, replacing
 
 _RECORD = TypeAdapter(Record)
+_SCORE = TypeAdapter(Score)
 _MANIFEST = TypeAdapter(Manifest)
-_TABLE = """
+_TABLES = """
 create table if not exists record (
     sample integer not null,
     repeat integer not null,
@@ -30,10 +38,21 @@ create table if not exists record (
     body text not null,
     primary key (sample, repeat, method)
 ) without rowid;
+create table if not exists score (
+    judge text not null,
+    sample integer not null,
+    repeat integer not null,
+    image text not null,
+    body text not null,
+    primary key (judge, sample, repeat, image)
+) without rowid;
 create view if not exists step as
     select sample, repeat, method, key as place, value as body
     from record, json_each(record.body, '$.steps');
 """
+
+Pictured = tuple[int, int, str]
+"""A picture of a run by the id of its prompt, the repeat, and its name."""
 
 
 class Store:
@@ -51,18 +70,21 @@ class Store:
         """How the run was made.
 
         Raises:
-            SettingsError: the folder holds no run.
+            SettingsError: the folder holds no run, or one that cannot be used.
         """
         try:
-            return _MANIFEST.validate_json(self.manifest_path.read_bytes())
+            manifest = _MANIFEST.validate_json(read_file(self.manifest_path))
         except (OSError, ValueError):
             raise SettingsError(
                 f"{str(self.folder)!r} holds no run; give a folder that 'npc bench run' made."
             ) from None
+        if reason := manifests.fault(manifest):
+            raise SettingsError(f"The run in {str(self.folder)!r} cannot be used: {reason}.")
+        return manifest
 
     @contextmanager
-    def writing(self, manifest: Manifest) -> Iterator[Writer]:
-        """Begin the run or continue it, alone.
+    def writing(self, manifest: Manifest | None = None) -> Iterator[Writer]:
+        """Begin the run, continue it, or let it grow, alone; without a manifest, add to it.
 
         Raises:
             OutputError: the folder cannot be written, or another process writes to it.
@@ -78,17 +100,27 @@ class Store:
                 "folder with --out."
             ) from None
         with lock:
-            self._claim(manifest)
-            with closing(self._connect()) as connection:
-                yield Writer(self.folder, connection)
+            if manifest is not None and self.manifest_path.exists():
+                self.check(manifest)
+                manifest = manifests.grown(self.manifest(), manifest)
+            with closing(self._connect("rwc")) as connection:
+                self._begin(connection, manifest)
+                yield Writer(self, connection)
 
-    def _claim(self, manifest: Manifest) -> None:
-        if self.manifest_path.exists():
-            self.check(manifest)
-            return
-        with closing(self._connect()) as connection:
-            connection.executescript(_TABLE)
-        _write(self.manifest_path, _MANIFEST.dump_json(manifest, indent=2) + b"\n")
+    def _begin(self, connection: sqlite3.Connection, manifest: Manifest | None) -> None:
+        """Make the tables, then the manifest, without which the folder holds no run."""
+        try:
+            connection.executescript(_TABLES)
+            if manifest is not None:
+                content = _MANIFEST.dump_json(manifest, indent=2) + b"\n"
+                _write(self.manifest_path, content)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise OutputError(
+                f"Cannot begin the run in {str(self.folder)!r} ({error}); choose another folder "
+                "with --out."
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(str(error)) from None
 
     def check(self, manifest: Manifest) -> None:
         """Refuse another run than that in the folder.
@@ -96,14 +128,17 @@ class Store:
         Raises:
             SettingsError: it was made differently.
         """
-        if different := differences(self.manifest(), manifest):
+        if different := manifests.differences(self.manifest(), manifest):
             raise SettingsError(
                 f"The run in {str(self.folder)!r} was made with {'; '.join(different)}. "
                 "Give the same, or another folder with --out."
             )
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.folder / "records.sqlite")
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        path = self.folder / "records.sqlite"
+        if path.is_symlink():
+            raise SettingsError(f"{str(path)!r} is a link; a run has its records in its folder.")
+        return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode={mode}", uri=True)
 
     def records(self) -> list[Record]:
         """All finished records, in the benchmark's order.
@@ -112,62 +147,126 @@ class Store:
             SettingsError: the folder holds no run, or one that is damaged.
         """
         self.manifest()
+        rows = self._select("select body from record order by sample, repeat, method")
         try:
-            with closing(self._connect()) as connection:
-                rows = connection.execute("select body from record order by sample, repeat, method")
-                return [_RECORD.validate_json(body) for (body,) in rows]
-        except (sqlite3.DatabaseError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise SettingsError(
-                f"The records in {str(self.folder)!r} cannot be read ({reason}); "
-                "restore them, or begin anew in another folder."
-            ) from None
+            records = [_RECORD.validate_json(body) for (body,) in rows]
+        except ValueError as error:
+            raise self._damaged(str(error).splitlines()[0]) from None
+        for record in records:
+            if reason := fault(record):
+                place = f"{record.key.method} on prompt {record.key.sample}"
+                raise self._damaged(f"{place}: {reason}")
+        return records
+
+    def judges(self) -> tuple[str, ...]:
+        """The further judges who have scored pictures of the run."""
+        if not self._select("select 1 from sqlite_master where name = 'score'"):
+            return ()
+        return tuple(name for (name,) in self._select("select distinct judge from score"))
+
+    def scores(self, judge: str) -> dict[Pictured, Score]:
+        """What a further judge said of each picture.
+
+        Raises:
+            SettingsError: the scores are damaged.
+        """
+        if judge not in self.judges():
+            return {}
+        rows = self._select("select sample, repeat, image, body from score where judge = ?", judge)
+        try:
+            return {
+                (sample, repeat, image): _SCORE.validate_json(body)
+                for sample, repeat, image, body in rows
+            }
+        except ValueError as error:
+            raise self._damaged(str(error).splitlines()[0]) from None
+
+    def _select(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        try:
+            with closing(self._connect("ro")) as connection:
+                return connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._damaged(str(error)) from None
+
+    def _damaged(self, reason: str) -> SettingsError:
+        return SettingsError(
+            f"The records in {str(self.folder)!r} cannot be read ({reason}); "
+            "restore them, or begin anew in another folder."
+        )
 
     def picture(self, name: str) -> Path:
         """The file of a picture."""
-        return picture_path(self.folder, name)
+        return self.folder / "images" / name[:2] / f"{name}.png"
+
+    def read_picture(self, name: str) -> bytes | None:
+        """The file of a picture; None where it is gone, or is not what the name stands for."""
+        try:
+            content = read_file(self.picture(name))
+        except (OSError, ValueError):
+            return None
+        return content if picture_name(content) == name else None
+
+    def image(self, name: str) -> Image | None:
+        """A picture; None where it is gone, or is none."""
+        content = self.read_picture(name)
+        try:
+            return decode_picture(content, name) if content is not None else None
+        except SettingsError:
+            return None
 
 
 class Writer:
     """The only one who writes to a run."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
-        self._folder, self._connection = folder, connection
-
-    def finished(self) -> set[Key]:
-        """What need not be done again."""
-        rows = self._connection.execute("select sample, repeat, method from record")
-        return {Key(*row) for row in rows}
+    def __init__(self, store: Store, connection: sqlite3.Connection) -> None:
+        self._store, self._connection = store, connection
 
     def add(self, done: Done) -> None:
-        """Keep the pictures, then the record, for good.
+        """Keep the pictures, then the record, for good, in place of an earlier one.
 
         Raises:
             OutputError: the disk does not take them.
         """
         key = done.record.key
-        try:
+        body = _RECORD.dump_json(done.record).decode()
+        row = key.sample, key.repeat, key.method, body
+        with self._told():
             for name, file in done.pictures.items():
-                path = picture_path(self._folder, name)
-                if not path.exists():
+                path = self._store.picture(name)
+                if self._store.read_picture(name) is None:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     _write(path, file)
-            body = _RECORD.dump_json(done.record).decode()
             with self._connection:
-                self._connection.execute(
-                    "insert into record values (?, ?, ?, ?)",
-                    (key.sample, key.repeat, key.method, body),
-                )
+                self._connection.execute("insert or replace into record values (?, ?, ?, ?)", row)
+
+    def add_scores(self, judge: str, scores: Mapping[Pictured, Score]) -> None:
+        """Keep what a further judge said.
+
+        Raises:
+            OutputError: the disk does not take it.
+        """
+        rows = [(judge, *place, _SCORE.dump_json(one).decode()) for place, one in scores.items()]
+        with self._told(), self._connection:
+            self._connection.executemany(
+                "insert or replace into score values (?, ?, ?, ?, ?)", rows
+            )
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, sqlite3.OperationalError) as error:
             raise OutputError(
-                f"Cannot write to the run in {str(self._folder)!r} ({error}); what was finished "
-                "is kept, so make room and give the same command again."
+                f"Cannot write to the run in {str(self._store.folder)!r} ({error}); what was "
+                "finished is kept, so make room and give the same command again."
             ) from None
 
 
-def picture_path(folder: Path, name: str) -> Path:
-    """Where a run keeps the picture of this name."""
-    return folder / "images" / name[:2] / f"{name}.png"
+def of_sample(scores: Mapping[Pictured, Score], record: Record) -> dict[str, Score]:
+    """The scores of the pictures of a record's sample, by their names."""
+    place = record.key.sample, record.key.repeat
+    names = {step.image for step in record.steps}
+    return {name: scores[*place, name] for name in names if (*place, name) in scores}
 
 
 def _write(path: Path, content: bytes) -> None:

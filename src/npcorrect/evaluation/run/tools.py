@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from atexit import register
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from npcorrect import session
 from npcorrect.errors import SettingsError
+from npcorrect.evaluation import plugins
+from npcorrect.evaluation.benchmarks import find
 from npcorrect.evaluation.benchmarks.base import Benchmark, Judge
-from npcorrect.evaluation.benchmarks.geneval2 import GenEval2
-from npcorrect.evaluation.benchmarks.geneval_pp import GenEvalPP
-from npcorrect.evaluation.benchmarks.imagine_bench import ImagineBench
-from npcorrect.evaluation.benchmarks.mini_bench import MiniBench
+from npcorrect.evaluation.benchmarks.judge import repeated
 from npcorrect.evaluation.methods.base import Tools
 from npcorrect.evaluation.run.manifest import RunSettings, validate
 from npcorrect.records import Request
@@ -22,25 +20,10 @@ from npcorrect.session import SessionSettings
 from npcorrect.vlm import build
 from npcorrect.vlm.settings import VLMTable
 
-BENCHMARKS: dict[str, Callable[[Path | None], Benchmark]] = {
-    "mini": lambda folder: MiniBench(),
-    "mini-tuning": lambda folder: MiniBench(tuning=True),
-    "geneval++": GenEvalPP,
-    "imagine": ImagineBench,
-    "geneval2": GenEval2,
-}
-"""The benchmarks by name, from a folder with their official files."""
-
-
-def benchmark(name: str, folder: Path | None = None) -> Benchmark:
-    """The benchmark with this name.
-
-    Raises:
-        SettingsError: there is none.
-    """
-    if name not in BENCHMARKS:
-        raise SettingsError(f"The benchmark {name!r} is unknown; use {', '.join(BENCHMARKS)}.")
-    return BENCHMARKS[name](folder)
+JUDGES = "npcorrect.judges"
+"""The entry points of judges."""
+NO_JUDGE = "none"
+"""Leaves all pictures to upstream's own evaluator."""
 
 
 def session_settings(settings: RunSettings, table: VLMTable) -> SessionSettings:
@@ -75,7 +58,7 @@ def load(settings: RunSettings, folder: Path | None, table: VLMTable, threads: i
     torch.set_num_threads(threads)
     stack = ExitStack()
     register(stack.close)
-    source = benchmark(settings.benchmark, folder)
+    source = find(settings.benchmark, folder, settings.wording)
     wanted = session_settings(settings, table)
     # What is asked comes first: what is missing there should not wait for large weights.
     judge = stack.enter_context(judging(settings, source, table))
@@ -90,14 +73,20 @@ def check_judge(settings: RunSettings, source: Benchmark) -> None:
     """Refuse a judge that is missing, or that has nothing to judge.
 
     Raises:
-        SettingsError: it is one of these.
+        SettingsError: it is one of these, or code of the user's own that cannot be loaded.
     """
     if source.upstream_judge and settings.judge is None:
         raise SettingsError(
             f"The benchmark {source.name!r} is judged by a model; name one with --judge. "
             f"Upstream's is {source.upstream_judge}."
         )
-    if settings.judge and not source.upstream_judge:
+    if settings.judge == NO_JUDGE and not getattr(source, "may_be_unjudged", False):
+        raise SettingsError(
+            f"The pictures of {source.name!r} need a judge; 'none' is for geneval, whose pictures "
+            "upstream's own evaluator judges."
+        )
+    own = settings.judge is not None and plugins.load(settings.judge, JUDGES) is not None
+    if settings.judge and not source.upstream_judge and not own:
         raise SettingsError(
             f"The benchmark {source.name!r} is judged without a model; leave --judge out."
         )
@@ -105,24 +94,27 @@ def check_judge(settings: RunSettings, source: Benchmark) -> None:
 
 @contextmanager
 def judging(settings: RunSettings, source: Benchmark, table: VLMTable) -> Generator[Judge]:
-    """The judge of a run.
+    """The judge of a run, which scores each picture as often as the settings say.
+
+    One of the user's own is made by a function of the benchmark.
 
     Raises:
         InputError: the judge is missing, or is not to be had.
     """
-    if settings.judge is None:
-        yield source.judge(None)
-        return
-    with build.model(settings.judge, session_settings(settings, table).vlm) as vlm:
-        yield source.judge(vlm)
+    times, name = settings.repeat_judge, settings.judge
+    if name is None or name == NO_JUDGE:
+        yield repeated(source.judge(None), times)
+    elif (made := plugins.load(name, JUDGES)) is not None:
+        yield repeated(plugins.called(name, made, source), times)
+    else:
+        with build.model(name, session_settings(settings, table).vlm) as vlm:
+            yield repeated(source.judge(vlm), times)
 
 
-def same_model(first: str | None, second: str | None) -> bool:
-    """Whether two names are of one model; a dated release is the model that it is a release of."""
-    if first is None or second is None:
-        return False
-    return _undated(first) == _undated(second)
+def weights(settings: RunSettings, table: VLMTable) -> str:
+    """The hash or the commit of the image model's weights and of its LoRAs.
 
-
-def _undated(name: str) -> str:
-    return re.sub(r"-\d{4}-?\d{2}-?\d{2}$", "", name)
+    Empty as far as it is not known before they are loaded.
+    """
+    made = session.made_with(None, session_settings(settings, table))
+    return " ".join(filter(None, (made.weights or made.revision, *made.loras)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,6 +15,8 @@ from npcorrect.evaluation.benchmarks.base import Sample, Score
 from npcorrect.evaluation.methods import find
 from npcorrect.evaluation.methods.base import Task, Tools
 from npcorrect.evaluation.methods.wrapper import Wrapper
+from npcorrect.evaluation.plugins import label
+from npcorrect.evaluation.run.pictures import picture_name
 from npcorrect.evaluation.run.records import Key, Record, Step
 from npcorrect.records import Attempt, Cost, Drawing, Generation, Request
 from npcorrect.result import select
@@ -46,7 +47,7 @@ class Job:
     @property
     def key(self) -> Key:
         """Under which the record is kept."""
-        return Key(self.sample.id, self.sample.repeat, self.method)
+        return Key(self.sample.id, self.sample.repeat, label(self.method))
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Worker:
         attempts = self._attempts(job, budget)
         chosen = [select(attempts[: i + 1]) for i in range(len(attempts))]
         files = [_png(attempt.generation.image) for attempt in attempts]
-        names = [hashlib.sha256(file).hexdigest()[:32] for file in files]
+        names = [picture_name(file) for file in files]
         costs = _sums([attempt.cost for attempt in attempts])
         sample = job.sample
         shown = {names[place]: attempts[place].generation.image for place in sorted(set(chosen))}
@@ -166,18 +167,21 @@ class _Sharing(Wrapper):
 
 def _step(attempt: Attempt, image: str, chosen: int, cost: Cost, *, score: Score | None) -> Step:
     verdict, ranked = attempt.verdict, attempt.ranked
-    failed = tuple(c.requirement.text for c in verdict.checks if c.passed is False)
+    generation = attempt.generation
+    failed = [check for check in verdict.checks if check.passed is False]
     return Step(
         image,
-        attempt.generation.drawing.seed,
-        attempt.generation.negatives,
+        generation.drawing.seed,
+        generation.negatives,
         ranked.candidate.source if ranked else "",
         verdict.accepted,
-        failed,
+        tuple(check.requirement.text for check in failed),
         verdict.error,
         chosen,
         cost,
         score,
+        generation.steering,
+        tuple(check.observed for check in failed),
     )
 
 

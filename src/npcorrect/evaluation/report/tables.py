@@ -1,0 +1,173 @@
+"""The report as CSV, for every sample and for every method, and as LaTeX."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from io import StringIO
+from typing import Any
+
+from npcorrect.evaluation.report.summary import Report, Row
+from npcorrect.evaluation.report.text import official
+from npcorrect.evaluation.run.records import Record
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def samples(report: Report) -> str:
+    """One line for each method and sample, as CSV.
+
+    Parts of the score that every scored picture has, such as Imagine-Bench's three, are columns.
+    """
+    names = _shared_parts(report)
+    lines = [
+        {"method": column.label, **_line(record, record.after(report.images), names)}
+        for column in report.columns
+        for record in column.records
+    ]
+    return _csv(lines)
+
+
+def parts(report: Report) -> str:
+    """One line for each part of each score, such as GenEval 2's questions, as CSV."""
+    lines = [
+        {
+            "method": column.label,
+            "sample": record.key.sample,
+            "repeat": record.key.repeat,
+            "tag": record.tag,
+            "part": name,
+            "value": f"{value:.6g}",
+        }
+        for column in report.columns
+        for record in column.records
+        for name, value in record.score(record.after(report.images)).parts
+    ]
+    return _csv(lines, ("method", "sample", "repeat", "tag", "part", "value"))
+
+
+def summary(report: Report) -> str:
+    """One line for each method: the official figures, the score and the costs, as CSV."""
+    compared = {
+        line.second: line.comparison for line in report.lines if line.main and line.unit == "images"
+    }
+    lines = []
+    for row in report.rows:
+        comparison = compared.get(row.label)
+        lines.append(
+            {
+                **_summary(row),
+                "against": report.versus[0].first if comparison else "",
+                "pairs": comparison.difference.n if comparison else "",
+                "against minus this": f"{comparison.difference.mean:.6g}" if comparison else "",
+                "p": f"{comparison.p:.3g}" if comparison else "",
+                "p, Holm": f"{comparison.holm:.3g}" if comparison else "",
+            }
+        )
+    return _csv(lines)
+
+
+def latex(report: Report) -> str:
+    """The summary as a table for ``\\usepackage{booktabs}``."""
+    scale = report.benchmark.scale
+    names = [figure.name for figure in report.rows[0].official]
+    head = ["Method", *names, "n", "Images", "NFE", "VLM calls", "Seconds"]
+    lines = [
+        rf"% {report.benchmark.name}, at {report.images} images. Brackets: 95 % intervals.",
+        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+        r"\toprule",
+        " & ".join(map(_escaped, head)) + r" \\",
+        r"\midrule",
+    ]
+    for row in report.rows:
+        cost = row.final.cost
+        cells = [row.label, *(official(figure, scale) for figure in row.official)]
+        cells += [str(row.official[0].n), f"{cost.images:.2f}", f"{cost.evaluations:.0f}"]
+        cells += [f"{cost.calls:.1f}", f"{cost.seconds:.1f}"]
+        lines.append(" & ".join(map(_escaped, cells)) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _shared_parts(report: Report) -> list[str]:
+    """The names of the parts that all scored pictures have, in their order."""
+    scores = [
+        record.score(record.after(report.images))
+        for column in report.columns
+        for record in column.records
+    ]
+    named = [[name for name, _ in score.parts] for score in scores if score.value is not None]
+    shared = set[str]().union(*named).intersection(*named) if named else set()
+    return [name for name in named[0] if name in shared] if named else []
+
+
+def _line(record: Record, place: int, names: Sequence[str]) -> dict[str, Any]:
+    """What a method would hand over after a step, and what it took."""
+    step, score = record.steps[place], record.score(place)
+    chosen, cost = record.steps[step.chosen], asdict(step.cost)
+    values = dict(score.parts)
+    return {
+        "sample": record.key.sample,
+        "repeat": record.key.repeat,
+        "tag": record.tag,
+        "prompt": record.prompt,
+        "seed": record.seed,
+        "score": "" if score.value is None else f"{score.value:g}",
+        **{name: f"{values[name]:g}" if name in values else "" for name in names},
+        "missing": "yes" if score.missing else "no",
+        "reason": score.reason,
+        "accepted": {True: "yes", False: "no", None: "unscored"}[chosen.accepted],
+        "chosen": step.chosen,
+        "picture": chosen.image,
+        "negatives": "; ".join(chosen.negatives),
+        **cost,
+        "seconds": f"{step.cost.seconds:.3f}",
+    }
+
+
+def _summary(row: Row) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "method": row.label,
+        "samples": row.samples,
+        "unscored": row.unscored,
+        "missing": row.missing,
+        "without verdict": row.unverified,
+    }
+    for figure in row.official:
+        line |= {
+            figure.name: _number(figure.value),
+            f"{figure.name}, low": _number(figure.low),
+            f"{figure.name}, high": _number(figure.high),
+            f"{figure.name}, n": figure.n,
+        }
+    score = row.final.score
+    line |= {
+        "score": _number(score.mean if score else None),
+        "score, low": _number(score.low if score else None),
+        "score, high": _number(score.high if score else None),
+        "score, n": score.n if score else 0,
+    }
+    return line | {name: _number(value) for name, value in asdict(row.final.cost).items()}
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _csv(lines: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> str:
+    """The lines under the names of all their columns."""
+    columns = header or list(dict.fromkeys(name for line in lines for name in line))
+    text = StringIO()
+    rows = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(lines)
+    return text.getvalue()
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
