@@ -27,6 +27,7 @@ LAYERS = (
     ("proposing", "ranking"),
     ("vlm", "analysis"),
     ("role_calls",),
+    ("model_calls",),
     ("loop",),
     ("mini",),
     ("session",),

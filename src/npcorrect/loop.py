@@ -5,17 +5,16 @@ It knows protocols only; it prints and writes nothing, and loads no model by its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from itertools import cycle, islice
 from threading import Event as Flag
 from time import perf_counter
 
 from PIL.Image import Image
 
-from npcorrect.diffusion.base import Cancelled, Glance, ImageModel, Look, Watch
-from npcorrect.errors import PromptError
+from npcorrect.diffusion.base import Cancelled, ImageModel
+from npcorrect.model_calls import ModelCalls, accepted
 from npcorrect.provenance import Provenance
 from npcorrect.ranking import Ranker
 from npcorrect.records import (
@@ -25,7 +24,6 @@ from npcorrect.records import (
     Cost,
     Drawing,
     Generation,
-    Origin,
     Ranked,
     Request,
     Usage,
@@ -85,26 +83,6 @@ def correct(
     """
     tell = on_event or ignore
     return Correction(request, model, roles, ranker, tell, checklist, original, begun, made_with)
-
-
-@dataclass(frozen=True)
-class _Verified:
-    """The verdict on one picture, and what it took."""
-
-    verdict: Verdict
-    account: Account
-    seconds: float
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """Attempts drawn together, from ``first`` on, with what the looks at each of them asked."""
-
-    first: int
-    ranking: Sequence[Ranked]
-    generations: Sequence[Generation]
-    looks: Sequence[Account]
-    seconds: float
 
 
 class Correction(Iterator[Attempt]):
@@ -197,6 +175,11 @@ class Correction(Iterator[Attempt]):
             return "budget"
         return "unscored" if verdicts[0] is None else "exhausted"
 
+    @property
+    def _model_calls(self) -> ModelCalls:
+        """The image model, by what is known of the prompt now."""
+        return ModelCalls(self.plan, self._model, self._calls, self.checklist, self._over)
+
     def _over(self) -> bool:
         """Whether nothing more is to be drawn or asked."""
         return self._stopped.is_set() or self._calls.spent.is_set()
@@ -229,7 +212,7 @@ class Correction(Iterator[Attempt]):
         """
         yield from begun
         first = begun[0]
-        over = self._over() or _accepted(begun) or len(begun) > self.plan.request.candidates
+        over = self._over() or accepted(begun) or len(begun) > self.plan.request.candidates
         if over or first.verdict.accepted is not False:
             return
         drawn = self._original() if self.plan.template.restart_step else first.generation
@@ -238,7 +221,7 @@ class Correction(Iterator[Attempt]):
     def _original(self) -> Generation:
         """The first picture, drawn or given."""
         if self._given is None:
-            (generation,) = self._draw([None], 0)
+            (generation,) = self._model_calls.draw([None], 0)
             return generation
         if self.plan.template.restart_step and not _begins_alike(self._given, self.plan.template):
             origin = self._model.origin(self._given.image, self.plan.template)
@@ -261,7 +244,7 @@ class Correction(Iterator[Attempt]):
         candidates = self._calls.propose(self.checklist, verdict, caption, limit, account)
         if self._over():
             return
-        candidates = tuple(c for c in candidates if self._takes(c.negative_prompt))
+        candidates = tuple(c for c in candidates if self._model_calls.takes(c.negative_prompt))
         self._calls.say("rank", 1, total=len(candidates))
         ranking = self._in_order(self._ranker.rank(self.checklist, candidates))
         size = self.plan.request.batch
@@ -269,7 +252,7 @@ class Correction(Iterator[Attempt]):
             (first + 1, ranking[first : first + size]) for first in range(done, len(ranking), size)
         ]
         proposing = perf_counter() - start
-        for drawn, verified in self._verified_batches(batches, origin.origin):
+        for drawn, verified in self._model_calls.verified_batches(batches, origin.origin):
             share = drawn.seconds / len(drawn.ranking)
             rows = zip(drawn.ranking, drawn.generations, drawn.looks, verified, strict=True)
             for index, (ranked, generation, looks, answer) in enumerate(rows, drawn.first):
@@ -284,78 +267,6 @@ class Correction(Iterator[Attempt]):
                     cost=cost,
                 )
 
-    def _verified_batches(
-        self, batches: Sequence[tuple[int, Sequence[Ranked]]], origin: Origin | None
-    ) -> Generator[tuple[_Drawn, Iterable[_Verified]]]:
-        """Batches drawn and verified, until a picture is accepted or nothing more is wanted."""
-        if self._calls.roles.overlap and not self.plan.looks:
-            yield from self._overlapping(batches, origin)
-            return
-        for first, ranking in batches:
-            drawn = self._draw_batch(first, ranking, origin)
-            verified: list[_Verified] = []
-            yield drawn, _kept(self._verify_all(drawn), verified)
-            if _accepted(verified) or self._over():
-                return
-
-    def _overlapping(
-        self, batches: Sequence[tuple[int, Sequence[Ranked]]], origin: Origin | None
-    ) -> Generator[tuple[_Drawn, Iterable[_Verified]]]:
-        """The next batch is drawn while the one before is verified in other threads.
-
-        Not where redrawings are looked at: what a needless look asks could not be taken back.
-        """
-        pool = ThreadPoolExecutor(self.plan.request.batch, "npcorrect-verify")
-        pending: tuple[_Drawn, list[Future[_Verified]]] | None = None
-
-        def needless() -> bool:
-            done = [f.result() for f in pending[1] if f.done()] if pending else []
-            return self._over() or _accepted(done)
-
-        try:
-            for first, ranking in batches:
-                failure: Exception | None = None
-                drawn: _Drawn | None = None
-                try:
-                    drawn = self._draw_batch(first, ranking, origin, needless)
-                except Cancelled:
-                    pass
-                except Exception as error:
-                    failure = error  # no loss where a picture before it is accepted
-                if pending is not None:
-                    verified = [future.result() for future in pending[1]]
-                    yield pending[0], verified
-                    if _accepted(verified) or self._over():
-                        return
-                if failure is not None:
-                    raise failure
-                if drawn is None:
-                    raise Cancelled
-                numbered = enumerate(drawn.generations, drawn.first)
-                pending = drawn, [pool.submit(self._verified, k, one) for k, one in numbered]
-            if pending is not None:
-                yield pending[0], [future.result() for future in pending[1]]
-        finally:
-            # After Ctrl-C nobody waits for a server; closing the roles ends what still asks it.
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def _verify_all(self, drawn: _Drawn) -> Iterator[_Verified]:
-        """The pictures of a batch verified, together where the roles allow it."""
-        numbers = range(drawn.first, drawn.first + len(drawn.generations))
-        if not self._calls.roles.overlap or len(drawn.generations) == 1:
-            yield from map(self._verified, numbers, drawn.generations)
-            return
-        pool = ThreadPoolExecutor(len(drawn.generations), "npcorrect-verify")
-        try:
-            yield from pool.map(self._verified, numbers, drawn.generations)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def _verified(self, attempt: int, generation: Generation) -> _Verified:
-        start, account = perf_counter(), Account()
-        verdict = self._verify(attempt, generation.image, account)
-        return _Verified(verdict, account, perf_counter() - start)
-
     def _verify(self, attempt: int, image: Image, account: Account, unscored: str = "") -> Verdict:
         """The verdict on a picture; none where ``unscored`` says why there can be none."""
         if unscored:
@@ -368,78 +279,6 @@ class Correction(Iterator[Attempt]):
         if ranking and self.plan.reseeds:
             return tuple(islice(cycle(ranking), most))
         return ranking[:most]
-
-    def _takes(self, negative: str) -> bool:
-        """Whether the model reads a negative; a captioner's words may be too many for it."""
-        try:
-            self._model.check_text(negative)
-        except PromptError as error:
-            self._calls.say("rank", 1, f"passed over: {error}")
-            return False
-        return True
-
-    def _draw_batch(
-        self,
-        first: int,
-        ranking: Sequence[Ranked],
-        origin: Origin | None,
-        needless: Callable[[], bool] | None = None,
-    ) -> _Drawn:
-        start, accounts = perf_counter(), [Account() for _ in ranking]
-        negatives = [ranked.candidate.negative_prompt for ranked in ranking]
-        generations = self._draw(
-            negatives, first, self._looking(first, accounts), origin, needless or self._over
-        )
-        return _Drawn(first, ranking, generations, accounts, perf_counter() - start)
-
-    def _draw(
-        self,
-        negatives: Sequence[str | None],
-        first: int,
-        look: Look | None = None,
-        origin: Origin | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> list[Generation]:
-        """Draw the attempts from ``first`` on."""
-        detail = "; ".join(filter(None, negatives))
-        drawings = [
-            self.plan.drawing(attempt, negative, origin)
-            for attempt, negative in enumerate(negatives, first)
-        ]
-        self._calls.say("draw", first, detail)
-
-        def on_step(step: int, total: int) -> None:
-            self._calls.say("draw", first, detail, step=step, total=total)
-
-        watch = Watch(on_step, look, cancelled or self._over)
-        return self._model.draw(drawings, watch)
-
-    def _looking(self, attempt: int, accounts: Sequence[Account]) -> Look:
-        """Looks at a batch from ``attempt`` on; ``accounts`` pay for each picture's."""
-
-        def look(
-            first: int, images: Sequence[Image], negatives: Sequence[str | None]
-        ) -> list[Glance]:
-            pictures = enumerate(zip(images, negatives, strict=True), first)
-            return [
-                self._look(attempt + place, image, negative, accounts[place])
-                for place, (image, negative) in pictures
-            ]
-
-        return look
-
-    def _look(self, attempt: int, image: Image, negative: str | None, account: Account) -> Glance:
-        """Whether an emerging picture is wrong, and the negative to act on it from now on.
-
-        The picture's caption where it fails; the negative as it was where roles do not answer.
-        """
-        self._calls.say("look", attempt, negative or "", preview=image)
-        verdict = self._verify(attempt, image, account)
-        if verdict.accepted is not False:
-            return Glance(None if verdict.accepted else negative)
-        caption = self._calls.caption(attempt, image, account)
-        usable = caption is not None and caption.text and self._takes(caption.text)
-        return Glance(caption.text if caption and usable else negative, wrong=True)
 
 
 def _begins_alike(given: Generation, template: Drawing) -> bool:
@@ -454,17 +293,6 @@ def sized(request: Request, original: Image) -> Request:
     if any(side is not None for side in (request.size, request.height, request.width)):
         return request
     return replace(request, height=original.height, width=original.width)
-
-
-def _kept(verified: Iterable[_Verified], into: list[_Verified]) -> Iterator[_Verified]:
-    """The same, each kept as it passes."""
-    for one in verified:
-        into.append(one)
-        yield one
-
-
-def _accepted(verified: Iterable[_Verified | Attempt]) -> bool:
-    return any(one.verdict.accepted for one in verified)
 
 
 def _cost(generation: Generation, account: Account, seconds: float) -> Cost:

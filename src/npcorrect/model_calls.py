@@ -1,0 +1,207 @@
+"""What a correction asks its image model: pictures drawn in batches, looked at, and verified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+
+from PIL.Image import Image
+
+from npcorrect.diffusion.base import Cancelled, Glance, ImageModel, Look, Watch
+from npcorrect.errors import PromptError
+from npcorrect.plan import Plan
+from npcorrect.records import Attempt, Checklist, Generation, Origin, Ranked, Verdict
+from npcorrect.role_calls import RoleCalls
+from npcorrect.vlm.usage import Account
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The verdict on one picture, and what it took."""
+
+    verdict: Verdict
+    account: Account
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Attempts drawn together, from ``first`` on, with what the looks at each of them asked."""
+
+    first: int
+    ranking: Sequence[Ranked]
+    generations: Sequence[Generation]
+    looks: Sequence[Account]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ModelCalls:
+    """What one correction asks its image model, and who verifies what comes of it.
+
+    ``over`` says whether nothing more is to be drawn or asked.
+    """
+
+    plan: Plan
+    model: ImageModel
+    calls: RoleCalls
+    checklist: Checklist
+    over: Callable[[], bool]
+
+    def _draw_batch(
+        self,
+        first: int,
+        ranking: Sequence[Ranked],
+        origin: Origin | None,
+        needless: Callable[[], bool] | None = None,
+    ) -> Drawn:
+        start, accounts = perf_counter(), [Account() for _ in ranking]
+        negatives = [ranked.candidate.negative_prompt for ranked in ranking]
+        generations = self.draw(
+            negatives, first, self._looking(first, accounts), origin, needless or self.over
+        )
+        return Drawn(first, ranking, generations, accounts, perf_counter() - start)
+
+    def draw(
+        self,
+        negatives: Sequence[str | None],
+        first: int,
+        look: Look | None = None,
+        origin: Origin | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[Generation]:
+        """Draw the attempts from ``first`` on."""
+        detail = "; ".join(filter(None, negatives))
+        drawings = [
+            self.plan.drawing(attempt, negative, origin)
+            for attempt, negative in enumerate(negatives, first)
+        ]
+        self.calls.say("draw", first, detail)
+
+        def on_step(step: int, total: int) -> None:
+            self.calls.say("draw", first, detail, step=step, total=total)
+
+        watch = Watch(on_step, look, cancelled or self.over)
+        return self.model.draw(drawings, watch)
+
+    def _looking(self, attempt: int, accounts: Sequence[Account]) -> Look:
+        """Looks at a batch from ``attempt`` on; ``accounts`` pay for each picture's."""
+
+        def look(
+            first: int, images: Sequence[Image], negatives: Sequence[str | None]
+        ) -> list[Glance]:
+            pictures = enumerate(zip(images, negatives, strict=True), first)
+            return [
+                self._look(attempt + place, image, negative, accounts[place])
+                for place, (image, negative) in pictures
+            ]
+
+        return look
+
+    def _look(self, attempt: int, image: Image, negative: str | None, account: Account) -> Glance:
+        """Whether an emerging picture is wrong, and the negative to act on it from now on.
+
+        The picture's caption where it fails; the negative as it was where roles do not answer.
+        """
+        self.calls.say("look", attempt, negative or "", preview=image)
+        verdict = self.calls.verify(attempt, image, self.checklist, account)
+        if verdict.accepted is not False:
+            return Glance(None if verdict.accepted else negative)
+        caption = self.calls.caption(attempt, image, account)
+        usable = caption is not None and caption.text and self.takes(caption.text)
+        return Glance(caption.text if caption and usable else negative, wrong=True)
+
+    def takes(self, negative: str) -> bool:
+        """Whether the model reads a negative; a captioner's words may be too many for it."""
+        try:
+            self.model.check_text(negative)
+        except PromptError as error:
+            self.calls.say("rank", 1, f"passed over: {error}")
+            return False
+        return True
+
+    def verified_batches(
+        self, batches: Sequence[tuple[int, Sequence[Ranked]]], origin: Origin | None
+    ) -> Generator[tuple[Drawn, Iterable[Verified]]]:
+        """Batches drawn and verified, until a picture is accepted or nothing more is wanted."""
+        if self.calls.roles.overlap and not self.plan.looks:
+            yield from self._overlapping(batches, origin)
+            return
+        for first, ranking in batches:
+            drawn = self._draw_batch(first, ranking, origin)
+            verified: list[Verified] = []
+            yield drawn, _kept(self._verify_all(drawn), verified)
+            if accepted(verified) or self.over():
+                return
+
+    def _overlapping(
+        self, batches: Sequence[tuple[int, Sequence[Ranked]]], origin: Origin | None
+    ) -> Generator[tuple[Drawn, Iterable[Verified]]]:
+        """The next batch is drawn while the one before is verified in other threads.
+
+        Not where redrawings are looked at: what a needless look asks could not be taken back.
+        """
+        pool = ThreadPoolExecutor(self.plan.request.batch, "npcorrect-verify")
+        pending: tuple[Drawn, list[Future[Verified]]] | None = None
+
+        def needless() -> bool:
+            done = [f.result() for f in pending[1] if f.done()] if pending else []
+            return self.over() or accepted(done)
+
+        try:
+            for first, ranking in batches:
+                failure: Exception | None = None
+                drawn: Drawn | None = None
+                try:
+                    drawn = self._draw_batch(first, ranking, origin, needless)
+                except Cancelled:
+                    pass
+                except Exception as error:
+                    failure = error  # no loss where a picture before it is accepted
+                if pending is not None:
+                    verified = [future.result() for future in pending[1]]
+                    yield pending[0], verified
+                    if accepted(verified) or self.over():
+                        return
+                if failure is not None:
+                    raise failure
+                if drawn is None:
+                    raise Cancelled
+                numbered = enumerate(drawn.generations, drawn.first)
+                pending = drawn, [pool.submit(self._verified, k, one) for k, one in numbered]
+            if pending is not None:
+                yield pending[0], [future.result() for future in pending[1]]
+        finally:
+            # After Ctrl-C nobody waits for a server; closing the roles ends what still asks it.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _verify_all(self, drawn: Drawn) -> Iterator[Verified]:
+        """The pictures of a batch verified, together where the roles allow it."""
+        numbers = range(drawn.first, drawn.first + len(drawn.generations))
+        if not self.calls.roles.overlap or len(drawn.generations) == 1:
+            yield from map(self._verified, numbers, drawn.generations)
+            return
+        pool = ThreadPoolExecutor(len(drawn.generations), "npcorrect-verify")
+        try:
+            yield from pool.map(self._verified, numbers, drawn.generations)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _verified(self, attempt: int, generation: Generation) -> Verified:
+        start, account = perf_counter(), Account()
+        verdict = self.calls.verify(attempt, generation.image, self.checklist, account)
+        return Verified(verdict, account, perf_counter() - start)
+
+
+def _kept(verified: Iterable[Verified], into: list[Verified]) -> Iterator[Verified]:
+    """The same, each kept as it passes."""
+    for one in verified:
+        into.append(one)
+        yield one
+
+
+def accepted(verified: Iterable[Verified | Attempt]) -> bool:
+    """Whether any of them is."""
+    return any(one.verdict.accepted for one in verified)
