@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -9,8 +11,9 @@ from npcorrect.cli import app
 from tests.vlm.loopback import loopback
 
 
-def doctor(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["doctor", *arguments], env={"COLUMNS": "160"})
+def doctor(*arguments: str, config: Path | None = None) -> Result:
+    settings = ["--config", str(config)] if config else []
+    return CliRunner().invoke(app, [*settings, "doctor", *arguments], env={"COLUMNS": "160"})
 
 
 def test_it_says_what_is_installed_and_asks_nobody() -> None:
@@ -44,7 +47,10 @@ def test_it_asks_a_named_model_and_says_what_a_correction_costs() -> None:
         (("--vlm", "http://127.0.0.1:1/v1#m"), "cannot be reached"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence(arguments: tuple[str, ...], says: str) -> None:
-    done = doctor(*arguments)
+def test_what_cannot_be_asked_is_one_sentence(
+    arguments: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "npc.toml").write_text("[vlm]\ntries = 1\n")
+    done = doctor(*arguments, config=tmp_path / "npc.toml")
     assert done.exit_code == 2, done.output
     assert says in done.output

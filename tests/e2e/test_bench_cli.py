@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.program import inside
+
 NPC = (sys.executable, "-m", "npcorrect", "bench")
 QUICK = ("--limit", "2", "--images", "2", "--steps", "4", "--threads", "1")
 """Settings under which a picture takes a moment; four steps draw next to nothing right."""
@@ -83,7 +85,7 @@ def test_bad_input_is_one_sentence_and_exit_2(
     arguments: list[str], says: str, tmp_path: Path
 ) -> None:
     where = ["--out", str(tmp_path / "out")] if arguments[0] in ("run", "score") else []
-    done = npc(*arguments, *where)
+    done = inside("bench", *arguments, *where)
     assert done.returncode == 2, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr

@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tests.e2e.program import inside
+
 NPC = (sys.executable, "-m", "npcorrect")
 
 
@@ -128,7 +130,7 @@ def test_attention_is_shown_and_tabulated(tmp_path: Path) -> None:
 def test_attend_refuses_what_cannot_be_shown(
     arguments: list[str], says: str, tmp_path: Path
 ) -> None:
-    done = npc("attend", *arguments, "--out", str(tmp_path / "new"))
+    done = inside("attend", *arguments, "--out", str(tmp_path / "new"))
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
@@ -162,22 +164,22 @@ def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path) -> None:
 
 
 def test_rank_scores_without_drawing() -> None:
-    done = npc("rank", "three red circles", "four circles", "blue circles")
+    done = inside("rank", "three red circles", "four circles", "blue circles")
     assert done.returncode == 0, done.stderr
     assert "four circles" in done.stdout
     assert "blue circles" in done.stdout
 
 
 def test_rank_by_a_ranker_of_choice() -> None:
-    whole = npc("rank", "three red circles", "four circles", "--ranker", "paper")
+    whole = inside("rank", "three red circles", "four circles", "--ranker", "paper")
     assert "negative" in whole.stdout.splitlines()[-2]
-    unknown = npc("rank", "three red circles", "four circles", "--ranker", "best")
+    unknown = inside("rank", "three red circles", "four circles", "--ranker", "best")
     assert unknown.returncode == 2
-    assert "'best' is unknown; use salient" in unknown.stderr
+    assert "'ranker' is 'best'; give one of salient" in unknown.stderr
 
 
 def test_doctor_says_what_would_run() -> None:
-    done = npc("doctor")
+    done = inside("doctor")
     assert done.returncode == 0, done.stderr
     assert "embedded model" in done.stdout
     assert "model cache" in done.stdout

@@ -66,7 +66,7 @@ def test_a_correction_through_sockets_that_keep_failing(tmp_path: Path) -> None:
     with loopback(key=KEY, fault=passing) as server:
         done = npc(*arguments(server, tmp_path, "--json"))
         asked, injected = len(server.questions()), sum(server.injected.values())
-        again = inside(*arguments(server, tmp_path, "--proposer", server.name))
+        again = inside(*arguments(server, tmp_path, "--proposer", server.name, "--overwrite"))
         assert len(server.questions()) == asked
     record = json.loads(done.stdout)
     assert done.returncode == (0 if record["accepted"] else 3), done.stderr

@@ -392,7 +392,7 @@ def test_an_echoed_key_is_in_nothing_that_is_shown_or_kept(
     notes = Notes()
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
     question = Question((Message("user", "Echo?"),), schema=schema)
-    for echo in echoes:
+    for echo in echoes if planted == KEYS[0] else echoes[-1:]:
         texts = [f'{{"a": "{echo}"}}', f"no object, but {echo}", "x" * 1995 + echo]
         said = [Reply(completion(text)) for text in texts]
         said += [error(f"bad key {key}", code) for code in (400, 429, 500)]
