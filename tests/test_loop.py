@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -401,6 +402,22 @@ def test_stopping_in_the_middle_of_a_drawing_drops_it() -> None:
     assert model.begun == [None, "bad one"]
     assert model.drawn == [(7, None)]
     assert correction.ended == "stopped"
+
+
+def test_stopped_or_closed_before_it_begins_nobody_is_asked(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (16, 16))
+    for end in (Correction.stop, Correction.close):
+        roles = FakeRoles((scored(2),))
+        correction = correct(
+            REQUEST, FakeImageModel(), roles.roles(), SourceRanker(), original=picture
+        )
+        end(correction)
+        assert list(correction) == []
+        assert correction.ended == "stopped"
+        assert roles.asked == []
+        with pytest.raises(SettingsError, match="no attempt"):
+            correction.result.save(tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 def test_drawing_happens_on_the_thread_that_iterates() -> None:

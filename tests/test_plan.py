@@ -78,6 +78,7 @@ def test_drawings_differ_in_seed_negative_and_origin_alone() -> None:
         ({"rule": "magic"}, "'rule' is 'magic'"),
         ({"steps": 2.5}, "'steps' is 2.5"),
         ({"seed": None}, "'seed' is None"),
+        ({"seed": 2**63 - 1, "reseed": True}, "leaves no seeds for 5 redrawings"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(settings: dict[str, Any], said: str) -> None:

@@ -30,6 +30,7 @@ from npcorrect.vlm.fake import FakeVLM
 from npcorrect.vlm.settings import read_table
 from tests.diffusion.tiny import build
 from tests.test_loop import REQUEST, FakeRoles, scored
+from tests.vlm.loopback import loopback
 
 SERVER = "http://127.0.0.1:9/v1#model"
 
@@ -55,6 +56,7 @@ def settings(**given: Any) -> SessionSettings:
         ({"vlm": SERVER, "budget": "lots"}, "budget"),
         ({"vlm": SERVER, "budget": "0.5"}, "needs a price"),
         ({"votes": 0}, "'votes' is 0"),
+        ({"device": "gpu"}, "'gpu' is unknown; use cuda, mps, cpu"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_opened(
@@ -159,6 +161,29 @@ def test_the_embedded_model_needs_nothing_named() -> None:
     assert len(result.attempts) == 2
     assert result.attempts[0].cost.images == 0
     assert result.attempts[1].generation.start_step == 8
+
+
+@pytest.mark.parametrize("option", [{"steps": -3}, {"ranker": "zz"}, {"size": 17}])
+def test_one_call_refuses_before_anyone_is_asked_or_anything_is_loaded(
+    option: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = from_pipeline(build("sd15"))
+    with loopback() as server:
+        with pytest.raises(SettingsError):
+            correct_prompt("two red apples", model=model, vlm=server.name, **option)
+        assert not server.asked
+    monkeypatch.setattr(module, "load_model", _never)
+    with pytest.raises(SettingsError):
+        correct_prompt("two red stars", vlm=FakeVLM([yes], repeat=True), **option)
+
+
+def test_a_request_or_an_original_of_another_kind_is_refused() -> None:
+    session = Session(FakeImageModel(), FakeRoles(()).roles())
+    for wrong in ("two red stars", None):
+        with pytest.raises(SettingsError, match="give a Request"):
+            session.correct(wrong)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="The original is a str"):
+        session.correct(replace(REQUEST, ranker="source"), original="x.png")  # type: ignore[arg-type]
 
 
 def test_bad_options_of_one_call_are_refused() -> None:

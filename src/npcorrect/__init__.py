@@ -92,6 +92,11 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_MODULES[name]), name)
 
 
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__
+
+
 __all__ = [
     "Attempt",
     "Candidate",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from inspect import GEN_CLOSED, getgeneratorstate
 from itertools import cycle, islice
 from threading import Event as Flag
 from time import perf_counter
@@ -14,6 +15,7 @@ from time import perf_counter
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import Cancelled, ImageModel
+from npcorrect.errors import SettingsError
 from npcorrect.model_calls import ModelCalls, accepted
 from npcorrect.provenance import Provenance
 from npcorrect.ranking import Ranker
@@ -103,6 +105,11 @@ class Correction(Iterator[Attempt]):
         begun: Result | None,
         made_with: Provenance | None,
     ) -> None:
+        if original is not None and not isinstance(original, Image | Generation):
+            raise SettingsError(
+                f"The original is a {type(original).__name__}; give a picture of PIL, or a "
+                "generation of the same model."
+            )
         self._given = original if isinstance(original, Generation) else None
         if isinstance(original, Image):
             request = sized(request, original)
@@ -151,6 +158,8 @@ class Correction(Iterator[Attempt]):
 
     def close(self) -> None:
         """End now, and let go of what is under way."""
+        if getgeneratorstate(self._stream) != GEN_CLOSED:
+            self._ended = "stopped"
         self._stream.close()
 
     def _run(self) -> Generator[Attempt]:
@@ -188,6 +197,8 @@ class Correction(Iterator[Attempt]):
         if self._begun:
             yield from self._continued(self._begun)
             return
+        if self._over():
+            raise Cancelled
         start, account, error = perf_counter(), Account(), ""
         if self._checklist is None:
             self._checklist, error = self._calls.checklist(self.plan.request.prompt, account)

@@ -166,7 +166,13 @@ def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
     _check_looks(template, family, rule)
     if request.candidates:
         _refuse_without_effect(template, family, rule)
-    return Plan(request, template, _or(request.reseed, defaults.reseed and rule.renewable))
+    reseeds = _or(request.reseed, defaults.reseed and rule.renewable)
+    if reseeds and request.seed + request.candidates >= 2**63:
+        raise SettingsError(
+            f"The seed {request.seed} leaves no seeds for {request.candidates} redrawings; give a "
+            "smaller one, or the same seed to all (--same-seed)."
+        )
+    return Plan(request, template, reseeds)
 
 
 def check_request(request: Request) -> None:

@@ -86,7 +86,10 @@ class Result:
 
         Raises:
             OutputError: the folder cannot be written.
+            SettingsError: there is no attempt yet.
         """
+        if not self.attempts:
+            raise SettingsError("There is no attempt yet, so there is nothing to save.")
         folder = Path(folder)
         prepare(folder)
         for attempt in self.attempts:

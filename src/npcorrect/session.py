@@ -19,7 +19,7 @@ from npcorrect import settings as declared
 from npcorrect.diffusion.base import ImageModel, TextEncoder
 from npcorrect.errors import SettingsError
 from npcorrect.extras import requiring
-from npcorrect.loop import Correction, OnEvent, correct
+from npcorrect.loop import Correction, OnEvent, correct, sized
 from npcorrect.plan import Plan, plan
 from npcorrect.provenance import Provenance, provenance
 from npcorrect.ranking import Ranker, ranker_maker
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from npcorrect.diffusion.pipeline import PipelineModel
 
 S = TypeVar("S", bound=declared.Settings)
+DEVICES = ("cuda", "mps", "cpu")
 EMBEDDED = "mini"
 """What the embedded model is called."""
 
@@ -63,6 +64,8 @@ class SessionSettings:
         """The request as faces send it: each look of a named verifier is paid for, so it must be
         asked for.
         """
+        if not isinstance(request, Request):
+            raise SettingsError(f"The request is a {type(request).__name__}; give a Request.")
         looks = request.looks if self.roles.embedded_verifier else request.looks or 0
         return replace(request, looks=looks)
 
@@ -76,6 +79,9 @@ def check(settings: SessionSettings, request: Request | None = None) -> Plan | N
         InputError: a setting cannot work, alone or with the others.
     """
     declared.check(settings.load)
+    device = settings.load.device
+    if device is not None and device.partition(":")[0] not in DEVICES:
+        raise SettingsError(f"The device {device[:60]!r} is unknown; use {', '.join(DEVICES)}.")
     if settings.roles.embedded_verifier and not settings.embedded:
         raise SettingsError(
             f"The model {settings.load.model!r} is {family_of(settings.load).title}, whose "
@@ -296,9 +302,16 @@ def correct_prompt(
         with open_session(settings) as session:
             return _finished(session.correct(request, on_event, original=original))
     named = RoleSettings(vlm=vlm if isinstance(vlm, str) else "object" if vlm else None)
+    settings = SessionSettings(load=opened, roles=named)
+    asked = settings.policy(request)
+    if isinstance(model, str):
+        check_request(settings, asked, family_of(opened))
+    else:
+        ranker_maker(asked.ranker)
+        model.plan(asked if original is None else sized(asked, original))
     with roles(vlm, model=name) as played:
         drawer = load_model(opened) if isinstance(model, str) else model
-        session = Session(drawer, played, SessionSettings(load=opened, roles=named))
+        session = Session(drawer, played, settings)
         return _finished(session.correct(request, on_event, original=original))
 
 

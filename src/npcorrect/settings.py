@@ -52,7 +52,7 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """The name of the environment variable that sets the option, such as ``NPC_SAME_SEED``."""
+        """The name of the environment variable that sets it, such as ``NPC_NEGATIVE_SCALE``."""
         return "NPC_" + self.name.upper().replace("-", "_")
 
     @property
