@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from re import fullmatch, sub
+from re import sub
 from time import monotonic
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from npcorrect.prompts import Job
 from npcorrect.records import Verdict
 from npcorrect.result import Outcome, damaged, file_name, read_record, to_record
 from npcorrect.session import Session, SessionSettings, check, family_of, open_session
+from npcorrect.settings import read_shard
 
 FAILURES = 3
 """Prompts that may fail one after the other before a batch gives up."""
@@ -174,10 +175,7 @@ def shard(jobs: Sequence[Job], part: str) -> Sequence[Job]:
     Raises:
         SettingsError: it is no part.
     """
-    match = fullmatch(r"(\d{1,6})/(\d{1,6})", part)
-    number, count = map(int, match.groups()) if match else (0, 0)
-    if not 1 <= number <= count:
-        raise SettingsError(f"--shard is {part!r}; give a part and their number, such as 1/4.")
+    number, count = read_shard(part)
     return jobs[number - 1 :: count]
 
 

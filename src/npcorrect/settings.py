@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
+from re import fullmatch
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -410,6 +411,19 @@ def lora_weight(lora: str) -> tuple[str, float]:
         raise SettingsError(
             f"--lora {lora!r} has the weight {weight!r}; give a number, such as {place}=0.8."
         ) from None
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """A part and the number of parts: ``"2/4"`` is the second of four.
+
+    Raises:
+        SettingsError: the text names no part.
+    """
+    match = fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    number, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise SettingsError(f"--shard is {text[:60]!r}; give a part and their number, such as 1/4.")
+    return number, count
 
 
 def _listed(value: object) -> bool:

@@ -24,11 +24,11 @@ from npcorrect.cli.bench_options import (
     table,
 )
 from npcorrect.cli.options import Only, takes_settings
-from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
+from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings, read_shard
 
 if TYPE_CHECKING:
     from npcorrect.evaluation.benchmarks.base import Benchmark
-    from npcorrect.evaluation.run.manifest import RunSettings, Shard
+    from npcorrect.evaluation.run.manifest import RunSettings
     from npcorrect.evaluation.run.runner import Executor
     from npcorrect.vlm.settings import VLMTable
 
@@ -97,7 +97,7 @@ def run(
     """
     from npcorrect.errors import SettingsError
     from npcorrect.evaluation import benchmarks
-    from npcorrect.evaluation.run.manifest import RunSettings
+    from npcorrect.evaluation.run.manifest import RunSettings, Shard
 
     if manifest is not None:
         if benchmark is not None:
@@ -111,29 +111,14 @@ def run(
         if asked is not None and asked.name == "DEFAULT":
             roles = replace(roles, cache=False)
         settings = RunSettings(
-            benchmark, names, images, seeds, limit, shard_value(shard), draw, load, roles, judge,
-            repeat_judge, wording,
+            benchmark, names, images, seeds, limit, Shard(*read_shard(shard)), draw, load, roles,
+            judge, repeat_judge, wording,
         )  # fmt: skip
     source = benchmarks.find(settings.benchmark, data, settings.wording)
     _run(settings, source, out, data, table(context), workers, threads, ray_address)
     show_report([out], source=source)
     if official:
         export(out, source)
-
-
-def shard_value(text: str) -> Shard:
-    """The part that a text such as ``"2/4"`` names: the second of four.
-
-    Raises:
-        SettingsError: the text is not two whole numbers with a stroke between them.
-    """
-    from npcorrect.errors import SettingsError
-    from npcorrect.evaluation.run.manifest import Shard
-
-    number, _, parts = text.partition("/")
-    if not (number.isdecimal() and parts.isdecimal()):
-        raise SettingsError(f"--shard is {text!r}; give a part and their number, such as 1/4.")
-    return Shard(int(number), int(parts))
 
 
 def read_settings(path: Path) -> RunSettings:

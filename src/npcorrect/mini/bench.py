@@ -28,13 +28,13 @@ class Sample:
     seed: int
 
 
-def load() -> tuple[Sample, ...]:
+def load(file: Path = PROMPTS) -> tuple[Sample, ...]:
     """The prompts committed with the package, in the file's order.
 
     Raises:
         OSError: the file is missing from the package.
     """
-    lines = PROMPTS.read_text(encoding="utf-8").splitlines()
+    lines = file.read_text(encoding="utf-8").splitlines()
     return tuple(Sample(**json.loads(line)) for line in lines)
 
 

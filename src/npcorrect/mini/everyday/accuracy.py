@@ -10,7 +10,7 @@ import torch
 from diffusers import FluxPipeline
 from PIL import Image
 
-from npcorrect.mini.everyday.bench import Sample
+from npcorrect.mini.bench import Sample
 from npcorrect.mini.everyday.checklist import requirements, satisfied
 from npcorrect.mini.everyday.grammar import parse
 from npcorrect.mini.everyday.judge import read

@@ -8,30 +8,20 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from npcorrect.mini import bench
+from npcorrect.mini.bench import SEED_STEP, Sample
 from npcorrect.mini.everyday.data import TAGS, sample_spec
 
 PROMPTS = Path(__file__).with_name("bench.jsonl")
 PER_TAG = 40
-SEED_STEP = 1000
-"""Between the seeds of two prompts, so that redraws with the next seeds never meet."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One line of the benchmark."""
-
-    tag: str
-    prompt: str
-    seed: int
 
 
 def load() -> tuple[Sample, ...]:
-    """The committed prompts."""
-    lines = PROMPTS.read_text(encoding="utf-8").splitlines()
-    return tuple(Sample(**json.loads(line)) for line in lines)
+    """The prompts committed with the package, in the file's order."""
+    return bench.load(PROMPTS)
 
 
 def make(seed: int = 2512, avoid: frozenset[str] = frozenset()) -> tuple[Sample, ...]:
