@@ -179,7 +179,10 @@ class _Draw:
         return self.drawings[0]
 
     def run(self) -> None:
-        """Take the steps; two evaluations where a negative acts, else one."""
+        """Take the steps, each with the evaluations that the rule takes on FLUX.1 [dev]."""
+        rule = RULES[self.first.rule]
+        plain = 2 if rule.renewable else 1
+        acting = plain if rule.renewable and not rule.beside else plain + 1
         self.watch.check()
         step, total, window = self.start, self.first.num_inference_steps, self.first.window
         while step < total:
@@ -187,7 +190,7 @@ class _Draw:
             looks = self.first.negative_prompt is not None and window[0] < window[1]
             if looks and self.looks.wanted and step in self.first.look_steps:
                 step = self._after(step)
-            self.evaluations += 2 if acts else 1
+            self.evaluations += acting if acts else plain
             step += 1
             self.watch.step(step, total)
 

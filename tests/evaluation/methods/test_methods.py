@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from npcorrect.diffusion.fake import FakeImageModel
 from npcorrect.errors import BudgetError, NpcError, SettingsError
 from npcorrect.evaluation.benchmarks import mini_bench
 from npcorrect.evaluation.benchmarks.base import Sample
@@ -17,12 +18,12 @@ from npcorrect.evaluation.benchmarks.mini_bench import MiniBench
 from npcorrect.evaluation.methods import METHODS, find, static
 from npcorrect.evaluation.methods.base import Task, Tools
 from npcorrect.evaluation.run import tools
-from npcorrect.evaluation.run.fake import FakeBench, FakeModel, FakeRoles, fake_tools
+from npcorrect.evaluation.run.fake import FakeBench, FakeRoles, fake_model, fake_tools
 from npcorrect.evaluation.run.manifest import RunSettings
 from npcorrect.evaluation.run.records import Record
 from npcorrect.evaluation.run.worker import Job, Worker
 from npcorrect.mini.data import TAGS
-from npcorrect.records import Attempt, Check, Checklist, Usage, Verdict
+from npcorrect.records import Attempt, Check, Checklist, Drawing, Usage, Verdict
 from npcorrect.session import Session
 from npcorrect.settings import DrawSettings, RoleSettings
 from npcorrect.vlm.base import Reply
@@ -47,8 +48,8 @@ class Stubborn(FakeRoles):
         return Verdict(tuple(Check(claim, False) for claim in checklist.requirements))
 
 
-def stubborn(model: FakeModel | None = None, **changes: Any) -> Tools:
-    session = Session(model or FakeModel(), Stubborn().roles())
+def stubborn(model: FakeImageModel | None = None, **changes: Any) -> Tools:
+    session = Session(model or fake_model(), Stubborn().roles())
     return replace(fake_tools(), session=session, **changes)
 
 
@@ -65,6 +66,10 @@ def task(some: Tools, sample: Sample = SAMPLE, images: int = 3) -> Task:
 
 def first(name: str, some: Tools, number: int) -> list[Attempt]:
     return list(islice(find(name).attempts(task(some)), number))
+
+
+def drawings(model: FakeImageModel) -> list[Drawing]:
+    return [drawing for batch in model.drawings for drawing in batch]
 
 
 def acting(attempt: Attempt) -> tuple[int, str | None]:
@@ -114,10 +119,10 @@ def test_without_negatives_redrawings_go_back_alike_but_none_acts() -> None:
 
 
 def test_static_pastes_its_negative_everywhere() -> None:
-    model = FakeModel()
+    model = fake_model()
     first("static", stubborn(model), 3)
-    assert {drawing.negative_prompt for drawing in model.drawn} == {static.NEGATIVE}
-    assert [drawing.seed for drawing in model.drawn] == [3000, 3001, 3002]
+    assert {drawing.negative_prompt for drawing in drawings(model)} == {static.NEGATIVE}
+    assert [drawing.seed for drawing in drawings(model)] == [3000, 3001, 3002]
 
 
 def test_npc_is_what_the_program_draws_and_goes_on_from_new_seeds() -> None:
@@ -146,18 +151,18 @@ def test_the_oracle_is_told_the_benchmarks_checklist() -> None:
 
 
 def test_rewrite_draws_the_new_prompt_verifies_the_old_one_and_pays() -> None:
-    model = FakeModel()
+    model = fake_model()
     vlm = FakeVLM([Reply(" a long prompt ", usage=Usage(1, 30, 12, 0.5, 0, 0.25))])
     attempts = first("rewrite", stubborn(model, writer=vlm), 2)
-    assert {drawing.prompt for drawing in model.drawn} == {"a long prompt"}
+    assert {drawing.prompt for drawing in drawings(model)} == {"a long prompt"}
     assert attempts[0].cost.usage == Usage(1, 30, 12, 0.5, 0, 0.25, readings=2)
     assert attempts[1].cost.usage == Usage(readings=1)
 
 
 def test_rewrite_falls_back_to_the_prompt_and_ends_with_the_budget() -> None:
-    model = FakeModel()
+    model = fake_model()
     first("rewrite", stubborn(model, writer=FakeVLM([Reply("", error="no answer")])), 1)
-    assert {drawing.prompt for drawing in model.drawn} == {SAMPLE.prompt}
+    assert {drawing.prompt for drawing in drawings(model)} == {SAMPLE.prompt}
     stopped = Reply("", error="the budget is used up", stopped=True)
     with pytest.raises(NpcError, match="used up"):
         first("rewrite", stubborn(writer=FakeVLM([stopped])), 1)
@@ -168,7 +173,7 @@ def test_a_spent_budget_is_no_missing_verdict() -> None:
         def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
             raise BudgetError("the budget is used up")
 
-    some = replace(fake_tools(), session=Session(FakeModel(), Broke().roles()))
+    some = replace(fake_tools(), session=Session(fake_model(), Broke().roles()))
     with pytest.raises(NpcError, match="used up"):
         first("npc", some, 1)
 
@@ -178,13 +183,13 @@ def perform(worker: Worker, name: str) -> Record:
 
 
 def test_a_worker_draws_shared_originals_once_and_counts_them_each_time() -> None:
-    model = FakeModel()
+    model = fake_model()
     some = stubborn(model)
     alone = {name: perform(Worker(lambda: some), name) for name in ("best-of-n", "npc")}
-    model.drawn.clear()
+    model.drawings.clear()
     worker = Worker(lambda: some)
     together = {name: perform(worker, name) for name in ("best-of-n", "npc")}
-    plain = [d for d in model.drawn if d.negative_prompt is None]
+    plain = [d for d in drawings(model) if d.negative_prompt is None]
     assert len(plain) == len(set(plain))
 
     def counts(record: Record) -> list[tuple[Any, ...]]:

@@ -7,34 +7,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from npcorrect.diffusion.base import UNWATCHED, Watch
 from npcorrect.errors import ModelError
 from npcorrect.evaluation.methods.base import Tools
-from npcorrect.evaluation.run.fake import FakeModel, fake_tools
-from npcorrect.records import Drawing, Generation
-
-
-class MortalModel(FakeModel):
-    """Ends its own process at the first drawings of some prompts."""
-
-    def __init__(self, folder: Path, deadly: Sequence[str], times: int) -> None:
-        super().__init__()
-        self.folder, self.deadly, self.times = folder, deadly, times
-
-    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
-        prompt = drawings[0].prompt
-        graves = [self.folder / f"{prompt[:9]}-{i}" for i in range(self.times)]
-        for grave in graves:
-            if prompt in self.deadly and not grave.exists():
-                grave.touch()
-                os._exit(1)
-        return super().draw(drawings, watch)
+from npcorrect.evaluation.run.fake import fake_model, fake_tools
+from npcorrect.records import Drawing
 
 
 def mortal_tools(folder: Path, deadly: Sequence[str], times: int) -> Tools:
+    """Tools whose model ends its own process at the first drawings of some prompts."""
+
+    def on_draw(drawing: Drawing) -> None:
+        for grave in (folder / f"{drawing.prompt[:9]}-{i}" for i in range(times)):
+            if drawing.prompt in deadly and not grave.exists():
+                grave.touch()
+                os._exit(1)
+
     tools = fake_tools()
-    model = MortalModel(folder, deadly, times)
-    return replace(tools, session=replace(tools.session, model=model))
+    return replace(tools, session=replace(tools.session, model=fake_model(on_draw)))
 
 
 def unloadable() -> Tools:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from npcorrect.diffusion.base import UNWATCHED, Reading, TokenStates, Watch
-from npcorrect.diffusion.fake import FakeFamily
+from npcorrect.diffusion.fake import FakeFamily, FakeImageModel
 from npcorrect.evaluation.benchmarks.base import (
     SEED_STEP,
     Figure,
@@ -30,15 +28,13 @@ from npcorrect.evaluation.benchmarks.base import (
 )
 from npcorrect.evaluation.methods.base import Tools
 from npcorrect.evaluation.run.manifest import Manifest, RunSettings
-from npcorrect.plan import Defaults, Plan, plan
+from npcorrect.plan import Defaults
 from npcorrect.records import (
     Candidate,
     Caption,
     Check,
     Checklist,
     Drawing,
-    Generation,
-    Request,
     Requirement,
     Verdict,
 )
@@ -71,43 +67,21 @@ def holds(image: Image.Image) -> int:
     return shade // 64
 
 
-class FakeModel:
-    """Draws a shade that follows from a hash; a negative makes claims likelier to hold."""
+def shade(drawing: Drawing) -> Image.Image:
+    """A shade that follows from a hash; a negative makes claims likelier to hold.
 
-    name = "fake"
+    The noise beside the first pixel makes every picture a file of its own.
+    """
+    text = f"{drawing.prompt}|{drawing.seed}|{drawing.negative_prompt}"
+    digest = hashlib.sha256(text.encode()).digest()
+    bound = 150 if drawing.negative_prompt is None else 180
+    met = sum(byte < bound for byte in digest[:CLAIMS])
+    return Image.frombytes("L", (8, 8), bytes([met * 64]) + bytes(digest + digest)[:63])
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
-        self.drawn: list[Drawing] = []
 
-    def plan(self, request: Request) -> Plan:
-        """Four steps of eight by eight pixels; the paper's rule keeps the seed."""
-        return plan(request, FakeFamily(), DEFAULTS)
-
-    def check_text(self, text: str) -> None:
-        """Reads any text."""
-
-    def origin(self, image: Image.Image, drawing: Drawing) -> None:
-        """Begins with noise alone."""
-
-    def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
-        """One number for every text, so that rankers keep the order."""
-        return [TokenStates(np.ones((1, 1), np.float32), np.zeros(1, bool)) for _ in texts]
-
-    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
-        """A picture for each drawing."""
-        time.sleep(self.seconds)
-        self.drawn += drawings
-        return [self._one(drawing) for drawing in drawings]
-
-    def _one(self, d: Drawing) -> Generation:
-        digest = hashlib.sha256(f"{d.prompt}|{d.seed}|{d.negative_prompt}".encode()).digest()
-        bound = 150 if d.negative_prompt is None else 180
-        met = sum(byte < bound for byte in digest[:CLAIMS])
-        # The noise makes every picture a file of its own.
-        image = Image.frombytes("L", (8, 8), bytes([met * 64]) + bytes(digest + digest)[:63])
-        per_step = (2 if d.rule == "extra" else 1) + (d.negative_prompt is not None)
-        return Generation(image=image, drawing=d, evaluations=4 * per_step, seconds=0.0)
+def fake_model(on_draw: Callable[[Drawing], object] = lambda drawing: None) -> FakeImageModel:
+    """Draws four steps of eight by eight pixels; ``on_draw`` is called with each drawing first."""
+    return FakeImageModel(DEFAULTS, family=FakeFamily(restarts=False), paint=shade, on_draw=on_draw)
 
 
 class FakeRoles:
@@ -188,7 +162,7 @@ class FakeBench:
 
 def fake_tools(seconds: float = 0.0) -> Tools:
     """Everything that a worker needs; each drawing sleeps for so many seconds."""
-    session = Session(FakeModel(seconds), FakeRoles().roles())
+    session = Session(fake_model(lambda drawing: time.sleep(seconds)), FakeRoles().roles())
     return Tools(session, FakeJudge(), FakeBench())
 
 
