@@ -17,7 +17,7 @@ from npcorrect.evaluation.benchmarks.dpg import DPGBench
 from npcorrect.evaluation.benchmarks.dsg import DSG1k
 from npcorrect.evaluation.benchmarks.geneval import GenEval
 from npcorrect.evaluation.benchmarks.oneig import OneIGAlignment
-from npcorrect.evaluation.benchmarks.questions import Asked, YesNo, answered
+from npcorrect.evaluation.benchmarks.questions import Asked, answered, share_right, yes_or_no
 from npcorrect.evaluation.benchmarks.tiif import TIIFNegation, TIIFNegationMini
 from npcorrect.vlm.fake import FakeVLM
 from tests.evaluation.official_data import needs
@@ -59,7 +59,7 @@ def test_the_parts_are_the_answers_themselves() -> None:
 def test_every_question_is_asked_alone() -> None:
     vlm = FakeVLM(["yes", "yes", "no", "no"])
     sample = Sample(1, "t", "p", 0, facts={"questions": CHAIN})
-    score = YesNo().read(sample, vlm.ask(YesNo().questions(sample, PICTURE)))
+    score = share_right(sample, vlm.ask(yes_or_no(sample, PICTURE)))
     assert score.value == 0.75
     assert [q.messages[0].text for q in vlm.asked] == [one.text for one in CHAIN]
     assert all(q.choices == ("yes", "no") for q in vlm.asked)

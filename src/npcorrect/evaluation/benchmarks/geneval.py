@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL.Image import Image
 
@@ -32,39 +30,28 @@ from npcorrect.evaluation.benchmarks.base import (
     figure,
 )
 from npcorrect.evaluation.benchmarks.inclusion import checklist_text, requirements
-from npcorrect.evaluation.benchmarks.judge import VLMJudge
 from npcorrect.evaluation.benchmarks.official import lines, locate, read_rows
+from npcorrect.evaluation.benchmarks.official_benchmark import OfficialBenchmark
 from npcorrect.evaluation.benchmarks.official_files import GENEVAL
 from npcorrect.records import Checklist
 from npcorrect.vlm.base import VLM, Question, Reply
 
 
-@dataclass(frozen=True)
-class GenEval:
-    """The benchmark, from the official file in ``folder`` or in the user's cache."""
+class GenEval(OfficialBenchmark):
+    """The benchmark; its pictures may be left to upstream's evaluator."""
 
-    folder: Path | None = None
-    name: str = "geneval"
-    scale: float = 1.0
-    upstream_judge: str = "its own evaluator, with Mask2Former ('--judge none' leaves it to that)"
-    repeats: int = 4
-    grid: int = 1
-    may_be_unjudged: bool = True
+    name = "geneval"
+    upstream_judge = "its own evaluator, with Mask2Former ('--judge none' leaves it to that)"
+    files = (GENEVAL,)
+    repeats = 4
+    may_be_unjudged: ClassVar[bool] = True
 
-    def samples(self) -> tuple[Sample, ...]:
+    def read_samples(self) -> Sequence[Sample]:
         """One sample for each line; tags are the tasks."""
-        return self._samples
-
-    @cached_property
-    def _samples(self) -> tuple[Sample, ...]:
         rows = enumerate(lines(locate(GENEVAL, self.folder)), 1)
         return tuple(
             Sample(n, row["tag"], row["prompt"], SEED_STEP * (n - 1), facts=row) for n, row in rows
         )
-
-    def checksum(self) -> str:
-        """That of the official file, which was verified."""
-        return GENEVAL.hash
 
     def checklist(self, sample: Sample) -> Checklist:
         """Requirements from the line's ``include`` and ``exclude``; a count is a least one."""
@@ -76,7 +63,7 @@ class GenEval:
 
     def judge(self, vlm: VLM | None) -> Judge:
         """The model, asked in our words; without one, every picture is left to upstream."""
-        return Unjudged() if vlm is None else VLMJudge(self, vlm)
+        return Unjudged() if vlm is None else super().judge(vlm)
 
     def questions(self, sample: Sample, image: Image) -> tuple[Question, ...]:
         """One question: does the picture pass?"""

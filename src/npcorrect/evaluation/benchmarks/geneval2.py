@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from PIL.Image import Image
@@ -23,7 +22,6 @@ from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.base import (
     SEED_STEP,
     Figure,
-    Judge,
     Judged,
     Place,
     Sample,
@@ -32,11 +30,11 @@ from npcorrect.evaluation.benchmarks.base import (
     figure,
     part_of,
 )
-from npcorrect.evaluation.benchmarks.judge import VLMJudge
 from npcorrect.evaluation.benchmarks.official import lines, locate, write_json
+from npcorrect.evaluation.benchmarks.official_benchmark import OfficialBenchmark
 from npcorrect.evaluation.benchmarks.official_files import GENEVAL2
 from npcorrect.records import Checklist, Requirement
-from npcorrect.vlm.base import VLM, Message, Question, Reply
+from npcorrect.vlm.base import Message, Question, Reply
 
 SKILLS = {
     "object": "object",
@@ -52,32 +50,20 @@ _WIDE = 0.005
 """Wider bounds of a figure than this are shown."""
 
 
-@dataclass(frozen=True)
-class GenEval2:
-    """The benchmark, from the official file in ``folder`` or in the user's cache."""
+class GenEval2(OfficialBenchmark):
+    """The benchmark; its judge must give the probabilities of its first tokens."""
 
-    folder: Path | None = None
-    name: str = "geneval2"
-    scale: float = 1.0
-    upstream_judge: str = "local:Qwen/Qwen3-VL-8B-Instruct"
-    repeats: int = 1
-    grid: int = 1
+    name = "geneval2"
+    upstream_judge = "local:Qwen/Qwen3-VL-8B-Instruct"
+    files = (GENEVAL2,)
 
-    def samples(self) -> tuple[Sample, ...]:
+    def read_samples(self) -> Sequence[Sample]:
         """One sample for each line; tags are the number of atoms."""
-        return self._samples
-
-    @cached_property
-    def _samples(self) -> tuple[Sample, ...]:
         rows = enumerate(lines(locate(GENEVAL2, self.folder)), 1)
         return tuple(
             Sample(n, f"{row['atom_count']} atoms", row["prompt"], SEED_STEP * (n - 1), facts=row)
             for n, row in rows
         )
-
-    def checksum(self) -> str:
-        """That of the official file, which was verified."""
-        return GENEVAL2.hash
 
     def checklist(self, sample: Sample) -> Checklist:
         """A requirement for each question."""
@@ -108,11 +94,6 @@ class GenEval2:
             figure(TIFA, judged, part_of(TIFA)),
             figure(VQA_SCORE, judged, part_of(VQA_SCORE)),
         )
-
-    def judge(self, vlm: VLM | None) -> Judge:
-        """The model, asked what this benchmark asks."""
-        assert vlm is not None
-        return VLMJudge(self, vlm)
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:
         """By the line's number; upstream's script takes any name from a file of paths."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from npcorrect.evaluation.benchmarks import judgement, wording
 from npcorrect.evaluation.benchmarks.base import (
     SEED_STEP,
     Figure,
-    Judge,
     Judged,
     Place,
     Sample,
@@ -30,17 +28,17 @@ from npcorrect.evaluation.benchmarks.base import (
     unscored_as_wrong,
 )
 from npcorrect.evaluation.benchmarks.inclusion import checklist_text, requirements
-from npcorrect.evaluation.benchmarks.judge import VLMJudge
 from npcorrect.evaluation.benchmarks.official import (
     lines,
     locate,
     read_rows,
     write_json,
 )
+from npcorrect.evaluation.benchmarks.official_benchmark import OfficialBenchmark
 from npcorrect.evaluation.benchmarks.official_files import GENEVAL_PP
 from npcorrect.evaluation.benchmarks.wording import Wording
 from npcorrect.records import Checklist
-from npcorrect.vlm.base import VLM, Question, Reply
+from npcorrect.vlm.base import Question, Reply
 
 _SYSTEM = """You judge whether a picture does exactly what an instruction asks for.
 
@@ -58,32 +56,22 @@ or two sentences what is wrong, or says that everything holds."""
 
 
 @dataclass(frozen=True)
-class GenEvalPP:
-    """The benchmark, from the official file in ``folder`` or in the user's cache."""
+class GenEvalPP(OfficialBenchmark):
+    """The benchmark; its judge can be asked in upstream's words."""
 
-    folder: Path | None = None
     wording: Wording = "default"
-    name: str = "geneval++"
-    scale: float = 1.0
-    upstream_judge: str = "openai:gpt-4.1-2025-04-14"
-    repeats: int = 1
-    grid: int = 1
 
-    def samples(self) -> tuple[Sample, ...]:
+    name = "geneval++"
+    upstream_judge = "openai:gpt-4.1-2025-04-14"
+    files = (GENEVAL_PP,)
+
+    def read_samples(self) -> Sequence[Sample]:
         """One sample for each line, numbered from 1 as upstream names pictures."""
-        return self._samples
-
-    @cached_property
-    def _samples(self) -> tuple[Sample, ...]:
         rows = enumerate(lines(locate(GENEVAL_PP, self.folder)), 1)
         return tuple(
             Sample(n, row["tag"], row["prompt"].strip(), SEED_STEP * (n - 1), facts=row)
             for n, row in rows
         )
-
-    def checksum(self) -> str:
-        """That of the official file, which was verified."""
-        return GENEVAL_PP.hash
 
     def checklist(self, sample: Sample) -> Checklist:
         """Requirements from the line's ``include`` and ``exclude``."""
@@ -102,11 +90,6 @@ class GenEvalPP:
         )
         missing = any(score.missing for one in judged for score in one.scores)
         return (official, there, faulty) if missing else (official, faulty)
-
-    def judge(self, vlm: VLM | None) -> Judge:
-        """The model, asked what this benchmark asks."""
-        assert vlm is not None
-        return VLMJudge(self, vlm)
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:
         """The line's number; upstream's script reads JPEG alone, we read PNG too."""

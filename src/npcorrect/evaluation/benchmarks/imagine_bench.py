@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from npcorrect.evaluation.benchmarks import wording
 from npcorrect.evaluation.benchmarks.base import (
     SEED_STEP,
     Figure,
-    Judge,
     Judged,
     Place,
     Sample,
@@ -29,12 +27,12 @@ from npcorrect.evaluation.benchmarks.base import (
     by_tag,
     figure,
 )
-from npcorrect.evaluation.benchmarks.judge import VLMJudge
 from npcorrect.evaluation.benchmarks.official import lines, locate, read_rows, write_json
+from npcorrect.evaluation.benchmarks.official_benchmark import OfficialBenchmark
 from npcorrect.evaluation.benchmarks.official_files import IMAGINE
 from npcorrect.evaluation.benchmarks.wording import Wording
 from npcorrect.records import Checklist, Requirement
-from npcorrect.vlm.base import VLM, Message, Question, Reply
+from npcorrect.vlm.base import Message, Question, Reply
 
 GROUPS = {
     "COLOR": "Attribute shift",
@@ -83,23 +81,18 @@ _SCHEMA = {
 
 
 @dataclass(frozen=True)
-class ImagineBench:
-    """The benchmark, from the official file in ``folder`` or in the user's cache."""
+class ImagineBench(OfficialBenchmark):
+    """The benchmark; its judge can be asked in upstream's words."""
 
-    folder: Path | None = None
     wording: Wording = "default"
-    name: str = "imagine"
-    scale: float = 10.0
-    upstream_judge: str = "openai:gpt-4.1-2025-04-14"
-    repeats: int = 1
-    grid: int = 1
 
-    def samples(self) -> tuple[Sample, ...]:
+    name = "imagine"
+    upstream_judge = "openai:gpt-4.1-2025-04-14"
+    files = (IMAGINE,)
+    scale = 10.0
+
+    def read_samples(self) -> Sequence[Sample]:
         """One sample for each line, with its official id; tags are the four groups."""
-        return self._samples
-
-    @cached_property
-    def _samples(self) -> tuple[Sample, ...]:
         return tuple(
             Sample(
                 row["id"],
@@ -110,10 +103,6 @@ class ImagineBench:
             )
             for row in lines(locate(IMAGINE, self.folder))
         )
-
-    def checksum(self) -> str:
-        """That of the official file, which was verified."""
-        return IMAGINE.hash
 
     def checklist(self, sample: Sample) -> Checklist:
         """The explanation that the judge is given, as one requirement."""
@@ -134,11 +123,6 @@ class ImagineBench:
                 "gives 0 where the judge fails, and keeps -1 for a score that it cannot find",
             ),
         )
-
-    def judge(self, vlm: VLM | None) -> Judge:
-        """The model, asked what this benchmark asks."""
-        assert vlm is not None
-        return VLMJudge(self, vlm)
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:
         """The names that upstream's script looks for, the first of which we write."""

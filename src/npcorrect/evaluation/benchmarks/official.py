@@ -143,7 +143,9 @@ def _get(url: str) -> bytes:
 
 
 def checksum(files: Sequence[OfficialFile]) -> str:
-    """One hash for all of some files."""
+    """The hash of a single file; of several, one for all of them."""
+    if len(files) == 1:
+        return files[0].hash
     return hashlib.sha256(" ".join(file.hash for file in files).encode()).hexdigest()
 
 

@@ -35,7 +35,7 @@ from npcorrect.evaluation.benchmarks.base import (
 )
 from npcorrect.evaluation.benchmarks.inclusion import checklist_text, requirements
 from npcorrect.evaluation.benchmarks.judge import VLMJudge
-from npcorrect.evaluation.benchmarks.questions import Asked, YesNo, requirement
+from npcorrect.evaluation.benchmarks.questions import Asked, requirement, share_right, yes_or_no
 from npcorrect.records import Checklist
 from npcorrect.vlm.base import VLM, Question, Reply
 
@@ -134,7 +134,7 @@ class PromptFile:
     def questions(self, sample: Sample, image: Image) -> tuple[Question, ...]:
         """The row's questions, or one about the whole."""
         if sample.facts["questions"]:
-            return YesNo().questions(sample, image)
+            return yes_or_no(sample, image)
         checks = checklist_text(sample.facts)
         return (judgement.question(judgement.STRICT, sample.prompt, checks, image),)
 
@@ -142,7 +142,7 @@ class PromptFile:
         """1 or 0, and why."""
         if not sample.facts["questions"]:
             return judgement.read(replies[0].text)
-        score = YesNo().read(sample, replies)
+        score = share_right(sample, replies)
         return replace(score, value=float(score.value == 1))
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:

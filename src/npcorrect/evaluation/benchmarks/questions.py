@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 from PIL.Image import Image
 
-from npcorrect.evaluation.benchmarks import official
-from npcorrect.evaluation.benchmarks.base import Judge, Place, Sample, Score
-from npcorrect.evaluation.benchmarks.judge import VLMJudge
-from npcorrect.evaluation.benchmarks.official_files import OfficialFile
+from npcorrect.evaluation.benchmarks.base import Place, Sample, Score
+from npcorrect.evaluation.benchmarks.official_benchmark import OfficialBenchmark
 from npcorrect.records import Checklist, Requirement
-from npcorrect.vlm.base import VLM, Message, Question, Reply
+from npcorrect.vlm.base import Message, Question, Reply
 
 CHOICES = ("yes", "no")
 
@@ -41,23 +38,17 @@ class Asked:
         return f"{self.kind}: {self.text}" if self.kind else self.text
 
 
-@dataclass(frozen=True)
-class YesNo:
-    """Asks a model the questions under ``facts["questions"]`` of a sample, one by one."""
+def yes_or_no(sample: Sample, image: Image) -> tuple[Question, ...]:
+    """A question to the model for each of those under ``facts["questions"]`` of a sample."""
+    return tuple(
+        Question((Message("user", one.text, (image,)),), choices=CHOICES, max_tokens=8)
+        for one in asked_about(sample)
+    )
 
-    cascading: bool = False
 
-    def questions(self, sample: Sample, image: Image) -> tuple[Question, ...]:
-        """One question to the model for each of the sample's."""
-        return tuple(
-            Question((Message("user", one.text, (image,)),), choices=CHOICES, max_tokens=8)
-            for one in asked_about(sample)
-        )
-
-    def read(self, sample: Sample, replies: Sequence[Reply]) -> Score:
-        """The share of right answers."""
-        answers = [reply.text for reply in replies]
-        return answered(asked_about(sample), answers, self.cascading)
+def share_right(sample: Sample, replies: Sequence[Reply], cascading: bool = False) -> Score:
+    """The score that replies to :func:`yes_or_no` mean."""
+    return answered(asked_about(sample), [reply.text for reply in replies], cascading)
 
 
 def asked_about(sample: Sample) -> tuple[Asked, ...]:
@@ -85,48 +76,22 @@ def answered(questions: Sequence[Asked], answers: Sequence[str], cascading: bool
     return Score(sum(kept.values()) / len(kept), "; ".join(wrong), parts=parts)
 
 
-@dataclass(frozen=True)
-class QuestionBenchmark:
-    """What benchmarks of questions have in common; ``folder`` has their official files."""
+class QuestionBenchmark(OfficialBenchmark):
+    """A benchmark whose samples have their questions among the facts."""
 
-    folder: Path | None = None
-
-    name: ClassVar[str]
-    upstream_judge: ClassVar[str]
-    files: ClassVar[tuple[OfficialFile, ...]]
-    scale: ClassVar[float] = 1.0
-    repeats: ClassVar[int] = 1
-    grid: ClassVar[int] = 1
     cascading: ClassVar[bool] = False
-
-    def samples(self) -> tuple[Sample, ...]:
-        """All prompts in the official order; see :meth:`read_samples`."""
-        return self._samples
-
-    @cached_property
-    def _samples(self) -> tuple[Sample, ...]:
-        return tuple(self.read_samples())
-
-    def read_samples(self) -> Sequence[Sample]:
-        """The samples, with their questions among the facts.
-
-        Raises:
-            InputError: an official file is missing, or is not the one whose checksum is known.
-        """
-        raise NotImplementedError
-
-    def checksum(self) -> str:
-        """That of the official files, which were verified."""
-        return official.checksum(self.files)
 
     def checklist(self, sample: Sample) -> Checklist:
         """A requirement for each question."""
         return Checklist(sample.prompt, tuple(map(requirement, asked_about(sample))))
 
-    def judge(self, vlm: VLM | None) -> Judge:
-        """The model, asked each question alone."""
-        assert vlm is not None
-        return VLMJudge(YesNo(self.cascading), vlm)
+    def questions(self, sample: Sample, image: Image) -> tuple[Question, ...]:
+        """One question to the model for each of the sample's."""
+        return yes_or_no(sample, image)
+
+    def read(self, sample: Sample, replies: Sequence[Reply]) -> Score:
+        """The share of right answers."""
+        return share_right(sample, replies, self.cascading)
 
     def write_results(
         self,
