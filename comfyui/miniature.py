@@ -22,7 +22,8 @@ from npcorrect.mini import autoencoder
 from npcorrect.mini.autoencoder import LATENT_CHANNELS, PATCH_SIZE
 from npcorrect.mini.family import MAX_TOKENS
 from npcorrect.mini.grammar import VOCABULARY
-from npcorrect.mini.model import POOLED_WIDTH, SHIFT, TEXT_WIDTH, WEIGHTS, build_tokenizer
+from npcorrect.mini.model import POOLED_WIDTH, SHIFT, WEIGHTS, build_tokenizer
+from npcorrect.mini.parts import TEXT_WIDTH
 
 from .family import ATTACHMENT, MINIATURE
 

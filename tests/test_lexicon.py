@@ -102,10 +102,10 @@ def test_materials_and_opposites() -> None:
 
 @given(st.text(max_size=30))
 def test_any_text_has_forms(text: str) -> None:
-    lexicon.plural(text)
-    lexicon.singular(text)
-    lexicon.color(text)
-    lexicon.material(text)
+    assert lexicon.same(text, text)
+    one = lexicon.singular(text)
+    assert lexicon.plural(one) == lexicon.plural(lexicon.plural(one))
+    assert lexicon.color(text) is None or lexicon.material(text) in (None, text)
 
 
 def test_the_words_are_read_at_the_first_question_and_not_before() -> None:

@@ -174,8 +174,9 @@ def test_phrases_are_about_a_thing_by_any_word_for_it() -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_any_text_can_be_read(prompt: str, phrase: str) -> None:
-    asks_for(phrase, Checklist(prompt, ()))
-    is_near(prompt, phrase)
+    assert asks_for(phrase, Checklist(prompt, ())) in phrase
+    assert is_near(phrase, phrase)
+    assert is_near(prompt, phrase) is is_near(phrase, prompt)
 
 
 @pytest.mark.parametrize(

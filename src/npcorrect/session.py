@@ -63,6 +63,9 @@ class SessionSettings:
     def policy(self, request: Request) -> Request:
         """The request as faces send it: each look of a named verifier is paid for, so it must be
         asked for.
+
+        Raises:
+            SettingsError: it is no ``Request``.
         """
         if not isinstance(request, Request):
             raise SettingsError(f"The request is a {type(request).__name__}; give a Request.")

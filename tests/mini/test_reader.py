@@ -12,13 +12,14 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from npcorrect.errors import InputError
-from npcorrect.mini.autoencoder import to_pixels
 from npcorrect.mini.data import sample_pair
 from npcorrect.mini.grammar import parse
-from npcorrect.mini.model import WEIGHTS, load_weights
+from npcorrect.mini.model import WEIGHTS
 from npcorrect.mini.network import ReaderNetwork
+from npcorrect.mini.parts import load_weights
 from npcorrect.mini.reader import judge, read
 from npcorrect.mini.scene import Scene, Thing, render, to_image
+from npcorrect.mini.tensors import to_pixels
 
 SCENES = [sample_pair(random.Random(10_000 + i))[0] for i in range(400)]
 

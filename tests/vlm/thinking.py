@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,20 +44,20 @@ class Thinking:
         return Said({"content": text}, finish)
 
 
-class Thinker(Thinking):
+class Thinker(Thinking, ABC):
     """A model that thinks unless it is told not to, and may spend all its tokens on it."""
 
     def refuses(self, body: dict[str, Any]) -> str:
         return ""
 
-    def is_off(self, body: dict[str, Any]) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def is_off(self, body: dict[str, Any]) -> bool: ...
 
-    def thought(self, text: str) -> Said:
-        raise NotImplementedError
+    @abstractmethod
+    def thought(self, text: str) -> Said: ...
 
-    def cut_off(self) -> Said:
-        raise NotImplementedError
+    @abstractmethod
+    def cut_off(self) -> Said: ...
 
     def said(self, text: Any, body: dict[str, Any], finish: str) -> Said:
         if self.is_off(body):

@@ -41,7 +41,7 @@ def correct(
         Path | None,
         typer.Option(
             help="A file of prompts, or '-' for standard input: one a line, A1111's "
-            "'--prompt ... --seed ...' lines, JSON lines, or a CSV table. See docs/prompts.md.",
+            "'--prompt ... --seed ...' lines, JSON lines, or a CSV table.",
             rich_help_panel="Many prompts",
         ),
     ] = None,

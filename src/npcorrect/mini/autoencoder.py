@@ -6,8 +6,7 @@ that the transformer sees one token for each cell of the world's grid.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 LATENT_CHANNELS = 16
 PATCH_SIZE = 16
@@ -40,8 +39,3 @@ def decoder(channels: int = LATENT_CHANNELS, width: int = WIDTH) -> nn.Sequentia
         nn.Conv2d(width, 3 * PATCH_SIZE**2, 1),
         nn.PixelShuffle(PATCH_SIZE),
     )
-
-
-def to_pixels(images: Tensor) -> Tensor:
-    """RGB bytes ``(B, H, W, 3)`` to the codec's ``(B, 3, H, W)`` in -1..1."""
-    return images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from npcorrect.mini.autoencoder import LATENT_CHANNELS, WIDTH, decoder, encoder
-
-
-class Decoded(NamedTuple):
-    """What ``decode`` returns; diffusers reads ``sample``, or the first element."""
-
-    sample: Tensor
+from npcorrect.mini.parts import Decoded
 
 
 class MiniCodec(ModelMixin, ConfigMixin):

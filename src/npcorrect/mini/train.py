@@ -10,7 +10,6 @@ Four stages, each resumed from its checkpoint in ``DIR`` and skipped once finish
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,26 +20,26 @@ import torch
 import torch.nn.functional as F
 from diffusers import FluxTransformer2DModel
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from npcorrect.mini.autoencoder import LATENT_CHANNELS, to_pixels
+from npcorrect.mini.autoencoder import LATENT_CHANNELS
 from npcorrect.mini.codec import MiniCodec
 from npcorrect.mini.data import TAGS, sample_pair, sample_spec
 from npcorrect.mini.family import MAX_TOKENS
 from npcorrect.mini.grammar import PLURALS, RELATIONS, Spec
-from npcorrect.mini.model import (
-    POOLED_WIDTH,
-    SHIFT,
-    TEXT_WIDTH,
-    assemble,
-    build_modules,
-    build_tokenizer,
-    load_weights,
-)
+from npcorrect.mini.model import POOLED_WIDTH, SHIFT, assemble, build_modules, build_tokenizer
 from npcorrect.mini.network import ReaderNetwork, cell_labels, reading_loss
+from npcorrect.mini.parts import TEXT_WIDTH, load_weights
 from npcorrect.mini.scene import COLORS, GRID, IMAGE_SIZE, SHAPES, SIZES, Scene, render
-from npcorrect.mini.training_run import TrainingRun, adamw, autocast, muon_and_adamw
+from npcorrect.mini.tensors import pack, to_pixels
+from npcorrect.mini.training_run import (
+    TrainingRun,
+    adamw,
+    autocast,
+    muon_and_adamw,
+    run_stages,
+    save_weights,
+)
 
 POOL = 40_000
 """Scenes held in memory; the pool is drawn anew every :data:`POOL_LIFE` steps."""
@@ -64,13 +63,6 @@ class Plan:
     seed: int = 0
 
 
-def tokens_of(latents: Tensor) -> Tensor:
-    """FLUX's packing: latents ``(B, C, 2h, 2w)`` to tokens ``(B, h * w, 4 C)``."""
-    b, c, h, w = latents.shape
-    grid = latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
-    return grid.reshape(b, (h // 2) * (w // 2), 4 * c)
-
-
 class Pool:
     """Rendered, encoded training pairs, renewed as training goes on."""
 
@@ -91,7 +83,7 @@ class Pool:
             pixels = torch.from_numpy(np.stack([render(scene) for scene, _ in pairs]))
             with torch.no_grad(), autocast(self.plan.device):
                 latents = self.codec.encode(to_pixels(pixels.to(self.plan.device)))
-            tokens.append(tokens_of(latents.float()))
+            tokens.append(pack(latents.float()))
             labels += [cell_labels(scene) for scene, _ in pairs]
             captions += [spec.text() for _, spec in pairs]
         self.tokens = torch.cat(tokens)
@@ -111,7 +103,8 @@ def train_codec(plan: Plan, out: Path) -> None:
     """Reconstruct pictures from noisy latents; a linear probe keeps the latents meaningful."""
     codec = MiniCodec().to(plan.device)
     probe = CellHeads(4 * LATENT_CHANNELS).to(plan.device)
-    stage = TrainingRun("codec", out, plan.codec, {"vae": codec, "probe": probe}, adamw(2e-3))
+    networks = {"vae": codec, "probe": probe}
+    stage = TrainingRun("codec", out, plan.codec, networks, adamw(2e-3, codec, probe))
     rng = random.Random(plan.seed)
     scenes = [sample_pair(rng)[0] for _ in range(POOL // 2)]
     pictures = torch.from_numpy(np.stack([render(scene) for scene in scenes]))
@@ -124,10 +117,10 @@ def train_codec(plan: Plan, out: Path) -> None:
             latents = codec.encode(pixels)
             noisy = latents + 0.1 * torch.randn_like(latents)
             drawn = codec.decode(noisy).sample.float()
-            meaning = reading_loss(probe(tokens_of(noisy)).float(), labels[chosen])
+            meaning = reading_loss(probe(pack(noisy)).float(), labels[chosen])
         return F.l1_loss(drawn, pixels) + 2 * F.mse_loss(drawn, pixels) + 0.02 * meaning
 
-    stage.run(loss_of)
+    stage.train(loss_of)
     finish(stage, {"vae": codec})
 
 
@@ -163,7 +156,7 @@ def train_text(plan: Plan, out: Path) -> None:
     words = nn.Linear(TEXT_WIDTH, sum(sizes)).to(plan.device)
     whole = nn.Linear(POOLED_WIDTH, len(SHAPES) * 11).to(plan.device)
     networks = {"t5": t5, "clip": clip, "words": words, "whole": whole}
-    stage = TrainingRun("text", out, plan.text, networks, adamw(1.5e-3))
+    stage = TrainingRun("text", out, plan.text, networks, adamw(1.5e-3, *networks.values()))
     tokenizer = build_tokenizer()
     nouns = torch.tensor([tokenizer.convert_tokens_to_ids(w) for w in (*SHAPES, *PLURALS.values())])
     rng = random.Random(plan.seed + stage.step)
@@ -188,7 +181,7 @@ def train_text(plan: Plan, out: Path) -> None:
         counts = torch.tensor([[_count_label(spec, shape) for shape in SHAPES] for spec in specs])
         return loss + F.cross_entropy(pooled.flatten(0, 1), counts.flatten().to(plan.device))
 
-    stage.run(loss_of)
+    stage.train(loss_of)
     finish(stage, {"text_encoder_2": t5, "text_encoder": clip})
 
 
@@ -269,11 +262,9 @@ def train_transformer(plan: Plan, out: Path) -> None:
     average = torch.optim.swa_utils.AveragedModel(
         task.flux, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(EMA), use_buffers=True
     )
-    trained: dict[str, nn.Module] = {"flux": task.flux, "probe": task.probe}
-    networks = trained | {"average": average}
-    stage = TrainingRun(
-        "transformer", out, plan.transformer, networks, lambda _: muon_and_adamw(trained)
-    )
+    networks = {"flux": task.flux, "probe": task.probe, "average": average}
+    optimizers = muon_and_adamw(3e-3, task.flux, task.probe)
+    stage = TrainingRun("transformer", out, plan.transformer, networks, optimizers)
 
     def after(step: int) -> None:
         average.update_parameters(task.flux)
@@ -281,7 +272,7 @@ def train_transformer(plan: Plan, out: Path) -> None:
             sample_grid(task.modules | {"transformer": average.module}, out, step)
             save_weights(average.module, out / "transformer.safetensors")
 
-    stage.run(task.loss, after)
+    stage.train(task.loss, after)
     finish(stage, {"transformer": average.module})
 
 
@@ -315,7 +306,7 @@ def train_reader(plan: Plan, out: Path) -> None:
     load_weights(codec, out / "vae.safetensors")
     codec.to(plan.device).eval().requires_grad_(False)
     reader = ReaderNetwork().to(plan.device)
-    stage = TrainingRun("reader", out, plan.reader, {"reader": reader}, adamw(1.5e-3))
+    stage = TrainingRun("reader", out, plan.reader, {"reader": reader}, adamw(1.5e-3, reader))
     rng = random.Random(plan.seed + 1 + stage.step)
 
     def loss_of(step: int) -> Tensor:
@@ -332,24 +323,14 @@ def train_reader(plan: Plan, out: Path) -> None:
         with autocast(plan.device):
             return reader.loss(seen, scenes)
 
-    stage.run(loss_of)
+    stage.train(loss_of)
     finish(stage, {"reader": reader})
 
 
 def finish(stage: TrainingRun, networks: dict[str, nn.Module]) -> None:
-    """Write the stage's weights, in half precision, and its record."""
+    """Write the stage's weights, in half precision."""
     for name, network in networks.items():
         save_weights(network, stage.out / f"{name}.safetensors")
-    stage.record()
-
-
-def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's weights to a safetensors file: floats in half precision, integers as is."""
-    state = {
-        name: (value.half() if value.is_floating_point() else value).contiguous().clone()
-        for name, value in network.state_dict().items()
-    }
-    save_file(state, path)
 
 
 STAGES: dict[str, Callable[[Plan, Path], None]] = {
@@ -362,25 +343,7 @@ STAGES: dict[str, Callable[[Plan, Path], None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the stages that are asked for; all of them by default."""
-    parser = argparse.ArgumentParser(
-        prog="python -m npcorrect.mini.train", description="Train the miniature model."
-    )
-    parser.add_argument("--out", type=Path, default=Path("checkpoints"), help="folder to write to")
-    parser.add_argument("--stage", choices=STAGES, nargs="+", default=list(STAGES))
-    default_device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=default_device, help="cpu or cuda")
-    for name in STAGES:
-        default = getattr(Plan(), name)
-        parser.add_argument(f"--{name}-steps", type=int, default=default, metavar="N")
-    parser.add_argument("--batch", type=int, default=Plan().batch)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    steps = {name: getattr(options, f"{name}_steps") for name in STAGES}
-    plan = Plan(**steps, batch=options.batch, device=options.device, seed=options.seed)
-    torch.manual_seed(options.seed)
-    for name in options.stage:
-        STAGES[name](plan, options.out)
+    run_stages("npcorrect.mini.train", STAGES, Plan, arguments)
 
 
 if __name__ == "__main__":

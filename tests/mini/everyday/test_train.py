@@ -1,4 +1,4 @@
-"""Training runs on a CPU, leaves what it promises, and goes on where it was stopped."""
+"""Training runs on a CPU and leaves what it promises."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
-from npcorrect.mini.everyday import bench, cell_stages, flow_stages, runs, train
+from npcorrect.mini.everyday import bench, cell_stages, flow_stages, train
 from npcorrect.mini.everyday.accuracy import Setting, accuracy, draw
-from npcorrect.mini.everyday.codec import CellCodec, pack, to_pixels, unpack
+from npcorrect.mini.everyday.codec import CellCodec
 from npcorrect.mini.everyday.data import sample_scene
 from npcorrect.mini.everyday.labels import cell_labels
 from npcorrect.mini.everyday.language import Group, Spec
 from npcorrect.mini.everyday.model import load_pipeline
-from npcorrect.mini.everyday.runs import Plan, Run, adamw
+from npcorrect.mini.everyday.plan import Plan
 from npcorrect.mini.everyday.scene import (
     COLORS,
     GROUNDS,
@@ -29,6 +28,7 @@ from npcorrect.mini.everyday.scene import (
     draw_cell,
     render,
 )
+from npcorrect.mini.tensors import pack, to_pixels, unpack
 
 
 def a_dull_pair(rng: random.Random) -> tuple[Scene, Spec]:
@@ -59,38 +59,6 @@ def test_all_stages_run_and_make_a_pipeline_that_draws(
     before = (tmp_path / "teacher.safetensors").read_bytes()
     train.main(["--out", str(tmp_path), "--batch", "16", "--stage", "teacher", *steps])
     assert (tmp_path / "teacher.safetensors").read_bytes() == before
-
-
-def test_a_stopped_run_goes_on_from_its_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", 0.0)
-
-    def train_to(stop_at: int) -> tuple[Run, list[int]]:
-        torch.manual_seed(0)
-        network = nn.Linear(2, 1)
-        run = Run("line", tmp_path, 200, {"line": network}, adamw(1e-2, network))
-        seen: list[int] = []
-
-        def loss_of(step: int) -> Tensor:
-            seen.append(step)
-            if step == stop_at:
-                raise KeyboardInterrupt
-            loss: Tensor = (network(torch.ones(4, 2)) - 3).square().mean()
-            return loss
-
-        if stop_at < run.steps:
-            with pytest.raises(KeyboardInterrupt):
-                run.train(loss_of)
-        else:
-            run.train(loss_of)
-        return run, seen
-
-    assert train_to(120)[1] == list(range(121))
-    run, seen = train_to(200)
-    assert seen == list(range(120, 200))
-    assert run.log[-1][1] < run.log[0][1]
-    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_the_codec_keeps_cells_apart() -> None:

@@ -146,7 +146,11 @@ class GenEval2(OfficialBenchmark):
         )
 
     def read(self, sample: Sample, replies: Sequence[Reply]) -> Score:
-        """The geometric mean of the right answers' probabilities."""
+        """The geometric mean of the right answers' probabilities.
+
+        Raises:
+            ValueError: the model gives no probabilities.
+        """
         if not all(reply.tokens for reply in replies):
             raise ValueError("the model gives no probabilities; use one that does")
         *atoms, whole = replies

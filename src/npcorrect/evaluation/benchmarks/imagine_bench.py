@@ -178,7 +178,11 @@ class ImagineBench(OfficialBenchmark):
         return (Question(messages, _SCHEMA),)
 
     def read(self, sample: Sample, replies: Sequence[Reply]) -> Score:
-        """The weighted score, with its three parts."""
+        """The weighted score, with its three parts.
+
+        Raises:
+            ValueError: the reply has not all three as whole numbers from 0 to 10.
+        """
         if self.wording == "upstream":
             return _read_back(replies[0].text, upstream_weighted(replies[0].text))
         answer = json.loads(replies[0].text)

@@ -10,17 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from npcorrect.mini.everyday.codec import CODE, CellCodec, to_pixels
+from npcorrect.mini.everyday.codec import CODE, CellCodec
 from npcorrect.mini.everyday.labels import (
     CELL_CLASSES,
     EMPTY,
     cell_labels,
     reading_loss,
 )
-from npcorrect.mini.everyday.model import (
-    load_weights,
-)
-from npcorrect.mini.everyday.runs import Plan, Run, adamw, save_weights
+from npcorrect.mini.everyday.plan import Plan
 from npcorrect.mini.everyday.scene import (
     COLORS,
     GRID,
@@ -33,6 +30,9 @@ from npcorrect.mini.everyday.scene import (
     draw_cell,
 )
 from npcorrect.mini.everyday.verifier import CellReader
+from npcorrect.mini.parts import load_weights
+from npcorrect.mini.tensors import to_pixels
+from npcorrect.mini.training_run import TrainingRun, adamw, save_weights
 
 
 def random_cell(rng: random.Random) -> tuple[Thing | None, str]:
@@ -52,7 +52,7 @@ def train_encoder(plan: Plan, out: Path) -> None:
     draft = nn.Sequential(nn.Linear(CODE, 512), nn.GELU(), nn.Linear(512, 3 * 24 * 24))
     draft.to(plan.device)
     networks = {"encoder": codec.encoder, "probe": probe, "draft": draft}
-    run = Run("encoder", out, plan.encoder, networks, adamw(2e-3, *networks.values()))
+    run = TrainingRun("encoder", out, plan.encoder, networks, adamw(2e-3, *networks.values()))
     rng = random.Random(plan.seed + run.step)
 
     def loss_of(step: int) -> Tensor:
@@ -88,7 +88,7 @@ def train_decoder(plan: Plan, out: Path) -> None:
     codec = load_encoder(plan, out)
     decoder = codec.decoder.requires_grad_(True)
     decoder.draw_bank()
-    run = Run("decoder", out, plan.decoder, {"decoder": decoder}, adamw(2e-3, decoder))
+    run = TrainingRun("decoder", out, plan.decoder, {"decoder": decoder}, adamw(2e-3, decoder))
     rng = random.Random(plan.seed + 1 + run.step)
     torch.manual_seed(plan.seed + run.step)
 
@@ -128,7 +128,7 @@ def train_verifier(plan: Plan, out: Path) -> None:
     load_weights(codec, out / "vae.safetensors")
     codec.to(plan.device).eval().requires_grad_(False)
     reader = CellReader().to(plan.device)
-    run = Run("verifier", out, plan.verifier, {"reader": reader}, adamw(1.5e-3, reader))
+    run = TrainingRun("verifier", out, plan.verifier, {"reader": reader}, adamw(1.5e-3, reader))
     rng = random.Random(plan.seed + 3 + run.step)
     torch.manual_seed(plan.seed + 3 + run.step)
 

@@ -59,7 +59,11 @@ def _claims(group: Group) -> Iterator[Requirement]:
 
 
 def satisfied(claim: Requirement, scene: Scene, named: frozenset[str]) -> bool:
-    """Whether a scene meets a claim of a prompt that names these kinds."""
+    """Whether a scene meets a claim of a prompt that names these kinds.
+
+    Raises:
+        ValueError: the world has no claim of this kind.
+    """
     things = [thing for thing in scene.things if thing.kind == claim.subject]
     if not things:
         return False

@@ -9,7 +9,6 @@ unclear one a mixture. FLUX packs 2 x 2 latent pixels into one token: one token 
 from __future__ import annotations
 
 from itertools import product
-from typing import NamedTuple
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -17,16 +16,12 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from npcorrect.mini.everyday.scene import CELL, COLORS, GROUNDS, KINDS, SIZES, layers
+from npcorrect.mini.parts import Decoded
+from npcorrect.mini.tensors import pack, unpack
 
 LATENT_CHANNELS = 8
 CODE = 4 * LATENT_CHANNELS
 """Numbers a cell."""
-
-
-class Decoded(NamedTuple):
-    """What ``decode`` returns; diffusers reads ``sample``, or the first element."""
-
-    sample: Tensor
 
 
 class CellCodec(ModelMixin, ConfigMixin):
@@ -134,22 +129,3 @@ class CellDecoder(nn.Module):
         tone = (ground @ self.grounds).repeat_interleave(codes.shape[1], 0)[..., None, None]
         pixels: Tensor = 2 * (fixed + body * tint + (1 - cover) * tone).clamp(0, 1) - 1
         return pixels
-
-
-def pack(latents: Tensor) -> Tensor:
-    """FLUX's packing: latents ``(B, C, 2h, 2w)`` to tokens ``(B, h * w, 4 C)``."""
-    b, c, h, w = latents.shape
-    grid = latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
-    return grid.reshape(b, (h // 2) * (w // 2), 4 * c)
-
-
-def unpack(tokens: Tensor, rows: int) -> Tensor:
-    """The inverse of :func:`pack` for a picture of ``rows`` rows of cells."""
-    b, count, width = tokens.shape
-    grid = tokens.view(b, rows, count // rows, width // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
-    return grid.reshape(b, width // 4, 2 * rows, 2 * count // rows)
-
-
-def to_pixels(images: Tensor) -> Tensor:
-    """RGB bytes ``(B, H, W, 3)`` to the codec's ``(B, 3, H, W)`` in -1..1."""
-    return images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from npcorrect.mini.everyday.accuracy import Setting, accuracy, draw
 from npcorrect.mini.everyday.bench import make
 from npcorrect.mini.everyday.cell_stages import load_encoder
-from npcorrect.mini.everyday.codec import CODE, CellCodec, to_pixels
+from npcorrect.mini.everyday.codec import CODE, CellCodec
 from npcorrect.mini.everyday.data import sample_pair
 from npcorrect.mini.everyday.labels import (
     CELL_CLASSES,
@@ -33,13 +33,11 @@ from npcorrect.mini.everyday.language import MAX_TOKENS, TOKEN_IDS, Spec, kind_t
 from npcorrect.mini.everyday.model import (
     POOLED_WIDTH,
     SHIFT,
-    TEXT_WIDTH,
     assemble,
     build_text_encoders,
     build_transformer,
-    load_weights,
 )
-from npcorrect.mini.everyday.runs import Plan, Run, adamw, muon_and_adamw, save_weights
+from npcorrect.mini.everyday.plan import Plan
 from npcorrect.mini.everyday.scene import (
     COLORS,
     GRID,
@@ -51,6 +49,9 @@ from npcorrect.mini.everyday.scene import (
     draw_cell,
 )
 from npcorrect.mini.everyday.things import THINGS
+from npcorrect.mini.parts import TEXT_WIDTH, load_weights
+from npcorrect.mini.tensors import to_pixels
+from npcorrect.mini.training_run import TrainingRun, adamw, muon_and_adamw, save_weights
 
 EMPTY_CAPTIONS = 0.1
 """Share of empty captions, for classifier-free guidance."""
@@ -116,7 +117,7 @@ def train_text(plan: Plan, out: Path) -> None:
     nouns = nn.Linear(TEXT_WIDTH, sum(WORD_CLASSES)).to(plan.device)
     whole = nn.Linear(POOLED_WIDTH, len(THINGS) + MAX_TOTAL + 1).to(plan.device)
     networks = {"words": words, "pooled": pooled, "nouns": nouns, "whole": whole}
-    run = Run("text", out, plan.text, networks, adamw(1.5e-3, *networks.values()))
+    run = TrainingRun("text", out, plan.text, networks, adamw(1.5e-3, *networks.values()))
     noun_ids = torch.tensor([TOKEN_IDS[kind_token(name)] for name in THINGS], device=plan.device)
     rng = random.Random(plan.seed + run.step)
 
@@ -232,7 +233,8 @@ def train_teacher(plan: Plan, out: Path) -> None:
     probe = nn.Linear(flux.inner_dim, sum(CELL_CLASSES)).to(plan.device)
     average = averaged(flux, EMA)
     networks = {"flux": flux, "probe": probe, "average": average}
-    run = Run("teacher", out, plan.teacher, networks, muon_and_adamw(3e-3, flux, probe))
+    optimizers = muon_and_adamw(3e-3, flux, probe, spared="norm", ns_steps=3)
+    run = TrainingRun("teacher", out, plan.teacher, networks, optimizers)
     seen: list[Tensor] = []
     flux.single_transformer_blocks[2].register_forward_hook(
         lambda _module, _inputs, output: seen.append(output[1])
@@ -275,7 +277,7 @@ def train_student(plan: Plan, out: Path) -> None:
     nn.init.zeros_(last.bias)
     average = averaged(student, 0.99)
     networks = {"student": student, "average": average}
-    run = Run("student", out, plan.student, networks, adamw(4e-4, student))
+    run = TrainingRun("student", out, plan.student, networks, adamw(4e-4, student))
     rng = random.Random(plan.seed + 2 + run.step)
     torch.manual_seed(plan.seed + 2 + run.step)
 

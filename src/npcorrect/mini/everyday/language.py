@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from npcorrect.english import NUMBERS, RELATION_WORDS
 from npcorrect.mini.everyday.scene import COLORS
 from npcorrect.mini.everyday.things import THINGS, Kind, many
+from npcorrect.mini.parts import word_ids, word_tokenizer
 
 MAX_COUNT = 9
 MAX_TOKENS = 11
@@ -33,7 +34,6 @@ REGION_SYNONYMS = {"top": "above", "bottom": "below"}
 RELATION_SYNONYMS = RELATION_WORDS | {"beneath": "below", "underneath": "below"}
 RELATIONS = ("to the left of", "to the right of", "above", "below")
 RELATION_TOKENS = dict(zip(RELATIONS, ("left_of", "right_of", "over", "under"), strict=True))
-SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
 
 
 def kind_token(name: str) -> str:
@@ -50,7 +50,7 @@ VOCABULARY = (
     *RELATION_TOKENS.values(),
     *(kind_token(name) for name in THINGS),
 )
-TOKEN_IDS = {word: i for i, word in enumerate((*SPECIAL_TOKENS, *VOCABULARY))}
+TOKEN_IDS = word_ids(VOCABULARY)
 
 
 @dataclass(frozen=True)
@@ -149,41 +149,27 @@ def _plural_rules() -> list[normalizers.Normalizer]:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token per word of :data:`VOCABULARY`; words without a meaning here are dropped."""
-    core = Tokenizer(models.WordLevel(TOKEN_IDS, unk_token="<unk>"))
     places = "and|with|on|in|at|to|left|right|above|below|over|under|beneath|underneath"
     synonyms = SIZE_SYNONYMS | REGION_SYNONYMS | {"grey": "gray"}
     relations = [
         _replace(rf"(?<!the )\b{words}\b", f" {RELATION_TOKENS[meaning]} ")
         for words, meaning in sorted(RELATION_SYNONYMS.items(), key=lambda pair: -len(pair[0]))
     ]
-    core.normalizer = normalizers.Sequence(
-        [
-            normalizers.Lowercase(),
-            _replace(r"\borange(?:s|es)\b", "orange_fruits"),
-            _replace(rf"\borange(?=\s*(?:[,.;!]|$)|\s+(?:{places})\b)", "orange_fruit"),
-            _replace(r"^\s*(?:an?|the) (?:photo|picture|image|drawing) (?:of|with)\b", " "),
-            _replace(r",|\band\b|\bwith\b", " ; "),
-            normalizers.Prepend("; "),
-            _replace(r"[^a-z0-9_;]+", " "),
-            *(_replace(rf"\b{other}\b", word) for other, word in synonyms.items()),
-            *relations,
-            _replace(r" +", " "),
-            *_plural_rules(),
-            _replace("orange_fruits", "orange_fruit"),
-            *_kind_rules(),
-            *(_replace(rf"\b{n}\b", word) for n, word in enumerate(COUNT_WORDS, 1)),
-            _replace(r"\b(?:an?|the|one|side|of|on|in|at|to)\b|;", " "),
-        ]
+    rules = (
+        normalizers.Lowercase(),
+        _replace(r"\borange(?:s|es)\b", "orange_fruits"),
+        _replace(rf"\borange(?=\s*(?:[,.;!]|$)|\s+(?:{places})\b)", "orange_fruit"),
+        _replace(r"^\s*(?:an?|the) (?:photo|picture|image|drawing) (?:of|with)\b", " "),
+        _replace(r",|\band\b|\bwith\b", " ; "),
+        normalizers.Prepend("; "),
+        _replace(r"[^a-z0-9_;]+", " "),
+        *(_replace(rf"\b{other}\b", word) for other, word in synonyms.items()),
+        *relations,
+        _replace(r" +", " "),
+        *_plural_rules(),
+        _replace("orange_fruits", "orange_fruit"),
+        *_kind_rules(),
+        *(_replace(rf"\b{n}\b", word) for n, word in enumerate(COUNT_WORDS, 1)),
+        _replace(r"\b(?:an?|the|one|side|of|on|in|at|to)\b|;", " "),
     )
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", TOKEN_IDS["</s>"])]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        model_max_length=MAX_TOKENS,
-        padding_side="right",
-    )
+    return word_tokenizer(TOKEN_IDS, rules, MAX_TOKENS)
