@@ -72,7 +72,7 @@ class ModelCalls:
         origin: Origin | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> list[Generation]:
-        """Draw the attempts from ``first`` on."""
+        """Draw the attempts from number ``first`` on, one for each negative or None."""
         detail = "; ".join(filter(None, negatives))
         drawings = [
             self.plan.drawing(attempt, negative, origin)
@@ -203,5 +203,5 @@ def _kept(verified: Iterable[Verified], into: list[Verified]) -> Iterator[Verifi
 
 
 def accepted(verified: Iterable[Verified | Attempt]) -> bool:
-    """Whether any of them is."""
+    """Whether the verdict of any of them accepts its picture."""
     return any(one.verdict.accepted for one in verified)

@@ -84,7 +84,7 @@ class Judge(Protocol):
 
     @property
     def name(self) -> str:
-        """What the report calls the judge."""
+        """The judge as the report and the warning of a judge that verifies name it."""
         ...
 
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:
@@ -102,7 +102,7 @@ class Benchmark(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """The benchmark as ``npc bench run`` takes it and the manifest keeps it."""
         ...
 
     @property
@@ -231,7 +231,7 @@ def figure(
 
 
 def by_tag(one: Judged) -> str:
-    """Groups prompts by their tag."""
+    """The key under which a sample's score is averaged first: its tag."""
     return one.tag
 
 
@@ -242,6 +242,6 @@ class Unjudged:
     name: str = "none"
 
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:
-        """Unscored, all of them."""
+        """A deferred score for each picture, which ``npc bench score`` fills in."""
         reason = "left to the upstream script; read its results back with 'npc bench score'"
         return [Score(None, reason, deferred=True) for _ in pictures]

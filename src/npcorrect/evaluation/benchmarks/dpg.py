@@ -28,7 +28,7 @@ class DPGBench(QuestionBenchmark):
     cascading = True
 
     def read_samples(self) -> Sequence[Sample]:
-        """One sample for each item."""
+        """One sample for each item of the official table, all of one tag."""
         return read_items(DPG, self.folder, lambda item: "dense prompt")
 
     def figures(self, judged: Sequence[Judged]) -> tuple[Figure, ...]:
@@ -44,7 +44,7 @@ class DPGBench(QuestionBenchmark):
         return figure("DPG-Bench score", judged), *broad
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:
-        """As the prompt's file is named."""
+        """The names that upstream's script looks for: the prompt file's, by preference PNG."""
         return tuple(f"{sample.facts['item']}.{end}" for end in ("png", "jpg", "jpeg", "webp"))
 
     def read_results(self, path: Path) -> dict[Place, Score]:

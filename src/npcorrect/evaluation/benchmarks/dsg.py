@@ -61,7 +61,7 @@ class DSG1k(QuestionBenchmark):
         return (figure("DSG score", judged, missing_as_wrong),)
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:
-        """By the item's id."""
+        """The names under which a picture of the item may lie, by preference JPEG."""
         return tuple(f"{sample.facts['item']}.{end}" for end in ("jpg", "png", "jpeg", "webp"))
 
     def write_results(

@@ -58,7 +58,7 @@ class GenEval(OfficialBenchmark):
         return Checklist(sample.prompt, requirements(sample.facts, exact=False))
 
     def figures(self, judged: Sequence[Judged]) -> tuple[Figure, ...]:
-        """The mean of the tasks."""
+        """The official overall score: the mean of the six tasks' accuracies, 0 to 1."""
         return (figure("mean of tasks", judged, group=by_tag),)
 
     def judge(self, vlm: VLM | None) -> Judge:
@@ -66,12 +66,12 @@ class GenEval(OfficialBenchmark):
         return Unjudged() if vlm is None else super().judge(vlm)
 
     def questions(self, sample: Sample, image: Image) -> tuple[Question, ...]:
-        """One question: does the picture pass?"""
+        """One question whether the picture passes, with the checklist; counts are at least."""
         checks = checklist_text(sample.facts, exact=False)
         return (judgement.question(judgement.STRICT, sample.prompt, checks, image),)
 
     def read(self, sample: Sample, replies: Sequence[Reply]) -> Score:
-        """1 or 0, and why."""
+        """1 where the judge says that the picture passes, 0 where not, with its reason."""
         return judgement.read(replies[0].text)
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:

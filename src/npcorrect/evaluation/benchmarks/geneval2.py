@@ -66,7 +66,7 @@ class GenEval2(OfficialBenchmark):
         )
 
     def checklist(self, sample: Sample) -> Checklist:
-        """A requirement for each question."""
+        """A requirement for each official question, in their order, with its skill as the kind."""
         return Checklist(
             sample.prompt,
             tuple(

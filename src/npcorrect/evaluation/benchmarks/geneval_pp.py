@@ -127,7 +127,7 @@ class GenEvalPP(OfficialBenchmark):
         }
 
     def questions(self, sample: Sample, image: Image) -> tuple[Question, ...]:
-        """One question: does the picture pass?"""
+        """One question whether the picture passes, in our wording or in upstream's messages."""
         if self.wording == "upstream":
             checks = _upstream_checklist(sample.facts)
             text = f"Instruction:\n{sample.prompt}\n\nExpectation checklist:\n{checks}"
@@ -138,7 +138,7 @@ class GenEvalPP(OfficialBenchmark):
         return (judgement.question(_SYSTEM, sample.prompt, checks, image),)
 
     def read(self, sample: Sample, replies: Sequence[Reply]) -> Score:
-        """1 or 0, and why."""
+        """1 where the judge says that the picture passes, 0 where not, with its reason."""
         return judgement.read(replies[0].text)
 
 

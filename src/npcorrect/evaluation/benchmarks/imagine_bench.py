@@ -167,7 +167,7 @@ class ImagineBench(OfficialBenchmark):
         }
 
     def questions(self, sample: Sample, image: Image) -> tuple[Question, ...]:
-        """One question for all three scores."""
+        """One question for all three scores, in our wording or in upstream's messages."""
         if self.wording == "upstream":
             system = wording.text("echo4o", "imagine_system")
             template = wording.text("echo4o", "imagine_user")

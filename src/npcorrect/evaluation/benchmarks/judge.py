@@ -21,7 +21,7 @@ class Asking(Protocol):
     """What a benchmark asks its judge."""
 
     def questions(self, sample: Sample, image: Image) -> tuple[Question, ...]:
-        """All questions about one picture."""
+        """What a judge asks about one picture; ``read`` takes the replies in this order."""
         ...
 
     def read(self, sample: Sample, replies: Sequence[Reply]) -> Score:
@@ -46,7 +46,7 @@ class VLMJudge:
 
     @property
     def name(self) -> str:
-        """The model's name."""
+        """The judging model's name, as its server knows it."""
         return self.vlm.name
 
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:
@@ -95,7 +95,7 @@ class RepeatedJudge:
 
     @property
     def name(self) -> str:
-        """The judge's name."""
+        """The name that all repetitions of the judge share."""
         return self.judges[0].name
 
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:

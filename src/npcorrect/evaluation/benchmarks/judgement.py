@@ -29,7 +29,7 @@ SCHEMA = {
 
 
 def question(system: str, prompt: str, checklist: str, image: Image) -> Question:
-    """Asks whether a picture passes."""
+    """A question with the picture, answered by ``SCHEMA`` in at most 400 tokens."""
     text = f"Instruction:\n{prompt}"
     if checklist:
         text += f"\n\nChecklist:\n{checklist}"

@@ -40,7 +40,7 @@ class MiniBench:
 
     @property
     def name(self) -> str:
-        """``mini`` or ``mini-tuning``."""
+        """``mini``, or ``mini-tuning`` for the prompts that defaults may be chosen on."""
         return "mini-tuning" if self.tuning else "mini"
 
     def samples(self) -> tuple[Sample, ...]:
@@ -58,11 +58,11 @@ class MiniBench:
         return Checklist(sample.prompt, parse(sample.prompt).requirements())
 
     def figures(self, judged: Sequence[Judged]) -> tuple[Figure, ...]:
-        """The mean of the tags' accuracies."""
+        """The headline: the mean of the tags' accuracies, 0 to 1, each tag of equal weight."""
         return (figure("mean of tags", judged, group=by_tag),)
 
     def judge(self, vlm: VLM | None) -> Judge:
-        """Classical vision, and nothing else."""
+        """Classical vision, whatever model is named: no method ever consults it."""
         return ClassicalJudge()
 
 

@@ -58,7 +58,7 @@ class OneIGAlignment(QuestionBenchmark):
                 yield name, row, {"item": row["id"], "questions": questions}
 
     def figures(self, judged: Sequence[Judged]) -> tuple[Figure, ...]:
-        """The mean over all prompts."""
+        """The official alignment score: the mean over all prompts, 0 to 1."""
         return (figure("alignment", judged),)
 
     def picture_names(self, sample: Sample) -> tuple[str, ...]:

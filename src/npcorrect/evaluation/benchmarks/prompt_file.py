@@ -76,7 +76,7 @@ class PromptFile:
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """The benchmark as the report calls it: the file's own name without its folder."""
         return self.path.name
 
     def samples(self) -> tuple[Sample, ...]:
@@ -102,7 +102,7 @@ class PromptFile:
         )
 
     def checksum(self) -> str:
-        """SHA-256 of the file."""
+        """The SHA-256 of the file's text, by which a continued run knows it again."""
         return hashlib.sha256(_read(self.path).encode()).hexdigest()
 
     def checklist(self, sample: Sample) -> Checklist:
@@ -139,7 +139,7 @@ class PromptFile:
         return (judgement.question(judgement.STRICT, sample.prompt, checks, image),)
 
     def read(self, sample: Sample, replies: Sequence[Reply]) -> Score:
-        """1 or 0, and why."""
+        """1 where the picture passes, by its own questions where the line has them, else 0."""
         if not sample.facts["questions"]:
             return judgement.read(replies[0].text)
         score = share_right(sample, replies)

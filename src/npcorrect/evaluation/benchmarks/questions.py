@@ -52,7 +52,7 @@ def share_right(sample: Sample, replies: Sequence[Reply], cascading: bool = Fals
 
 
 def asked_about(sample: Sample) -> tuple[Asked, ...]:
-    """The questions of a sample."""
+    """A sample's questions with their answers and parents, as the official file orders them."""
     return tuple(sample.facts["questions"])
 
 
@@ -82,7 +82,7 @@ class QuestionBenchmark(OfficialBenchmark):
     cascading: ClassVar[bool] = False
 
     def checklist(self, sample: Sample) -> Checklist:
-        """A requirement for each question."""
+        """A requirement for each official question, which depends on its parents'."""
         return Checklist(sample.prompt, tuple(map(requirement, asked_about(sample))))
 
     def questions(self, sample: Sample, image: Image) -> tuple[Question, ...]:
@@ -90,7 +90,7 @@ class QuestionBenchmark(OfficialBenchmark):
         return yes_or_no(sample, image)
 
     def read(self, sample: Sample, replies: Sequence[Reply]) -> Score:
-        """The share of right answers."""
+        """The share of right answers; with ``cascading`` a question falls with its parent."""
         return share_right(sample, replies, self.cascading)
 
     def write_results(

@@ -57,7 +57,7 @@ class Task:
         return Request(self.sample.prompt, **vars(drawn))
 
     def around(self, model: ImageModel) -> Task:
-        """The same task with another model."""
+        """The same task where another model draws, such as a wrapper around its own."""
         return replace(self, session=replace(self.session, model=model))
 
     def correct(self, request: Request, checklist: Checklist | None = None) -> Correction:

@@ -9,5 +9,5 @@ from npcorrect.records import Attempt
 
 
 def attempts(task: Task) -> Generator[Attempt]:
-    """What ``npc correct`` draws."""
+    """The attempts of ``npc correct``, begun anew while the run's budget lasts."""
     yield from restarted(task, task.correct)

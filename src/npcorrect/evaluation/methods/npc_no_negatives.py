@@ -15,7 +15,7 @@ from npcorrect.records import Attempt, Drawing, Generation, Request
 
 
 def attempts(task: Task) -> Generator[Attempt]:
-    """As ``npc``, by plain guidance alone."""
+    """The attempts of ``npc`` with its looks and rewinds, and no negative in any of them."""
     yield from restarted(task, task.around(_Unsteered(task.session.model)).correct)
 
 

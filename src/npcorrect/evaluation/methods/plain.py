@@ -10,5 +10,5 @@ from npcorrect.records import Attempt
 
 
 def attempts(task: Task) -> Generator[Attempt]:
-    """One picture."""
+    """One picture from the sample's first seed, as the model draws it without a negative."""
     yield from islice(seeds(task), 1)

@@ -19,19 +19,19 @@ class Wrapper:
 
     @property
     def name(self) -> str:
-        """The other model's name."""
+        """The other model's name, so that records do not tell the two apart."""
         return self.model.name
 
     def plan(self, request: Request) -> Plan:
-        """As the other model plans it."""
+        """What the other model resolves a request to, and what it refuses."""
         return self.model.plan(request)
 
     def check_text(self, text: str) -> None:
-        """As the other model reads it."""
+        """Refuses what the other model's text encoders cannot read."""
         self.model.check_text(text)
 
     def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
-        """As the other model draws them."""
+        """The other model's pictures of the drawings, in their order."""
         return self.model.draw(drawings, watch)
 
     def origin(self, image: Image, drawing: Drawing) -> Origin | None:

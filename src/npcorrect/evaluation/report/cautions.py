@@ -11,7 +11,7 @@ from npcorrect.vlm.addresses import identity
 
 
 def cautions(manifests: Mapping[str, Manifest], columns: Sequence[Column]) -> tuple[str, ...]:
-    """Sentences that are shown in red."""
+    """Sentences, shown in red, on what makes a run's figures less than they seem."""
     return (*_of_runs(manifests), *_of_methods(columns))
 
 

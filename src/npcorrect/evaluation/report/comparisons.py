@@ -74,7 +74,7 @@ def against_others(
 
 
 def lines(versus: Sequence[Versus], images: int, plain: int) -> list[Line]:
-    """Every comparison at every limit."""
+    """A line for each comparison at each limit, of images and of evaluations."""
     return [
         Line(one.second, limit, unit, limit == main, comparison)
         for one in versus

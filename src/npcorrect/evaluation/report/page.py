@@ -47,7 +47,7 @@ def html(report: Report, folder: Path) -> str:
 
 
 def markdown(report: Report) -> str:
-    """All figures as a document."""
+    """The report as a Markdown document: every figure of the page, and no pictures."""
     return _render("report.md.j2", report)
 
 

@@ -64,12 +64,12 @@ class Row:
 
     @property
     def final(self) -> Point:
-        """At the greatest number of images."""
+        """The method's figures at the greatest number of images."""
         return self.images[-1]
 
     @property
     def unscored(self) -> int:
-        """Samples without a score there."""
+        """How many samples have no score at the greatest number of images."""
         return self.final.score.unscored if self.final.score else self.samples
 
 
@@ -100,7 +100,7 @@ class Report:
 
     @property
     def priced(self) -> bool:
-        """Whether anything has a price."""
+        """Whether any method's cost has a price, so that money has a column."""
         return any(row.final.cost.money is not None for row in self.rows)
 
     @property
@@ -117,7 +117,7 @@ class Report:
 
     @property
     def judges(self) -> tuple[str, ...]:
-        """Who judged."""
+        """The judges' names, each once; the benchmark's own judge where none was named."""
         if self.judge is not None:
             return (self.judge,)
         judges = (m.settings.judge or OWN_JUDGE for m in self.manifests.values())
@@ -125,7 +125,7 @@ class Report:
 
     @property
     def verifiers(self) -> tuple[str, ...]:
-        """Who verified."""
+        """The verifiers' names, each once; 'none' where pictures were only judged."""
         names = (
             (m.settings.verifier or "the model's own") if m.settings.images else "none"
             for m in self.manifests.values()
@@ -134,12 +134,12 @@ class Report:
 
     @property
     def made(self) -> dict[str, str]:
-        """Each manifest as JSON text."""
+        """The manifest of each run as indented JSON, ``{run: text}``."""
         return {name: json.dumps(asdict(m), indent=2) for name, m in self.manifests.items()}
 
     @property
     def lines(self) -> list[Line]:
-        """Every comparison at every limit."""
+        """The comparisons with the reference method, a line for each limit."""
         return lines(self.versus, self.images, self.plain)
 
 

@@ -37,7 +37,7 @@ class Official(Protocol):
 
     @property
     def repeats(self) -> int:
-        """Pictures of a prompt."""
+        """How many pictures the official script expects of each prompt."""
         ...
 
     @property

@@ -88,27 +88,27 @@ class FakeRoles:
     """Sees what is there, except that a picture in eight of those that are wrong passes."""
 
     def roles(self) -> Roles:
-        """All four roles."""
+        """The four roles, all played by this object."""
         return Roles(self, self, self, self)
 
     def checklist(self, prompt: str) -> Checklist:
-        """The same claims for every prompt."""
+        """``CLAIMS`` claims, 'r0' on, the same for every prompt."""
         claims = (Requirement(f"r{i}", "object", f"{i} holds", f"{i}", "") for i in range(CLAIMS))
         return Checklist(prompt, tuple(claims))
 
     def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
-        """A check for each claim."""
+        """A check for each claim; the first ones hold, as many as the shade says."""
         met = CLAIMS if image.convert("L").tobytes()[1] < 32 else holds(image)
         return Verdict(tuple(Check(c, i < met) for i, c in enumerate(checklist.requirements)))
 
     def caption(self, image: Image.Image) -> Caption:
-        """How many claims hold."""
+        """A caption that says how many claims hold."""
         return Caption(f"{holds(image)} hold")
 
     def propose(
         self, checklist: Checklist, verdict: Verdict, caption: Caption, limit: int
     ) -> tuple[Candidate, ...]:
-        """The caption, numbered."""
+        """``limit`` targeted candidates: the caption with a number each."""
         return tuple(Candidate(f"{caption.text} {i}", "targeted") for i in range(limit))
 
 
@@ -118,7 +118,7 @@ class FakeJudge:
     name = "fake"
 
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:
-        """1 or 0, or unscored."""
+        """1 where all claims hold, else 0; a picture in sixteen is unscored."""
         return [self._score(image) for _, image in pictures]
 
     def _score(self, image: Image.Image) -> Score:
@@ -137,26 +137,26 @@ class FakeBench:
     upstream_judge: str | None = None
 
     def samples(self) -> tuple[Sample, ...]:
-        """The prompts."""
+        """``prompts`` samples in three tags, with characters that pages must escape."""
         return tuple(
             Sample(i + 1, TAGS[i % 3], f"prompt {i} <b>&", i * SEED_STEP)
             for i in range(self.prompts)
         )
 
     def checksum(self) -> str:
-        """Says how many prompts there are."""
+        """A checksum that changes with the number of prompts alone."""
         return f"fake {self.prompts}"
 
     def checklist(self, sample: Sample) -> Checklist:
-        """What the roles ask too."""
+        """The checklist that the roles ask too, so that verifier and judge agree on claims."""
         return FakeRoles().checklist(sample.prompt)
 
     def figures(self, judged: Sequence[Judged]) -> tuple[Figure, ...]:
-        """The mean of the tags."""
+        """The headline: the mean of the tags' accuracies, 0 to 1."""
         return (figure("mean of tags", judged, group=by_tag),)
 
     def judge(self, vlm: VLM | None) -> Judge:
-        """Looks at the shade."""
+        """The fake judge, which reads the shade whatever model is named."""
         return FakeJudge()
 
 

@@ -31,7 +31,7 @@ def read_file(path: Path) -> bytes:
 
 
 def picture_name(content: bytes) -> str:
-    """What a picture's file is called."""
+    """The name of a picture's file: the first 128 bits of its SHA-256 in hexadecimal."""
     return hashlib.sha256(content).hexdigest()[:32]
 
 

@@ -165,7 +165,7 @@ def todo(
 
 
 def in_process(load: Load, groups: Sequence[Jobs]) -> Iterator[Done]:
-    """One worker, here."""
+    """What one worker in this process makes of each job, in their order."""
     worker = Worker(load)
     for jobs in groups:
         for job in jobs:

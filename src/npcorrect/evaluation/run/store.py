@@ -63,7 +63,7 @@ class Store:
 
     @property
     def manifest_path(self) -> Path:
-        """The settings that made the run."""
+        """The file of the settings, versions and checksums that made the run."""
         return self.folder / "manifest.json"
 
     def manifest(self) -> Manifest:
@@ -195,7 +195,7 @@ class Store:
         )
 
     def picture(self, name: str) -> Path:
-        """The file of a picture."""
+        """The path of a picture's file by its name, one folder for each first two digits."""
         return self.folder / "images" / name[:2] / f"{name}.png"
 
     def read_picture(self, name: str) -> bytes | None:

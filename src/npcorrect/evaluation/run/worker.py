@@ -46,7 +46,7 @@ class Job:
 
     @property
     def key(self) -> Key:
-        """Under which the record is kept."""
+        """Under which the store keeps the job's record, so that it is done once."""
         return Key(self.sample.id, self.sample.repeat, label(self.method))
 
 

@@ -83,7 +83,7 @@ class CellCodec(ModelMixin, ConfigMixin):
         return pixels
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """The reconstruction of ``pixels``, same shape."""
+        """The reconstruction of ``pixels`` ``(B, 3, side, side)`` in -1..1, of the same shape."""
         return self.decode(self.encode(pixels)).sample
 
 

@@ -190,7 +190,7 @@ class FlowTask:
         text: tuple[Tensor, Tensor],
         guidance: Tensor | None = None,
     ) -> Tensor:
-        """The transformer's prediction, ``(B, 9, CODE)``."""
+        """The velocity of ``noisy`` ``(B, 9, CODE)`` at times ``t`` ``(B,)`` in 0..1."""
         velocity: Tensor = flux(
             hidden_states=noisy,
             timestep=t,

@@ -24,7 +24,7 @@ def build_transformer(guidance_embeds: bool) -> FluxTransformer2DModel:
 
 
 def build_text_encoders() -> tuple[T5EncoderModel, CLIPTextModel]:
-    """Two layers each, randomly initialised."""
+    """Randomly initialised encoders of two layers, for every word that the world knows."""
     words = len(TOKEN_IDS)
     return parts.build_t5(words), parts.build_clip(words, MAX_TOKENS, POOLED_WIDTH)
 

@@ -56,7 +56,7 @@ def points(text: str) -> tuple[float, ...]:
 
 
 def oval(fill: str, x: float, y: float, rx: float, ry: float) -> Shape:
-    """An ellipse around ``(x, y)``."""
+    """An ellipse around ``(x, y)`` with radii ``rx`` and ``ry`` units."""
     return Shape(fill, _arc(x, y, rx, ry, 0, 360))
 
 
@@ -73,7 +73,7 @@ def arc(
 
 
 def box(fill: str, x0: float, y0: float, x1: float, y1: float, radius: float = 0.0) -> Shape:
-    """A rectangle with rounded corners."""
+    """A rectangle from ``(x0, y0)`` to ``(x1, y1)`` whose corners have this radius."""
     if not radius:
         return poly(fill, x0, y0, x1, y0, x1, y1, x0, y1)
     corners = ((x1, y0, -90), (x1, y1, 0), (x0, y1, 90), (x0, y0, 180))

@@ -37,7 +37,7 @@ class Kind:
 
     @property
     def plural(self) -> str:
-        """The right plural of the name."""
+        """The name as prompts write it for two and more: 'knives', 'sheep'."""
         return many(self.name)
 
 

@@ -29,7 +29,7 @@ class CellReader(nn.Module):
         )
 
     def forward(self, cells: Tensor) -> Tensor:
-        """Logits ``(N, sum(CELL_CLASSES))``."""
+        """Logits ``(N, sum(CELL_CLASSES))`` of cells ``(N, 3, side, side)`` in -1..1."""
         logits: Tensor = self.layers(cells)
         return logits
 
