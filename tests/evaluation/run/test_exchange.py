@@ -17,6 +17,7 @@ from PIL import Image
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks import official
 from npcorrect.evaluation.benchmarks.base import Picture, Sample, Score
+from npcorrect.evaluation.benchmarks.geneval import GenEval
 from npcorrect.evaluation.benchmarks.geneval_pp import GenEvalPP
 from npcorrect.evaluation.benchmarks.official_files import FILES, OfficialFile
 from npcorrect.evaluation.methods import plain
@@ -27,6 +28,8 @@ from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_manifest, f
 from npcorrect.evaluation.run.manifest import Manifest, RunSettings, Shard
 from npcorrect.evaluation.run.pictures import PictureFile
 from npcorrect.evaluation.run.store import Store
+from npcorrect.evaluation.run.tools import NO_JUDGE
+from npcorrect.evaluation.run.worker import Done
 from npcorrect.files import decode_picture
 from npcorrect.vlm.fake import FakeVLM
 from tests.evaluation.official_data import needs
@@ -340,3 +343,51 @@ def test_every_official_file_is_pinned() -> None:
         assert len(file.hash) in (40, 64)
         assert file.url.startswith("https://raw.githubusercontent.com/")
         assert len(file.url.split("/")[5]) == 40
+
+
+def test_pictures_are_left_to_upstreams_evaluator_and_its_results_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = [
+        {"tag": tag, "prompt": f"a photo of a {thing}", "include": [{"class": thing, "count": 1}]}
+        for tag, thing in (("single_object", "bench"), ("colors", "cow"))
+    ]
+    path = tmp_path / "geneval" / "evaluation_metadata.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(row) + "\n" for row in facts))
+    monkeypatch.setattr("npcorrect.evaluation.benchmarks.geneval.locate", lambda file, folder: path)
+    source = GenEval(tmp_path)
+    settings = RunSettings("geneval", ("base",), images=1, seeds=4, judge=NO_JUDGE)
+    made = Manifest(settings, "data", "code", {}, "")
+    samples = manifest.samples(settings, source)
+    assert len(samples) == 8, "four pictures of each prompt"
+    store = Store(tmp_path / "run")
+    load = partial(replace, fake_tools(), judge=source.judge(None), benchmark=source)
+    runner.run(store, made, samples, load, runner.in_process, lambda record: None)
+    asked: list[Sequence[runner.Jobs]] = []
+
+    def again(load: runner.Load, groups: Sequence[runner.Jobs]) -> Iterator[Done]:
+        asked.append(groups)
+        return runner.in_process(load, groups)
+
+    runner.run(store, made, samples, load, again, lambda record: None)
+    assert asked == [], "what upstream's evaluator is to judge is not drawn again"
+    (folder,) = exchange.export(store, source, tmp_path / "official")
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    pictures = [f"0000{n}/samples/0000{k}.png" for n in (0, 1) for k in range(4)]
+    assert names == sorted([*pictures, "00000/metadata.jsonl", "00001/metadata.jsonl"])
+
+    results = tmp_path / "results.jsonl"
+    rows = [
+        {"filename": str(folder / name), "correct": k % 4 == 0, "reason": ""}
+        for k, name in enumerate(pictures)
+    ]
+    results.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = exchange.find_pictures(source, samples, folder)
+    back = Store(tmp_path / "back")
+    scores = source.read_results(results)
+    exchange.keep_scores(
+        back, replace(elsewhere(source), data="data"), samples, scores, found, lambda record: None
+    )
+    report = summarise([tmp_path / "back"], source=source)
+    assert report.rows[0].official[0].value == pytest.approx(0.25)

@@ -49,6 +49,11 @@ class VLMJudge:
         """The judging model's name, as its server knows it."""
         return self.vlm.name
 
+    @property
+    def remote(self) -> bool:
+        """Whether judging mostly waits for a server; see ``Worker.stream``."""
+        return self.vlm.remote
+
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:
         """The score of each picture, all of them asked for together."""
         asked = [self._questions(sample, image) for sample, image in pictures]
@@ -97,6 +102,11 @@ class RepeatedJudge:
     def name(self) -> str:
         """The name that all repetitions of the judge share."""
         return self.judges[0].name
+
+    @property
+    def remote(self) -> bool:
+        """Whether judging mostly waits for a server; see ``Worker.stream``."""
+        return bool(getattr(self.judges[0], "remote", False))
 
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:
         """The first score of each picture, with the values of the others."""

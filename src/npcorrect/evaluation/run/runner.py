@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 from npcorrect.errors import NpcError, SettingsError
@@ -166,10 +166,7 @@ def todo(
 
 def in_process(load: Load, groups: Sequence[Jobs]) -> Iterator[Done]:
     """What one worker in this process makes of each job, in their order."""
-    worker = Worker(load)
-    for jobs in groups:
-        for job in jobs:
-            yield worker.perform(job)
+    yield from Worker(load).stream(chain.from_iterable(groups))
 
 
 class RayExecutor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -58,6 +59,15 @@ class Done:
     pictures: dict[str, bytes]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What a method drew for a job within its budget of evaluations."""
+
+    job: Job
+    budget: int
+    attempts: list[Attempt]
+
+
 class Worker:
     """Loads its tools once and does one job after the other."""
 
@@ -81,8 +91,37 @@ class Worker:
 
     def perform(self, job: Job) -> Done:
         """Draw, choose and judge; the same job gives the same record, but for the seconds."""
+        return self._judged(self._drawn(job))
+
+    def stream(self, jobs: Iterable[Job]) -> Iterator[Done]:
+        """Each job as it is done, in their order.
+
+        A judge that waits for a server judges one in a thread of its own while the next is drawn.
+        """
+        jobs = iter(jobs)
+        if not getattr(self._tools.judge, "remote", False):
+            yield from map(self.perform, jobs)
+            return
+        pool = ThreadPoolExecutor(1, "npcorrect-judge")
+        judged: Future[Done] | None = None
+        try:
+            for job in jobs:
+                drawn = self._drawn(job)
+                if judged is not None:
+                    yield judged.result()
+                judged = pool.submit(self._judged, drawn)
+            if judged is not None:
+                yield judged.result()
+        finally:
+            # After Ctrl-C nobody waits for a server; what it has answered is in the cache.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _drawn(self, job: Job) -> Drawn:
         budget = plain_pictures(job.images) * self._plain_evaluations(job.sample)
-        attempts = self._attempts(job, budget)
+        return Drawn(job, budget, self._attempts(job, budget))
+
+    def _judged(self, drawn: Drawn) -> Done:
+        job, attempts = drawn.job, drawn.attempts
         chosen = [select(attempts[: i + 1]) for i in range(len(attempts))]
         files = [_png(attempt.generation.image) for attempt in attempts]
         names = [picture_name(file) for file in files]
@@ -94,7 +133,7 @@ class Worker:
             _step(*row, score=scores.get(row[1]) if place in chosen else None)
             for place, row in enumerate(zip(attempts, names, chosen, costs, strict=True))
         ]
-        record = Record(job.key, sample.tag, sample.prompt, sample.seed, budget, tuple(steps))
+        record = Record(job.key, sample.tag, sample.prompt, sample.seed, drawn.budget, tuple(steps))
         return Done(record, dict(zip(names, files, strict=True)))
 
     def _attempts(self, job: Job, budget: int) -> list[Attempt]:
