@@ -15,7 +15,7 @@ import npcorrect
 PACKAGE = Path(npcorrect.__file__).parent
 LAYERS = (
     ("errors", "english"),
-    ("extras", "text", "lexicon", "paper_words", "prompt_marks"),
+    ("extras", "text", "lexicon", "paper_words", "prompt_marks", "workers"),
     ("settings", "phrases"),
     ("records", "provenance"),
     ("asked",),

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ from npcorrect.prompts import Job
 from npcorrect.records import Drawing, Request
 from npcorrect.session import Session, SessionSettings
 from npcorrect.settings import LoadSettings
+from npcorrect.workers import Pool
 from tests.fakes import FakeEyes, session
 from tests.test_output import Killed
 
@@ -268,3 +274,43 @@ def test_a_model_that_cannot_be_judged_is_refused(tmp_path: Path, world: World) 
     wrong = Batch(jobs(), SessionSettings(load=LoadSettings(model="nowhere")), tmp_path)
     with pytest.raises(InputError, match="There is no model"):
         wrong.run(wrong.jobs, lambda event: None, lambda row: None)
+
+
+@contextmanager
+def mortal(settings: SessionSettings, *, graves: Path) -> Iterator[Session]:
+    """A session that ends its own process at the second picture of the second prompt, once."""
+
+    def on_draw(drawing: Drawing) -> None:
+        grave = graves / "dead"
+        if drawing.prompt == PROMPTS[1] and drawing.negative_prompt and not grave.exists():
+            grave.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    yield session(FakeEyes(["four circles"]), on_draw=on_draw, settings=settings)
+
+
+@pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed (npcorrect[ray]).")
+def test_workers_leave_what_one_leaves_even_where_one_is_killed(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.eyes = FakeEyes(["four circles"])
+    run(tmp_path / "one")
+    monkeypatch.setattr(module, "open_session", partial(mortal, graves=tmp_path))
+    told: list[int] = []
+    batch = Batch(jobs(), SessionSettings(), tmp_path / "two")
+    batch.run(jobs(), lambda event: None, lambda row: told.append(row.number), Pool(2))
+    assert (tmp_path / "dead").exists()
+    assert sorted(told) == [1, 2, 3, 4]
+
+    def without_time(line: dict[str, Any]) -> dict[str, Any]:
+        return line | {"seconds": 0.0}
+
+    one, two = (list(map(without_time, lines(tmp_path / name))) for name in ("one", "two"))
+    assert one == two
+    pages = ((tmp_path / name / "index.html").read_text() for name in ("one", "two"))
+    first, second = (re.sub(r"[0-9.]+ s<", "<", text) for text in pages)
+    assert first == second
+    for line in one:
+        best = Path(line["folder"], line["best"])
+        pictures = (Image.open(tmp_path / name / best).tobytes() for name in ("one", "two"))
+        assert len(set(pictures)) == 1

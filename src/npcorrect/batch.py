@@ -7,8 +7,12 @@ them, so that a batch may be interrupted at any moment and continued.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from atexit import register
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from re import sub
 from time import monotonic
@@ -27,6 +31,7 @@ from npcorrect.records import Verdict
 from npcorrect.result import Outcome, damaged, file_name, read_record, to_record
 from npcorrect.session import Session, SessionSettings, check, family_of, open_session
 from npcorrect.settings import read_shard
+from npcorrect.workers import Pool
 
 FAILURES = 3
 """Prompts that may fail one after the other before a batch gives up."""
@@ -63,6 +68,7 @@ class Row:
 
 
 OnRow = Callable[[Row], None]
+Opened = Callable[[SessionSettings], AbstractContextManager[Session]]
 
 
 @dataclass
@@ -105,46 +111,70 @@ class Batch:
             if job.number not in self.rows and folder.state() == "finished":
                 self.rows[job.number] = row(job, folder.path, read_record(folder.record_path))
 
-    def run(self, shard: Sequence[Job], on_event: OnEvent, on_row: OnRow) -> None:
-        """Do those jobs of a shard that are not finished.
+    def run(
+        self, shard: Sequence[Job], on_event: OnEvent, on_row: OnRow, pool: Pool | None = None
+    ) -> None:
+        """Do those jobs of a shard that are not finished, here or on the workers of a pool.
+
+        Workers tell of no events. Only this process writes the page and the table.
 
         Raises:
             InputError: a setting or a folder cannot be used.
-            NpcError: several jobs in a row failed, or the budget is spent.
+            NpcError: several jobs in a row failed, the budget is spent, or workers died again and
+                again on one job.
         """
         self.check()
         prepare(self.out)
         if not self.overwrite:
             self.collect()
         try:
-            self._run([job for job in shard if job.number not in self.rows], on_event, on_row)
+            jobs = [job for job in shard if job.number not in self.rows]
+            if jobs:
+                self._keep(self._made(jobs, on_event, pool), on_row)
         finally:
             self._write()
         if not self.overwrite:
             self.collect()
             self._write()
 
-    def _run(self, jobs: Sequence[Job], on_event: OnEvent, on_row: OnRow) -> None:
-        if not jobs:
-            return
+    def _keep(self, made: Generator[Row], on_row: OnRow) -> None:
+        """Take over rows as they are made, unless too much goes wrong."""
         failed = 0
-        with open_session(self.settings) as session:
-            for job in jobs:
-                made = self._correct(job, session, on_event)
-                self.rows[job.number] = made
-                on_row(made)
+        with closing(made):
+            for one in made:
+                self.rows[one.number] = one
+                on_row(one)
                 if monotonic() - self._written > _PAUSE:
                     self._write()
-                failed = failed + 1 if made.outcome == "failed" else 0
+                failed = failed + 1 if one.outcome == "failed" else 0
                 if failed == FAILURES:
-                    raise NpcError(f"{failed} prompts in a row failed, the last: {made.error}")
-                if made.ended == "budget":
+                    raise NpcError(f"{failed} prompts in a row failed, the last: {one.error}")
+                if one.ended == "budget":
                     raise BudgetError(
-                        f"The budget is spent at {job.place}; what is finished is kept, so give "
-                        "the same command with a larger --budget to go on."
+                        f"The budget is spent at {self.jobs[one.number - 1].place}; what is "
+                        "finished is kept, so give the same command with a larger --budget to go "
+                        "on."
                     )
 
-    def _correct(self, job: Job, session: Session, on_event: OnEvent) -> Row:
+    def _made(self, jobs: Sequence[Job], on_event: OnEvent, pool: Pool | None) -> Generator[Row]:
+        """The rows of jobs, in any order."""
+        if pool is not None:
+            # Workers elsewhere have another working directory.
+            batch = replace(self, out=self.out.absolute(), rows={})
+            work = [(_absolute(job),) for job in jobs]
+            title = attrgetter("place")
+            yield from pool.perform(BatchWorker, (batch, open_session, pool.threads), work, title)
+            return
+        with open_session(self.settings) as session:
+            for job in jobs:
+                yield self.correct(job, session, on_event)
+
+    def correct(self, job: Job, session: Session, on_event: OnEvent | None = None) -> Row:
+        """One job in its folder; a failure is a row, too.
+
+        Raises:
+            OutputError: the folder cannot be used.
+        """
         folder = self._folder(job)
         try:
             with folder.claimed(self.overwrite) as begun:
@@ -167,6 +197,27 @@ class Batch:
         write_text(self.out / "results.jsonl", "".join(lines))
         write_text(self.out / "index.html", page(rows, len(self.jobs)))
         self._written = monotonic()
+
+
+class BatchWorker:
+    """A worker of a batch in a process of its own, with a session of its own."""
+
+    def __init__(self, batch: Batch, opened: Opened, threads: int) -> None:
+        self._batch, self._opened, self._threads = batch, opened, threads
+
+    @cached_property
+    def _session(self) -> Session:
+        """Opened by the first job, which then raises what opening raises; open until the end."""
+        import torch
+
+        torch.set_num_threads(self._threads)
+        stack = ExitStack()
+        register(stack.close)
+        return stack.enter_context(self._opened(self._batch.settings))
+
+    def perform(self, job: Job) -> Row:
+        """Correct one prompt in its folder."""
+        return self._batch.correct(job, self._session)
 
 
 def shard(jobs: Sequence[Job], part: str) -> Sequence[Job]:
@@ -234,6 +285,10 @@ def page(rows: Sequence[Row], jobs: int) -> str:
     outcomes = ("accepted", "corrected", "not accepted", "unscored", "failed")
     counts = {name: sum(one.outcome == name for one in rows) for name in outcomes}
     return environment.get_template("index.html.j2").render(rows=rows, jobs=jobs, counts=counts)
+
+
+def _absolute(job: Job) -> Job:
+    return replace(job, image=job.image.absolute()) if job.image else job
 
 
 def _row(job: Job, folder: Path, **values: Any) -> Row:

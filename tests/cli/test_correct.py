@@ -230,3 +230,48 @@ def test_awkward_prompts_are_drawn_or_refused(
     assert "Traceback" not in done.output
     assert "\x1b[2J" not in done.output
     assert "[/" not in prompt or prompt in done.stdout
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--shard", "1/1"), ("--shard", "2/4"), ("--workers", "2"), ("--threads", "2"),
+     ("--ray-address", "auto")],
+)  # fmt: skip
+def test_options_of_many_prompts_are_refused_for_one(
+    option: tuple[str, str], eyes: FakeEyes, tmp_path: Path
+) -> None:
+    done = npc("correct", PROMPT, *option, "--out", str(tmp_path / "out"))
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"npc: {option[0]} ")
+    assert "--prompts" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--workers", "2", "--budget", "9 calls"), "leave out --workers or --budget"),
+        (("--threads", "2"), "--workers"),
+    ],
+)
+def test_what_workers_cannot_do_is_refused(
+    options: tuple[str, ...], says: str, eyes: FakeEyes, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text(PROMPT)
+    many = ("correct", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "out"))
+    done = npc(*many, *options)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert says in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_workers_without_ray_are_refused(
+    eyes: FakeEyes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("npcorrect.workers.find_spec", lambda name: None)
+    (tmp_path / "prompts.txt").write_text(PROMPT)
+    many = ("correct", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "out"))
+    done = npc(*many, "--workers", "2")
+    assert done.exit_code == 2
+    assert "npcorrect[ray]" in done.stderr
+    assert not (tmp_path / "out").exists()

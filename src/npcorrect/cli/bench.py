@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,12 +23,12 @@ from npcorrect.cli.bench_options import (
     table,
 )
 from npcorrect.cli.options import Only, takes_settings
+from npcorrect.cli.worker_options import RayAddress, Threads, Workers, pool, threads_each
 from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings, read_shard
 
 if TYPE_CHECKING:
     from npcorrect.evaluation.benchmarks.base import Benchmark
     from npcorrect.evaluation.run.manifest import RunSettings
-    from npcorrect.evaluation.run.runner import Executor
     from npcorrect.vlm.settings import VLMTable
 
 OF_A_RUN = (
@@ -49,13 +48,6 @@ ShardText = Annotated[
 FromManifest = Annotated[
     Path | None,
     typer.Option(help="Take all settings from a manifest, such as that of another run."),
-]
-Workers = Annotated[
-    int, typer.Option(min=1, help="Workers, each with the model; more than one needs Ray.")
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, help="Threads of a worker; default: OMP_NUM_THREADS, or an equal share."),
 ]
 
 
@@ -84,9 +76,7 @@ def run(
     official: Official = False,
     workers: Workers = 1,
     threads: Threads = None,
-    ray_address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster, such as 'auto' or 10.0.0.1:6379.")
-    ] = None,
+    ray_address: RayAddress = None,
 ) -> None:
     """Run METHODS on BENCHMARK; give the same command again to continue after an interruption.
 
@@ -157,49 +147,25 @@ def _run(
     out: Path,
     data: Path | None,
     table: VLMTable,
-    workers: int,
+    count: int,
     threads: int | None,
     ray_address: str | None,
 ) -> None:
     """The run itself, with progress."""
     from functools import partial
 
-    from npcorrect.errors import SettingsError
     from npcorrect.evaluation import plugins
     from npcorrect.evaluation.run import manifest, runner, tools
     from npcorrect.evaluation.run.progress import following
     from npcorrect.evaluation.run.store import Store
 
-    if settings.roles.budget and workers > 1:
-        raise SettingsError("A budget is kept by one worker; leave out --workers or --budget.")
+    workers = pool(count, threads, ray_address, settings.load, settings.roles)
     tools.check(settings, source, table)
     samples = manifest.samples(settings, source)
     made = manifest.manifest(settings, source, tools.weights(settings, table))
-    each = threads or int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // workers))
-    load = partial(tools.load, settings, data, table, each)
+    load = partial(tools.load, settings, data, table, threads_each(count, threads))
     methods = [plugins.label(name) for name in settings.methods]
     open_judge = partial(tools.judging, settings, source, table)
     with following(methods, len(samples), settings.images) as on_record:
-        executor = _executor(workers, each, settings.load.device, ray_address)
+        executor = partial(runner.on_workers, workers) if workers else runner.in_process
         runner.run(Store(out), made, samples, load, executor, on_record, open_judge)
-
-
-def _executor(workers: int, threads: int, device: str | None, ray_address: str | None) -> Executor:
-    from npcorrect.evaluation.run import runner
-
-    if workers == 1 and ray_address is None:
-        return runner.in_process
-    return runner.RayExecutor(workers, threads, _on_gpus(device), ray_address)
-
-
-def _on_gpus(device: str | None) -> bool:
-    """Whether workers take an accelerator each: as asked for, or where there is one."""
-    if device is None:
-        import torch
-
-        return torch.cuda.is_available()
-    return device.startswith("cuda")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

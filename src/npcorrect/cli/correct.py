@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from npcorrect.cli.app import EXIT_ACCEPTED, EXIT_NOT_ACCEPTED, app, reporting_errors
-from npcorrect.cli.options import takes_settings
+from npcorrect.cli.options import refuse_given, takes_settings
+from npcorrect.cli.worker_options import RayAddress, Threads, Workers, pool
 from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from npcorrect.prompts import Job
     from npcorrect.result import Result
     from npcorrect.session import SessionSettings
+    from npcorrect.workers import Pool
+
+OF_MANY = ("shard", "workers", "threads", "ray_address")
+"""The options that say how many prompts are done."""
 
 
 @app.command()
@@ -58,6 +63,9 @@ def correct(
             help="Which part of the prompts to do, such as 2/4.", rich_help_panel="Many prompts"
         ),
     ] = "1/1",
+    workers: Workers = 1,
+    threads: Threads = None,
+    ray_address: RayAddress = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -102,7 +110,11 @@ def correct(
         if prompt is not None or original is not None:
             raise SettingsError("--prompts and --images name what to correct; leave PROMPT out.")
         jobs = read_jobs(prompts, images, draw)
-        _correct_many(settings, jobs, shard, out, overwrite, as_json)
+        shared = pool(workers, threads, ray_address, load, roles)
+        if shared is None:
+            refuse_given(context, ("threads",), "is for workers; say with --workers how many")
+        _correct_many(settings, jobs, shard, shared, out, overwrite, as_json)
+    refuse_given(context, OF_MANY, "is for many prompts; name a file of them with --prompts")
     if prompt is None:
         raise SettingsError("Give a PROMPT, or a file of them with --prompts.")
     picture = open_picture(original.expanduser()) if original else None
@@ -138,6 +150,7 @@ def _correct_many(
     settings: SessionSettings,
     jobs: tuple[Job, ...],
     part: str,
+    pool: Pool | None,
     out: Path,
     overwrite: bool,
     as_json: bool,
@@ -161,7 +174,7 @@ def _correct_many(
             counts = Counter(row.outcome for row in batch.rows.values())
             return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
 
-        batch.run(part_jobs, shown.on_event, on_row)
+        batch.run(part_jobs, shown.on_event, on_row, pool)
     if as_json:
         typer.echo((out / "results.jsonl").read_text(encoding="utf-8"), nl=False)
     else:

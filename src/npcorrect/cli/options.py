@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
+from npcorrect.errors import SettingsError
 from npcorrect.settings import Option, Settings, check, options
 
 T = TypeVar("T")
@@ -64,6 +65,18 @@ def option_names(command: Any) -> Mapping[str, tuple[Any, bool]]:
             for flag in parameter.secondary_opts:
                 named[flag.lstrip("-")] = (parameter, False)
     return {name: entry for name, entry in named.items() if len(name) > 1}
+
+
+def refuse_given(context: typer.Context, parameters: Sequence[str], remedy: str) -> None:
+    """Refuse options that would have no effect, where the command line names one.
+
+    Raises:
+        SettingsError: it does; ``remedy`` follows the option's name.
+    """
+    for name in parameters:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise SettingsError(f"--{name.replace('_', '-')} {remedy}.")
 
 
 def _record(hint: Any) -> type[Settings] | None:

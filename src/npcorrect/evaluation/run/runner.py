@@ -6,14 +6,10 @@ driver writes.
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain, groupby
-from typing import Any
 
-from npcorrect.errors import NpcError, SettingsError
 from npcorrect.evaluation.benchmarks.base import Judge, Place, Sample, Score
 from npcorrect.evaluation.methods.base import Tools
 from npcorrect.evaluation.run.failures import Failures
@@ -21,6 +17,7 @@ from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.records import Key, Record
 from npcorrect.evaluation.run.store import Store, of_sample
 from npcorrect.evaluation.run.worker import Done, Job, Worker
+from npcorrect.workers import Pool
 
 Load = Callable[[], Tools]
 Jobs = tuple[Job, ...]
@@ -31,9 +28,6 @@ OnRecord = Callable[[Record], None]
 
 OpenJudge = Callable[[], AbstractContextManager[Judge]]
 """Opens the judge of a run, without anything else of what a worker needs."""
-
-DEATHS = 3
-"""Workers that may die on one job before the run gives up."""
 
 
 def run(
@@ -169,94 +163,15 @@ def in_process(load: Load, groups: Sequence[Jobs]) -> Iterator[Done]:
     yield from Worker(load).stream(chain.from_iterable(groups))
 
 
-class RayExecutor:
-    """Workers as Ray actors, each with its own tools; one that dies is replaced.
+def on_workers(pool: Pool, load: Load, groups: Sequence[Jobs]) -> Iterator[Done]:
+    """Workers of their own, each with its own tools.
 
-    ``address`` is that of a running cluster; without one, Ray starts on this machine. Every worker
-    takes ``threads`` processor cores and ``gpus`` accelerators.
+    Raises:
+        SettingsError: Ray is not installed, or there is no cluster at the address.
+        NpcError: workers die again and again on one job.
     """
 
-    def __init__(
-        self, workers: int, threads: int = 1, gpus: int = 0, address: str | None = None
-    ) -> None:
-        self._workers, self._threads, self._gpus = workers, threads, gpus
-        self._address = address
+    def title(job: Job) -> str:
+        return f"{job.method} for the prompt {job.sample.prompt!r}"
 
-    def __call__(self, load: Load, groups: Sequence[Jobs]) -> Iterator[Done]:
-        """Do all jobs.
-
-        Raises:
-            SettingsError: Ray is not installed, or there is no cluster at the address.
-            NpcError: workers die again and again on one job.
-        """
-        ray = _ray()
-        self._start(ray)
-        try:
-            yield from self._work(ray, load, deque(groups))
-        finally:
-            ray.shutdown()
-
-    def _start(self, ray: Any) -> None:
-        options: dict[str, Any] = {"address": self._address}
-        if self._address is None:
-            options = {
-                "address": "local",
-                "num_cpus": self._workers * self._threads,
-                "num_gpus": self._workers * self._gpus,
-                "include_dashboard": False,
-                "_node_ip_address": "127.0.0.1",
-            }
-        try:
-            ray.init(log_to_driver=False, logging_level="ERROR", **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise SettingsError(
-                f"Ray cannot be used at {options['address']!r} ({error}); check that it runs, and "
-                "set RAY_AUTH_MODE=token where its cluster asks for a token."
-            ) from None
-
-    def _work(self, ray: Any, load: Load, waiting: deque[Jobs]) -> Iterator[Done]:
-        options = {"num_cpus": self._threads, "num_gpus": self._gpus}
-        actor = ray.remote(Worker).options(**options)
-        running: dict[Any, tuple[Any, Jobs, int]] = {}
-
-        def give(worker: Any, jobs: Jobs, deaths: int = 0) -> None:
-            running[worker.perform.remote(jobs[0])] = worker, jobs, deaths
-
-        for _ in range(min(self._workers, len(waiting))):
-            give(actor.remote(load), waiting.popleft())
-        while running:
-            (ready,), _ = ray.wait(list(running), num_returns=1)
-            worker, jobs, deaths = running.pop(ready)
-            try:
-                done = ray.get(ready)
-            except ray.exceptions.RayActorError as error:
-                if deaths + 1 == DEATHS:
-                    raise _given_up(jobs[0], error) from None
-                give(actor.remote(load), jobs, deaths + 1)
-                continue
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
-            yield done
-            rest = jobs[1:] or (waiting.popleft() if waiting else ())
-            if rest:
-                give(worker, rest)
-
-
-def _given_up(job: Job, error: Exception) -> NpcError:
-    reason = str(error).splitlines()[0]
-    return NpcError(
-        f"{DEATHS} workers died on {job.method} for the prompt {job.sample.prompt!r} ({reason}); "
-        "if memory ran out, use fewer --workers. What was finished is kept."
-    )
-
-
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise SettingsError(
-            "More than one worker needs Ray, which is not installed; "
-            "install npcorrect[ray], or use --workers 1."
-        ) from None
-    return ray
+    return pool.perform(Worker, (load,), groups, title)
