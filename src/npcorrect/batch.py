@@ -31,7 +31,7 @@ from npcorrect.records import Verdict
 from npcorrect.result import Outcome, damaged, file_name, read_record, to_record
 from npcorrect.session import Session, SessionSettings, check, family_of, open_session
 from npcorrect.settings import read_shard
-from npcorrect.workers import Pool
+from npcorrect.workers import Pool, set_threads
 
 FAILURES = 3
 """Prompts that may fail one after the other before a batch gives up."""
@@ -208,12 +208,11 @@ class BatchWorker:
     @cached_property
     def _session(self) -> Session:
         """Opened by the first job, which then raises what opening raises; open until the end."""
-        import torch
-
-        torch.set_num_threads(self._threads)
         stack = ExitStack()
         register(stack.close)
-        return stack.enter_context(self._opened(self._batch.settings))
+        session = stack.enter_context(self._opened(self._batch.settings))
+        set_threads(self._threads)
+        return session
 
     def perform(self, job: Job) -> Row:
         """Correct one prompt in its folder."""

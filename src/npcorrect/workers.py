@@ -6,6 +6,7 @@ Imports neither Ray nor torch until workers are started.
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,12 +24,22 @@ DEATHS = 3
 """Workers that may die on one job before all is given up."""
 
 
+class WorkerDiedError(NpcError):
+    """The process of a worker has died; what it was at can be begun again by another one."""
+
+
 class Performer(Protocol[J_contra, D_co]):
     """What a worker is: it loads at its first job, and does one after the other."""
 
     def perform(self, job: J_contra, /) -> D_co:
         """What comes of a job; raises what loading raises."""
         ...
+
+
+def set_threads(count: int) -> None:
+    """Let torch, where it is loaded, use so many threads."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(count)
 
 
 def require_ray() -> None:

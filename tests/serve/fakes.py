@@ -96,6 +96,7 @@ class FakeServer:
     limits: Limits = field(default_factory=Limits)
     opened: Callable[[], Any] | None = None
     a1111: bool = True
+    workers: int = 1
     failed: list[bool] = field(default_factory=list, init=False)
 
     def model(self) -> FakeImageModel:
@@ -133,6 +134,7 @@ class FakeServer:
                     access=self.access,
                     limits=self.limits,
                     a1111=self.a1111,
+                    workers=self.workers,
                 )
             )
 

@@ -9,7 +9,7 @@ import typer
 
 from npcorrect.cli.app import EXIT_ACCEPTED, EXIT_NOT_ACCEPTED, app, reporting_errors
 from npcorrect.cli.options import refuse_given, takes_settings
-from npcorrect.cli.worker_options import RayAddress, Threads, Workers, pool
+from npcorrect.cli.worker_options import RayAddress, Threads, Workers, pool_alone
 from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
 if TYPE_CHECKING:
@@ -110,9 +110,7 @@ def correct(
         if prompt is not None or original is not None:
             raise SettingsError("--prompts and --images name what to correct; leave PROMPT out.")
         jobs = read_jobs(prompts, images, draw)
-        shared = pool(workers, threads, ray_address, load, roles)
-        if shared is None:
-            refuse_given(context, ("threads",), "is for workers; say with --workers how many")
+        shared = pool_alone(context, workers, threads, ray_address, load, roles)
         _correct_many(settings, jobs, shard, shared, out, overwrite, as_json)
     refuse_given(context, OF_MANY, "is for many prompts; name a file of them with --prompts")
     if prompt is None:

@@ -9,6 +9,7 @@ import typer
 
 from npcorrect.cli.app import app, reporting_errors
 from npcorrect.cli.options import takes_settings
+from npcorrect.cli.worker_options import RayAddress, Threads, Workers, pool_alone
 from npcorrect.settings import LoadSettings, RoleSettings
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def serve(
         int, _option("max-side", "Longest side of a picture in pixels.", min=16, max=16384)
     ] = 2048,
     a1111: Annotated[bool, _option("a1111", "Answer clients of A1111's API, too.")] = False,
+    workers: Workers = 1,
+    threads: Threads = None,
+    ray_address: RayAddress = None,
 ) -> None:
     """Serve a page to draw and correct pictures on, and an HTTP API.
 
@@ -60,8 +64,9 @@ def serve(
     access = _access(host, token)
     settings = SessionSettings(load=load, roles=roles, table=read_table(context.obj or {}))
     check(settings)
+    shared = pool_alone(context, workers, threads, ray_address, load, roles)
     limits = Limits(side=max_side, queue=queue)
-    run(settings, access, port, out.expanduser(), limits, a1111=a1111, say=typer.echo)
+    run(settings, access, port, out.expanduser(), limits, a1111=a1111, say=typer.echo, pool=shared)
 
 
 def _require_packages() -> None:

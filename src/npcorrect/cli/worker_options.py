@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from npcorrect.cli.options import refuse_given
 from npcorrect.settings import LoadSettings, RoleSettings
 
 if TYPE_CHECKING:
@@ -58,6 +59,25 @@ def pool(
         return None
     require_ray()
     return Pool(workers, threads_each(workers, threads), _on_gpus(load.device), ray_address)
+
+
+def pool_alone(
+    context: typer.Context,
+    workers: int,
+    threads: int | None,
+    ray_address: str | None,
+    load: LoadSettings,
+    roles: RoleSettings,
+) -> Pool | None:
+    """As :func:`pool`, where threads are of workers alone.
+
+    Raises:
+        SettingsError: see :func:`pool`; or there are threads without workers.
+    """
+    made = pool(workers, threads, ray_address, load, roles)
+    if made is None:
+        refuse_given(context, ("threads",), "is for workers; say with --workers how many")
+    return made
 
 
 def threads_each(workers: int, threads: int | None) -> int:

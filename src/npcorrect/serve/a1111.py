@@ -67,7 +67,8 @@ async def text_to_image(body: TextToImage, service: Serving, client: ClientReque
 @router.get("/progress")
 def progress(service: Serving) -> dict[str, Any]:
     """How far the job under way is, with its latest preview."""
-    job, step = service.worker.current, service.worker.step
+    worker = service.workers.busy
+    job, step = (worker.current, worker.step) if worker else (None, None)
     looks = service.store.events(job.id) if job else []
     shown = [event.body["preview"] for event in looks if event.kind == "look"]
     state = {"job": job.id if job else "", "job_count": int(job is not None)}
@@ -87,7 +88,7 @@ def progress(service: Serving) -> dict[str, Any]:
 @router.post("/interrupt")
 def interrupt(service: Serving) -> dict[str, Any]:
     """End the job under way at once, whoever asked for it; an empty object in any case."""
-    if job := service.worker.current:
+    if (worker := service.workers.busy) and (job := worker.current):
         service.stop(job.id)
     return {}
 

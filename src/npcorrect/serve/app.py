@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,26 +21,27 @@ from npcorrect.serve import a1111, jobs_api, openai_api, page
 from npcorrect.serve.security import Access, Guard, problem
 from npcorrect.serve.service import Limits, News, NoJobError, Service
 from npcorrect.serve.store import QueueFullError, Store
-from npcorrect.serve.worker import Worker
-from npcorrect.session import Session
+from npcorrect.serve.worker import Opened, Worker, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
     """What a server is made of.
 
-    ``opened`` gives the session, to the worker's thread. ``check`` refuses a request that could not
-    work. ``on_failure`` is called, from the worker's thread, where no session is to be had.
+    ``opened`` gives a session, to the thread of each of ``workers``. ``check`` refuses a request
+    that could not work. ``on_failure`` is called, from a worker's thread, where no session is to be
+    had.
     """
 
     model: str
     store: Store
-    opened: Callable[[], AbstractContextManager[Session]]
+    opened: Opened
     check: Callable[[Request], object]
     on_failure: Callable[[], None]
     access: Access = field(default_factory=Access)
     limits: Limits = field(default_factory=Limits)
     a1111: bool = False
+    workers: int = 1
 
 
 class Problem(BaseModel):
@@ -58,23 +59,27 @@ class Problem(BaseModel):
 
 
 def create_app(settings: ServerSettings) -> FastAPI:
-    """The application. Its worker begins with it and ends with it; it is in ``state.service``."""
+    """The application. Its workers begin and end with it; they are in ``state.service``."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         news = News(asyncio.get_running_loop())
-        worker = Worker(settings.store, settings.opened, news.ring, settings.on_failure)
+        each = [
+            Worker(settings.store, settings.opened, news.ring, settings.on_failure)
+            for _ in range(settings.workers)
+        ]
+        workers = Workers(settings.store, each, news.ring)
         app.state.service = Service(
             model=settings.model,
             store=settings.store,
-            worker=worker,
+            workers=workers,
             news=news,
             check=settings.check,
             limits=settings.limits,
         )
-        worker.start()
+        workers.start()
         yield
-        await asyncio.to_thread(worker.close)
+        await asyncio.to_thread(workers.close)
 
     app = FastAPI(
         title="npc serve",

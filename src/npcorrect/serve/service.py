@@ -16,7 +16,7 @@ from npcorrect.errors import SettingsError
 from npcorrect.loop import Event
 from npcorrect.records import Request
 from npcorrect.serve.store import Job, Store, StoredEvent
-from npcorrect.serve.worker import Worker
+from npcorrect.serve.worker import Workers
 from npcorrect.settings import DrawSettings, read
 
 HEARTBEAT = 10.0
@@ -62,11 +62,11 @@ class News:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """The jobs, the worker and the limits. ``check`` refuses a request that could not work."""
+    """The jobs, the workers and the limits. ``check`` refuses a request that could not work."""
 
     model: str
     store: Store
-    worker: Worker
+    workers: Workers
     news: News
     check: Callable[[Request], object]
     limits: Limits
@@ -101,7 +101,7 @@ class Service:
         requests = [replace(request, seed=request.seed + k * apart) for k in range(pictures)]
         self.check(requests[-1])
         jobs = self.store.add(requests, self.limits.queue)
-        self.worker.ring()
+        self.workers.ring()
         return jobs
 
     def job(self, job_id: str) -> Job:
@@ -116,12 +116,12 @@ class Service:
         return job
 
     def stop(self, job_id: str) -> Job:
-        """End a job at once; see :meth:`~npcorrect.serve.worker.Worker.stop`.
+        """End a job at once; see :meth:`~npcorrect.serve.worker.Workers.stop`.
 
         Raises:
             NoJobError: there is none.
         """
-        self.worker.stop(self.job(job_id).id)
+        self.workers.stop(self.job(job_id).id)
         return self.job(job_id)
 
     def picture(self, job: Job, attempt: int) -> bytes:
@@ -145,8 +145,7 @@ class Service:
 
     def progress(self, job: Job) -> Event | None:
         """The step that a job is at, where it is drawn now."""
-        current = self.worker.current
-        return self.worker.step if current and current.id == job.id else None
+        return self.workers.step(job.id)
 
     async def follow(self, job: Job, after: int = 0) -> AsyncIterator[StoredEvent | Event | None]:
         """What happens to a job after an event, until its end.
@@ -179,7 +178,7 @@ class Service:
             yield
         finally:
             for job in jobs:
-                self.worker.stop(job.id)
+                self.workers.stop(job.id)
 
     async def ended(self, jobs: Sequence[Job], client: ClientRequest) -> list[Job]:
         """The same jobs when they have ended; they are stopped where the client has gone."""

@@ -193,15 +193,19 @@ class Store:
         """The folder of a job, as ``npc correct`` writes one."""
         return self._folder / job.id
 
-    def recover(self) -> None:
-        """Queue what was running when the server ended; what ended it too often is given up."""
+    def recover(self, job_id: str | None = None) -> None:
+        """Queue what was running when the server ended, or the one job whose worker died.
+
+        What has been begun too often is given up.
+        """
+        running = "state = 'running' and ? in (id, '')"
         with self._transaction() as do:
             given_up = do(
-                "select id from job where state = 'running' and starts >= ?", (MAX_STARTS,)
+                f"select id from job where {running} and starts >= ?", (job_id or "", MAX_STARTS)
             )
-            for (job_id,) in given_up:
-                _end(do, job_id, "error", f"The server ended {MAX_STARTS} times during this job.")
-            do("update job set state = 'queued' where state = 'running'")
+            for (lost,) in given_up:
+                _end(do, lost, "error", f"The server ended {MAX_STARTS} times during this job.")
+            do(f"update job set state = 'queued' where {running}", (job_id or "",))
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:

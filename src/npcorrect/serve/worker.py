@@ -1,4 +1,4 @@
-"""The one thread that owns the session: it opens it, and corrects job after job.
+"""Threads that own a session each: a worker opens it, and corrects job after job.
 
 Pictures are written before the event that tells of them is committed.
 """
@@ -8,30 +8,68 @@ from __future__ import annotations
 import logging
 import shutil
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from io import BytesIO
 from threading import Event as Flag
 from threading import Thread
+from typing import Protocol
 
 from PIL.Image import Image
 
 from npcorrect.errors import NpcError
 from npcorrect.files import prepare
-from npcorrect.loop import Correction, Event, OnEvent
-from npcorrect.result import Result, to_record
+from npcorrect.loop import Event, OnEvent
+from npcorrect.records import Attempt, Request
+from npcorrect.result import Ended, Result, to_record
 from npcorrect.serve.store import EventKind, Job, JobEnd, Store
-from npcorrect.session import Session
+from npcorrect.workers import WorkerDiedError
 
 PREVIEW = 256
 """Longer side of a preview in pixels, at most."""
 logger = logging.getLogger(__name__)
 
 
+class Correcting(Protocol):
+    """A correction under way, here or elsewhere; see :class:`npcorrect.loop.Correction`."""
+
+    @property
+    def result(self) -> Result:
+        """The attempts so far."""
+        ...
+
+    @property
+    def ended(self) -> Ended | None:
+        """Why no attempt follows; None while one may."""
+        ...
+
+    def __iter__(self) -> Iterator[Attempt]:
+        """The attempts, each when it is final."""
+        ...
+
+    def stop(self) -> None:
+        """End after the present step or question; from any thread."""
+        ...
+
+
+class Corrector(Protocol):
+    """What a worker needs of a session."""
+
+    def correct(
+        self, request: Request, on_event: OnEvent, *, original: Image | None = None
+    ) -> Correcting:
+        """A correction of one prompt, of a picture if there is one."""
+        ...
+
+
+Opened = Callable[[], AbstractContextManager[Corrector]]
+
+
 class Worker:
     """Works on the jobs of a store until it is closed, in a thread of its own.
 
-    ``opened`` gives the session. ``on_change`` is called with a job's id after each change of it.
+    ``opened`` gives the session; it is opened again where its process died, and the job under way
+    is begun anew. ``on_change`` is called with a job's id after each change of it.
     ``on_failure`` is called once where no session is to be had or nothing can be kept any more; the
     error is then in ``failure``.
     """
@@ -39,7 +77,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
-        opened: Callable[[], AbstractContextManager[Session]],
+        opened: Opened,
         on_change: Callable[[str], None],
         on_failure: Callable[[], None],
     ) -> None:
@@ -47,7 +85,7 @@ class Worker:
         self._store, self._opened = store, opened
         self._on_change, self._on_failure = on_change, on_failure
         self._bell, self._closing = Flag(), Flag()
-        self._current: tuple[Job, Correction] | None = None
+        self._current: tuple[Job, Correcting] | None = None
         self._step: Event | None = None
         self._thread = Thread(target=self._run, name="npcorrect-worker", daemon=True)
 
@@ -71,33 +109,46 @@ class Worker:
         self._bell.set()
 
     def stop(self, job_id: str) -> None:
-        """End a job at once, whether it waits or is under way; its attempts stay.
+        """End a job if it is the one under way; the worker goes on with the next one.
 
-        The worker goes on with the next one after the present step or question.
+        That is after the present step or question.
         """
-        self._store.end(job_id, "stopped")
         current = self._current
         if current and current[0].id == job_id:
             current[1].stop()
-        self._on_change(job_id)
 
-    def close(self) -> None:
+    def leave(self) -> None:
         """Let go after the present step or question; the job under way is begun anew next time."""
         self._closing.set()
         self._bell.set()
         current = self._current
         if current:
             current[1].stop()
+
+    def join(self) -> None:
+        """Wait for the thread's end, a few seconds at most."""
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
         try:
-            with self._opened() as session:
-                while job := self._next():
-                    self._work(session, job)
+            while not self._closing.is_set():
+                with self._opened() as session:
+                    self._serve(session)
         except Exception as error:
             self.failure = error
             self._on_failure()
+
+    def _serve(self, session: Corrector) -> None:
+        """Do jobs until the worker is closed, or the session is lost."""
+        while job := self._next():
+            try:
+                self._work(session, job)
+            except WorkerDiedError as error:
+                logger.warning("job %s is begun anew: %s", job.id, error)
+                self._current = self._step = None
+                self._store.recover(job.id)
+                self._on_change(job.id)
+                return
 
     def _next(self) -> Job | None:
         """The next job, as soon as there is one; None where the worker is closed."""
@@ -109,20 +160,22 @@ class Worker:
                 return job
             self._bell.wait()
 
-    def _work(self, session: Session, job: Job) -> None:
+    def _work(self, session: Corrector, job: Job) -> None:
         ended, error = self._corrected(session, job)
         self._current = self._step = None
         if not self._closing.is_set():
             self._store.end(job.id, ended, error)
             self._on_change(job.id)
 
-    def _corrected(self, session: Session, job: Job) -> tuple[JobEnd, str]:
+    def _corrected(self, session: Corrector, job: Job) -> tuple[JobEnd, str]:
         """Why the job ended, and the error where one ended it."""
         self._on_change(job.id)
         try:
             correction = session.correct(job.request, self._teller(job))
             self._current = job, correction
             self._follow(job, correction)
+        except WorkerDiedError:
+            raise
         except NpcError as error:
             return "error", str(error)
         except Exception as error:
@@ -130,7 +183,7 @@ class Worker:
             return "error", f"The server failed ({type(error).__name__}); its log says how."
         return correction.ended or "stopped", ""
 
-    def _follow(self, job: Job, correction: Correction) -> None:
+    def _follow(self, job: Job, correction: Correcting) -> None:
         """Keep each attempt the moment it is final."""
         folder = self._store.pictures(job)
         shutil.rmtree(folder, ignore_errors=True)
@@ -157,6 +210,56 @@ class Worker:
             self._on_change(job.id)
 
         return tell
+
+
+class Workers:
+    """The workers of a server; the job that waits longest goes to the first one that is free."""
+
+    def __init__(
+        self, store: Store, each: Sequence[Worker], on_change: Callable[[str], None]
+    ) -> None:
+        self._store, self._each, self._on_change = store, each, on_change
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why a worker could not go on, if one could not."""
+        return next((one.failure for one in self._each if one.failure), None)
+
+    @property
+    def busy(self) -> Worker | None:
+        """The worker whose job was queued first; None where all are idle."""
+        jobs = ((worker.current, worker) for worker in self._each)
+        busy = [(job.number, worker) for job, worker in jobs if job]
+        return min(busy, key=lambda pair: pair[0])[1] if busy else None
+
+    def step(self, job_id: str) -> Event | None:
+        """The latest step of a job, where one is at it."""
+        steps = ((worker.current, worker.step) for worker in self._each)
+        return next((step for job, step in steps if job and job.id == job_id), None)
+
+    def start(self) -> None:
+        """Start all workers."""
+        for worker in self._each:
+            worker.start()
+
+    def ring(self) -> None:
+        """Wake the workers for new jobs; it may be called from any thread."""
+        for worker in self._each:
+            worker.ring()
+
+    def stop(self, job_id: str) -> None:
+        """End a job at once, whether it waits or is under way; its attempts stay."""
+        self._store.end(job_id, "stopped")
+        for worker in self._each:
+            worker.stop(job_id)
+        self._on_change(job_id)
+
+    def close(self) -> None:
+        """Let all workers go."""
+        for worker in self._each:
+            worker.leave()
+        for worker in self._each:
+            worker.join()
 
 
 def event_record(event: Event) -> dict[str, object]:
