@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
 
-from tests.diffusion.tiny import build
+from tests.diffusion.tiny import build, build_modular
 from tests.vlm.loopback import loopback
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
@@ -28,7 +29,17 @@ def test_a_pipeline_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert server.asked
 
 
-@pytest.mark.parametrize("example", EXAMPLES[1:])
+def test_a_guider_in_a_modular_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    modular = build_modular()
+    monkeypatch.setattr(modular, "load_components", lambda: None)
+    monkeypatch.setattr(diffusers.ModularPipeline, "from_pretrained", lambda name: modular)
+    names: dict[str, Any] = {}
+    exec(EXAMPLES[1].replace("1024", "64").replace("steps=50", "steps=4"), names)
+    assert names["picture"].size == (64, 64)
+    assert modular.guider.negative
+
+
+@pytest.mark.parametrize("example", EXAMPLES[2:])
 def test_the_embedded_model(
     example: str,
     tmp_path: Path,

@@ -608,6 +608,15 @@ def build(family: str, seed: int = 0) -> Any:
     return pipeline
 
 
+def build_modular() -> Any:
+    """A modular pipeline of the parts of the tiny ``sdxl``."""
+    made = diffusers.StableDiffusionXLAutoBlocks().init_pipeline()
+    parts = {name: part for name, part in build("sdxl").components.items() if part is not None}
+    made.update_components(**{name: parts[name] for name in made.component_names if name in parts})
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
 def denoiser(pipeline: Any) -> Any:
     return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
 
