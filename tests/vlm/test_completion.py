@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import process_time
 from typing import Any
 
 import pytest
@@ -87,6 +88,36 @@ def test_thought_has_several_names(field: str) -> None:
     assert completion.cut_off
 
 
+@pytest.mark.parametrize(
+    ("reason", "cut_off", "broken_off"),
+    [
+        ("stop", False, False),
+        ("tool_calls", False, False),
+        ("length", True, False),
+        ("MAX_TOKENS", True, False),
+        ("max_output_tokens", True, False),
+        ("model_length", True, False),
+        ("content_filter", False, True),
+        ("SAFETY", False, True),
+        ("abort", False, True),
+        ("error", False, True),
+    ],
+)
+def test_a_text_that_is_not_whole_is_told_by_its_end(
+    reason: str, cut_off: bool, broken_off: bool
+) -> None:
+    completion = parse(json.dumps(body(finish_reason=reason)))
+    assert completion
+    assert (completion.cut_off, completion.broken_off) == (cut_off, broken_off)
+
+
+def test_lines_before_a_reply_take_linear_time() -> None:
+    start = process_time()
+    for unit in (": \n", "event:\n", "data:", "\n", "id:x\n "):
+        assert parse(unit * (2**20 // len(unit))) is None
+    assert process_time() - start < 2
+
+
 GOOD = json.dumps(body())
 
 
@@ -95,6 +126,8 @@ GOOD = json.dumps(body())
     [
         f"data: {GOOD}\n\ndata: [DONE]\n\n",
         f"{GOOD}\n\ndata: [DONE]",
+        f": keep-alive\n\n: keep-alive\nevent: message\nid: 1\ndata: {GOOD}\n\ndata: [DONE]",
+        f"\n\n\n{GOOD}",
         f"\ufeff{GOOD}",
         f" \n{GOOD}\n",
         GOOD.replace('"yes"', '"yes\n"'),

@@ -32,8 +32,22 @@ PAIRS = [
             "reasoning",
             "chain-of-thought",
             "deep_think",
+            "inner_monologue",
+            "scratch-pad",
+            "deliberation",
+            "self_critique",
+            "reflexive.analysis",
+            "\u601d\u8003",
         )
     ),
+    ("\\u003cthink\\u003e", "\\u003c/think\\u003e"),
+    ("&#60;think&#62;", "&#x3C;&#x2F;think&#x3E;"),
+    ("%3Cthink%3E", "%3C%2Fthink%3E"),
+    ("\uff1cthink\uff1e", "\uff1c\uff0fthink\uff1e"),
+    ("\u3010\u601d\u8003\u3011", "\u3010/\u601d\u8003\u3011"),
+    ("<think\n>", "</think\n>"),
+    ('<details type="reasoning" done="true">', "</details>"),
+    ("<think>Thinking...\n", "...done thinking."),
     ("<\uff5cbegin\u2581of\u2581thinking\uff5c>", "<\uff5cend\u2581of\u2581thinking\uff5c>"),
     ("<|thinking|>", "<|/thinking|>"),
     ("<THINK>", "</THINK>"),
@@ -96,6 +110,11 @@ def test_a_text_that_ends_inside_a_thought_has_no_answer(opener: str, closer: st
         "yes<end_of_turn>",
         "yes<\uff5cend\u2581of\u2581sentence\uff5c>",
         "<|begin_of_box|>yes<|end_of_box|>",
+        "[ANSWER]yes[/ANSWER]",
+        "&lt;answer&gt;yes&lt;/answer&gt;",
+        "<result>yes</result>",
+        "\x08oxed{yes}",
+        "yes<0x0A>",
         "<think>no</think><answer><|begin_of_box|>yes<|end_of_box|></answer>",
         "```\nyes\n```",
         "```text\nyes\n```",
@@ -161,9 +180,12 @@ def test_no_text_breaks_the_reading(text: str) -> None:
         assert 0 <= answer.start <= answer.end <= len(text)
 
 
-@given(PIECES, pairs, st.sampled_from(["", " ", "\n\n"]))
-@settings(max_examples=300, deadline=None)
-def test_no_draft_is_ever_taken(noise: str, pair: tuple[str, str], gap: str) -> None:
+ENDS = ["", "So it is correct.", json.dumps(FINAL)[:-3], '{"correct": 1.5, "reason": ""}', "{"]
+
+
+@given(PIECES, pairs, st.sampled_from(["", " ", "\n\n"]), st.sampled_from(ENDS))
+@settings(max_examples=200, deadline=None)
+def test_no_draft_is_ever_taken(noise: str, pair: tuple[str, str], gap: str, end: str) -> None:
     opener, closer = pair
     if opener == "analysis":
         opener, closer = "<think>", "</think>"
@@ -171,7 +193,7 @@ def test_no_draft_is_ever_taken(noise: str, pair: tuple[str, str], gap: str) -> 
     assert json.loads(object_in(drafts + json.dumps(FINAL), SCHEMA)) == FINAL
     assert choice_in(f"{drafts}yes", ("yes", "no")) == "yes"
     with pytest.raises(UnusableError):
-        object_in(drafts, SCHEMA)
+        object_in(drafts + end, SCHEMA)
 
 
 @pytest.mark.parametrize(

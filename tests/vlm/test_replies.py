@@ -32,6 +32,10 @@ NUMBERS = ("zero", "one", "two", "ten")
         f"{json.dumps(GOOD)} again: {json.dumps(GOOD)}",
         '{"a": 1.0, "b": "two {braces}"}',
         "\ufeff" + json.dumps(GOOD),
+        f"{{{json.dumps(GOOD)}}}",
+        f"{{{{ \n {{{json.dumps(GOOD)}}}}}}}",
+        f"{{'a': [{{}}, \"}}\"]}} is no JSON, but this is: {json.dumps(GOOD)}",
+        '{"a": 1, "a": 1, "b": "two {braces}"}',
     ],
 )
 def test_the_one_object_that_meets_the_schema_counts(text: str) -> None:
@@ -53,6 +57,13 @@ def test_the_one_object_that_meets_the_schema_counts(text: str) -> None:
         ("{" * 5000, "no complete JSON object"),
         ('{"a":' * 5000, "no complete JSON object"),
         ('{"a": 1, "b": ""} or {"a": 2, "b": ""}', "two different answers"),
+        ('{"a": 1, "b": ""} or {"a": "2", "b": ""}', "two different answers"),
+        ('{"a": 1, "b": ""} or {"a": 2,, "b": ""}', "two different answers"),
+        ('{"a": 1, "b": ""} ' * 201, "too many objects"),
+        ('{"a": 1, "b": "", "a": 2}', "no complete JSON object"),
+        ('{"a": 1, "b": ""} or rather {"a": 2, "b": "', "no complete JSON object"),
+        ('{"draft": {"a": 1, "b": ""}, "final": {"a": 2, "b": ', "no complete JSON object"),
+        ('{"draft": {"a": 1, "b": ""}, "final": }', "no complete JSON object"),
         ("a" * 2**20, "longer than"),
     ],
 )
@@ -131,6 +142,21 @@ def test_what_is_shown_is_redacted_after_decoding_and_what_is_read_is_not() -> N
     assert json.loads(answer.text)["b"] == "*"
     choice = read("yes", Question((), choices=YES), lambda s: s.replace("e", "[key]"))
     assert choice.text == "yes"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<answer>no</answer>? Let me see",
+        "So \\boxed{no}, or",
+        "Perhaps <final>no</final>",
+        "no ..? no",
+    ],
+)
+def test_no_mark_makes_an_answer_of_a_part_of_a_thought(text: str) -> None:
+    with pytest.raises(UnusableError):
+        read(text, Question((), choices=YES), whole=True)
+    assert read("<answer>no</answer>", Question((), choices=YES), whole=True).text == "no"
 
 
 @pytest.mark.parametrize("text", ["yes", ' ```json\n{"a": 1, "b": ""}\n``` '])

@@ -7,6 +7,7 @@ back to "unknown" one by one; it never costs an answer.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -26,6 +27,9 @@ from npcorrect.vlm.replies import encodable
 
 MAX_TOKENS = 10**9
 """A count of tokens above is no count."""
+_LIMITS = ("length", "max", "limit")
+_BREAKS = ("filter", "safety", "error", "abort", "cancel", "block", "recitation")
+"""What servers' reasons for the end of a text say where it is not whole."""
 
 
 def _or_none(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -36,6 +40,8 @@ def _or_none(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         return None
 
 
+_BEFORE = re.compile(r"[\ufeff\s]*+(?:(?:event|id|retry)?:[^\n]*+\s*+)*+(?:data:\s*+)?+")
+"""What may stand before a reply: the lines of a stream that hold no data."""
 Unsure = WrapValidator(_or_none)
 Text = Annotated[StrictStr | None, Unsure]
 Count = Annotated[int | None, Field(ge=0, le=MAX_TOKENS), Unsure]
@@ -108,7 +114,12 @@ class Completion(BaseModel):
     @property
     def cut_off(self) -> bool:
         """Whether the text ended at the limit of tokens."""
-        return self.choices[0].finish_reason == "length"
+        return any(word in self._end for word in _LIMITS)
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether the server ended the text: by a filter, by a fault, or to make room."""
+        return any(word in self._end for word in _BREAKS)
 
     @property
     def tokens(self) -> tuple[int, int] | None:
@@ -136,6 +147,10 @@ class Completion(BaseModel):
         """The tokens that were written, where the server lists them."""
         logprobs = self.choices[0].logprobs
         return [place.token_read() for place in (logprobs.content if logprobs else None) or []]
+
+    @property
+    def _end(self) -> str:
+        return (self.choices[0].finish_reason or "").casefold()
 
     @property
     def _message(self) -> _Message:
@@ -168,13 +183,12 @@ def error_in(raw: str) -> tuple[str, str]:
 
 def _json(raw: str) -> Any:
     """The first JSON value of a reply, or None; the marks of a stream around it are passed over."""
-    text = raw.lstrip("\ufeff \t\r\n")
-    text = text.removeprefix("data:").lstrip()
+    before = _BEFORE.match(raw)
     try:
-        value, end = json.JSONDecoder(strict=False).raw_decode(text)
+        value, end = json.JSONDecoder(strict=False).raw_decode(raw, before.end() if before else 0)
     except (ValueError, RecursionError):
         return None
-    rest = text[end:].split()
+    rest = raw[end:].split()
     return value if rest in ([], ["data:", "[DONE]"], ["[DONE]"]) else None
 
 

@@ -281,6 +281,8 @@ class _Said:
             raise UnusableError("the server's reply is not a chat completion")
         if completion.cut_off:
             raise UnfinishedError(_cut_off(completion))
+        if completion.broken_off:
+            raise UnfinishedError("the server broke it off")
         if completion.text.strip():
             return cls(completion, completion.text, from_thought=False)
         if completion.thought.strip():

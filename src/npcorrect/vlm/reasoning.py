@@ -14,15 +14,20 @@ from typing import Literal
 MAX_TEXT = 2**18
 """Characters of a reply that are read; a longer one is no answer."""
 
-STEMS = ("think", "thought", "reason")
-THOUGHTS = frozenset({
-    "analysis", "reflection", "scratchpad", "rationale", "cot", "inner_monologue", "planning",
-})  # fmt: skip
+STEMS = (
+    *("think", "thought", "reason", "analy", "reflect", "deliberat", "monolog", "scratch"),
+    *("rationale", "critique", "brainstorm", "introspect", "\u601d", "\u63a8\u7406"),
+)
+THOUGHTS = frozenset({"cot", "plan", "planning", "draft", "working", "notes", "details"})
 """Names of marks around thoughts, as ``<name>``, ``<|begin_of_name|>`` and the like, beside all
 names with one of the stems."""
 _IN_BRACKETS = frozenset({"think", "thinking", "thought"})
-"""Names that are marks in square brackets too, where other words are mere writing."""
-ANSWERS = frozenset({"answer", "final", "final_answer", "box", "solution", "response", "output"})
+"""Names that are marks in square brackets too, where other words are mere writing unless they are
+closed."""
+ANSWERS = frozenset({
+    "answer", "final", "final_answer", "box", "solution", "response", "output", "result",
+    "conclusion", "verdict", "reply", "json",
+})  # fmt: skip
 """Names of marks around the answer."""
 _BEGIN = ("begin_of_", "start_of_", "begin_", "start_")
 _END = ("end_of_", "end_")
@@ -31,9 +36,14 @@ Side = Literal["open", "close"]
 
 # No pattern can go back over what it has read: every repetition is possessive and bounded.
 _TAG = re.compile(
-    r"(?:[<\[\u25c1\uff1c]|&lt;)([|\uff5c/ ]{0,3}+)([A-Za-z][\w:.\u2581-]{0,40}+)"
-    r"([^<>\[\]\u25c1\u25b7|\uff5c&\n]{0,80}+)[|\uff5c]?(?:[>\]\u25b7\uff1e]|&gt;)"
+    r"(?:[<\[\u25c1\uff1c\u3010]|(?i:&lt;|&#0?60;|&#x3c;|\\u003c|%3c))"
+    r"((?:[|\uff5c/\uff0f\\ ]|(?i:%2f|&#0?47;|&#x2f;|\\u002f)){0,3}+)"
+    r"([^\W\d_][\w:.\u2581-]{0,40}+)"
+    r"([^<>\[\]\u25c1\u25b7\u3010\u3011\uff1c\uff1e|\uff5c&%\\\n]{0,80}+)[|\uff5c]?\s{0,4}+"
+    r"(?:[>\]\u25b7\uff1e\u3011]|(?i:&gt;|&#0?62;|&#x3e;|\\u003e|%3e))"
 )
+_SLASH = re.compile(r"[/\uff0f]|2f|47;", re.IGNORECASE)
+_BRACKETED = re.compile(r"\[/(\w{1,40}+)\]")
 _CHANNEL = re.compile(
     r"<\|channel\|?>\s{0,4}+(\w{0,20}+)[^<>|]{0,60}+"
     r"(?:<\|constrain\|>\s{0,4}+\w{0,20}+)?(?:<\|message\|>)?|(<channel\|>)"
@@ -42,18 +52,21 @@ _SPECIAL = re.compile(
     r"<\|(?:im_start|start)\|>\s{0,4}+(?:assistant|model)?"
     r"|<\|start_header_id\|>\w{0,20}+<\|end_header_id\|>"
     r"|<[|\uff5c][^<>|\uff5c\n]{1,40}+[|\uff5c]>"
-    r"|</?(?:s|eos|bos|pad|unk|end_of_turn|end_of_utterance|eot|eom)>"
+    r"|</?(?:s|eos|bos|pad|unk|end_of_turn|end_of_utterance|eot|eom)>|<0x[0-9A-F]{2}>"
     r"|<start_of_turn>(?:model)?|\[/?INST\]|```(?:json|text|txt|plaintext|markdown)?+",
     re.IGNORECASE,
 )
-_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,4}+\{")
+_BOX = re.compile(r"(?:\\boxed|\x08oxed|\\fbox|\x0cbox)\s{0,4}+\{")
+"""Also as JSON decodes it where its backslash was not doubled."""
 _MACRO = re.compile(r"\\[A-Za-z]{1,20}+\{|\}")
 _LITERALS: tuple[tuple[str, Side], ...] = (
     ("<unused94>", "open"),
     ("<unused95>", "close"),
+    ("...done thinking.", "close"),
     ("assistantfinal", "close"),
 )
-"""Marks with no name that says so: MedGemma's, and gpt-oss's channels without special tokens."""
+"""Marks with no name that says so: MedGemma's, Ollama's on its command line, and gpt-oss's channels
+without special tokens."""
 
 
 class UnusableError(ValueError):
@@ -73,10 +86,11 @@ class _Mark:
     side: Side
 
 
-def bare(text: str) -> str:
+def bare(text: str, whole: bool = False) -> str:
     """The text with blanks, as many as there were characters, for all that is not its answer.
 
-    Offsets in the result are offsets in the text.
+    Offsets in the result are offsets in the text. With ``whole`` no mark makes an answer of a part
+    of what follows the thoughts.
 
     Raises:
         UnfinishedError: it ends inside a thought.
@@ -86,7 +100,7 @@ def bare(text: str) -> str:
         raise UnusableError(f"it is longer than {MAX_TEXT} characters")
     start = _after_thoughts(text)
     rest = " " * start + text[start:]
-    rest = _marked_answer(rest)
+    rest = _marked_answer(rest, whole)
     return _blanked(rest, ((m.start(), m.end()) for m in _SPECIAL.finditer(rest)))
 
 
@@ -113,7 +127,7 @@ def _thought_marks(text: str) -> Iterator[_Mark]:
     if leaked:
         yield _Mark(0, leaked.end(), "open")
     for literal, side in _LITERALS:
-        place = text.rfind(literal) if leaked or literal.startswith("<") else -1
+        place = text.rfind(literal) if leaked or literal != "assistantfinal" else -1
         if place >= 0:
             yield _Mark(place, place + len(literal), side)
 
@@ -124,10 +138,11 @@ def _is_thought(name: str) -> bool:
 
 def _named(text: str, belongs: Callable[[str], bool]) -> Iterator[_Mark]:
     """The marks whose name, without its affixes, belongs to those that are looked for."""
+    paired = {match[1].casefold() for match in _BRACKETED.finditer(text)} | _IN_BRACKETS
     for match in _TAG.finditer(text):
         name = match[2].casefold().replace("\u2581", "_").replace("-", "_")
-        name, side = _side(name, "/" in match[1] or match[3].endswith("/"))
-        prose = match[0].startswith("[") and (match[3] or name not in _IN_BRACKETS)
+        name, side = _side(name, bool(_SLASH.search(match[1])) or match[3].endswith("/"))
+        prose = match[0].startswith("[") and (match[3] or name not in paired)
         if belongs(name) and not prose:
             yield _Mark(match.start(), match.end(), side)
 
@@ -145,10 +160,13 @@ def _side(name: str, closing: bool) -> tuple[str, Side]:
     return name, "close" if closing else "open"
 
 
-def _marked_answer(text: str) -> str:
-    """The text with blanks around a marked answer, and for the marks; unchanged without marks."""
+def _marked_answer(text: str, whole: bool) -> str:
+    """The text with blanks around a marked answer, and for the marks; unchanged without marks.
+
+    With ``whole``, blanks for the marks alone.
+    """
     marks = list(_named(text, ANSWERS.__contains__))
-    spans = [*_between(text, marks), *_boxes(text)]
+    spans = [] if whole else [*_between(text, marks), *_boxes(text)]
     if not spans:
         return _blanked(text, ((mark.start, mark.end) for mark in marks))
     inside = {span: " ".join(_without_macros(text[slice(*span)]).split()) for span in spans}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -12,9 +13,13 @@ from npcorrect.english import NUMBERS
 from npcorrect.vlm.base import Question
 from npcorrect.vlm.reasoning import MAX_TEXT, UnusableError, bare
 
-_MAX_STARTS = 200
-"""Braces at which an object is looked for; a reply with more is no reply."""
+_MAX_OBJECTS = 200
+"""Objects that a reply may hold; one with more is no reply."""
 _MAX_DIGITS = 15
+_NO_OBJECT = "it contains no complete JSON object"
+_STRUCTURE = re.compile(r'\\.|["{}]', re.DOTALL)
+_DOUBLED = re.compile(r"\{\s{0,20}+\{")
+"""A brace before a brace is no beginning: some models copy the doubled braces of templates."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def read(
     if question.tokens:
         said = encodable(redact(text))
         return Answer(said, said, 0, len(text))
-    clean = text if question.schema is not None and _is_object(text) else bare(text)
+    clean = text if question.schema is not None and _is_object(text) else bare(text, whole)
     if not clean.strip():
         raise UnusableError("it is empty")
     if question.schema is not None:
@@ -130,40 +135,68 @@ def _object(
     from jsonschema.exceptions import best_match
 
     validator = Draft202012Validator(schema)
-    reason = "it contains no complete JSON object"
-    answers: list[Answer] = []
-    for value, start, end in _objects(clean):
+    reason, first = _NO_OBJECT, None
+    for number, (value, start, end) in enumerate(_objects(clean)):
+        if number == _MAX_OBJECTS:
+            raise UnusableError("it gives too many objects")
+        if first is not None and value != first.value:
+            raise UnusableError("it gives two different answers")
         error = best_match(validator.iter_errors(value))
         if error is None:
             shown = json.dumps(_redacted(value, redact), ensure_ascii=False)
-            answers.append(Answer(encodable(shown), value, start, end))
-        else:
+            first = first or Answer(encodable(shown), value, start, end)
+        elif value is not None:
             place = "/".join(map(str, error.absolute_path)) or "the object"
             reason = f"at {place}: {error.message[:200]}"
-    if not answers:
+    if first is None:
         raise UnusableError(reason)
-    first, *others = answers
-    if any(other.value != first.value for other in others):
-        raise UnusableError("it gives two different answers")
     if whole and (clean[: first.start] + clean[first.end :]).strip():
         raise UnusableError("it is thought alone")
     return first
 
 
-def _objects(text: str) -> Iterator[tuple[dict[str, Any], int, int]]:
-    """The outermost JSON objects of a text, with their places."""
-    start, tries = text.find("{"), 0
+def _objects(text: str) -> Iterator[tuple[dict[str, Any] | None, int, int]]:
+    """The outermost objects of a text, with their places; None for one that is no JSON.
+
+    What stands inside of an object is no object of its own: it may be a draft.
+
+    Raises:
+        UnusableError: the text ends inside of an object.
+    """
+    start = text.find("{")
     while start >= 0:
-        tries += 1
-        if tries > _MAX_STARTS:
-            raise UnusableError("it contains no complete JSON object")
+        if _DOUBLED.match(text, start):
+            start = text.find("{", start + 1)
+            continue
         try:
             value, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
-            end = start + 1
-        else:
-            yield value, start, end
+            value, end = None, _end(text, start)
+        yield value, start, end
         start = text.find("{", end)
+
+
+def _end(text: str, start: int) -> int:
+    """Where the brace is closed that stands at a place, outside of strings.
+
+    Raises:
+        UnusableError: nowhere.
+    """
+    depth, quoted = 0, False
+    for mark in _STRUCTURE.finditer(text, start):
+        quoted ^= mark[0] == '"'
+        depth += 0 if quoted else {"{": 1, "}": -1}.get(mark[0], 0)
+        if not depth:
+            return mark.end()
+    raise UnusableError(_NO_OBJECT)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are given once, or always with the same value."""
+    value = dict(pairs)
+    if any(value[name] != other for name, other in pairs):
+        raise ValueError("a name has two values")
+    return value
 
 
 def _no_constant(name: str) -> float:
@@ -204,5 +237,9 @@ def _checked(check: Callable[[str], object], text: str) -> None:
 
 
 _DECODER = json.JSONDecoder(
-    strict=False, parse_constant=_no_constant, parse_float=_number, parse_int=_integer
+    strict=False,
+    object_pairs_hook=_once,
+    parse_constant=_no_constant,
+    parse_float=_number,
+    parse_int=_integer,
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from npcorrect.english import is_english
 from npcorrect.vlm.redaction import printable
 
 Kind = Literal["object", "count", "attribute", "relation", "size", "text", "style", "scene"]
@@ -24,9 +25,7 @@ def plain(text: str) -> str:
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"is longer than {MAX_CHARACTERS} characters")
-    letters = [character for character in text if character.isalpha()]
-    foreign = sum(not character.isascii() for character in letters)
-    if 5 * foreign > len(letters):
+    if not is_english(text):
         raise ValueError("is not in English")
     return " ".join(printable(text).split())
 
