@@ -27,6 +27,13 @@ KEY = "sk-planted-0123456789abcdef"
         "http://127.0.0.1:8000/v1#m",
         "http://[::1]:8000/v1#m",
         "http://0.0.0.0:8000/v1#m",
+        "http://[0:0:0:0:0:0:0:1]:8000/v1#m",
+        "http://[::ffff:127.0.0.1]:8000/v1#m",
+        "http://[::]:8000/v1#m",
+        "http://127.1:08000/v1#m",
+        "http://localhost.localdomain:8000/v1#m",
+        "http://localhost:8000/./x/../v1/#m",
+        "http://localhost:8000/%76%31?#m",
         "http://localhost.:8000/v1#m",
         "http://localhost:8000/v1/chat/completions#m",
     ],
@@ -79,6 +86,8 @@ def test_what_is_no_name_is_one_sentence(name: str) -> None:
     [
         "http://me:SECRET@host/v1#m", "http://SECRET@host/v1#m", "http://host/v1?key=SECRET#m",
         "http://me:SEC#RET@host/v1#m", "http://me:SECRET@host:port/v1#m", "http://:SECRET@host/#m",
+        "http://host/v1?key=SECRET", "ftp://host/?key=SECRET#m", "http://host/v1#m?key=SECRET",
+        "https://SECRET:@host/v1#m",
     ],
 )  # fmt: skip
 def test_an_address_with_a_key_is_refused_without_repeating_it(name: str) -> None:

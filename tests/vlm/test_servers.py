@@ -184,6 +184,18 @@ def test_instructions_are_folded_in_where_there_is_no_system_role() -> None:
         assert all(len(asked.body["messages"]) == 1 for asked in server.questions())
 
 
+@pytest.mark.parametrize("code", [400, 422, 500, 501])
+def test_a_server_may_break_at_a_system_message(code: int) -> None:
+    def answer(body: Body) -> Reply:
+        instructed = body["messages"][0]["role"] == "system"
+        return error("System role not supported", code) if instructed else Reply(completion())
+
+    with scripted(answer) as server, client(f"{server.url}/v1#m") as vlm:
+        assert vlm.ask([CHECK])[0].text == "yes"
+        assert vlm.capabilities is not None
+        assert not vlm.capabilities.system
+
+
 def test_a_model_without_eyes_is_found_out_at_once() -> None:
     with (
         loopback(sees=False) as server,
@@ -357,6 +369,16 @@ def test_a_proxy_that_cannot_be_used_is_one_sentence(
     with pytest.raises(SettingsError, match=name.upper()) as caught:
         OpenAIVLM(addresses.server("http://127.0.0.1:1/v1#m"))
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSLKEYLOGFILE"])
+def test_a_file_of_certificates_that_cannot_be_used_is_one_sentence(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in ("/nowhere/at/all", "/dev"):
+        monkeypatch.setenv(name, path)
+        with pytest.raises(SettingsError, match=name):
+            OpenAIVLM(addresses.server("https://127.0.0.1:1/v1#m"))
 
 
 def test_openais_headers_go_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:

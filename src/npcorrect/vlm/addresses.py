@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from ipaddress import ip_address
+from posixpath import normpath
+from socket import inet_aton
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -21,7 +24,7 @@ NAMES = (
     "'local:ID' for one of the Hugging Face hub or a folder"
 )
 _PORTS = {"http": 80, "https": 443}
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "ip6-localhost"})
+_LOOPBACK = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 _ENDPOINT = "/chat/completions"
 
 
@@ -54,13 +57,14 @@ def server(name: str) -> Server:
     address, _, model = name.partition("#")
     parts = _split(address)
     if parts is None or parts.scheme not in _PORTS or not model.strip():
-        raise SettingsError(f"The model {name.split('@')[-1]!r} is not understood; {NAMES}.")
-    if parts.username is not None or parts.password is not None or parts.query:
+        shown = name.split("@")[-1].partition("?")[0]
+        raise SettingsError(f"The model {shown!r} is not understood; {NAMES}.")
+    if parts.username is not None or parts.query or "?" in model:
         raise SettingsError(
             f"The address of {parts.hostname!r} holds a key; put it in NPC_VLM_KEY or in "
             "the settings file's [vlm.keys] table."
         )
-    return Server(address.rstrip("/").removesuffix(_ENDPOINT), model)
+    return Server(address.rstrip("/?").removesuffix(_ENDPOINT), model)
 
 
 def identity(name: str) -> str:
@@ -74,18 +78,16 @@ def identity(name: str) -> str:
 def normal(address: str) -> str:
     """One spelling for all ways to write the same address; others are as they are.
 
-    Upper case, the usual port, slashes at the end, the endpoint's own name and the names of this
-    machine do not count.
+    Upper case, the usual port, slashes at the end, the endpoint's own name, dots and escapes in the
+    path, ways to write a number, and the names of this machine do not count.
     """
     parts = _split(address)
     if parts is None or parts.scheme not in _PORTS:
         return address
-    host = (parts.hostname or "").rstrip(".")
-    host = "localhost" if host in _LOOPBACK else f"[{host}]" if ":" in host else host
     port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
-    path = "/".join(part for part in parts.path.split("/") if part)
-    path = f"/{path}".removesuffix(_ENDPOINT).rstrip("/")
-    return f"{parts.scheme}://{host}{port}{path}"
+    path = normpath(f"/{quote(unquote(parts.path)).strip('/')}")
+    path = path.removesuffix(_ENDPOINT).rstrip("/")
+    return f"{parts.scheme}://{_host(parts.hostname or '')}{port}{path}"
 
 
 def key_for(model: Server, keys: Mapping[str, SecretStr], named: str | None) -> str:
@@ -133,6 +135,19 @@ def sendable(key: str, source: str) -> str:
 
 def _same_server(name: str, model: Server) -> bool:
     return identity(name).partition("#")[0] == normal(model.address)
+
+
+def _host(name: str) -> str:
+    """One spelling of a host's name or number."""
+    name = name.rstrip(".")
+    try:
+        number = ip_address(name if ":" in name else inet_aton(name))
+    except (ValueError, OSError):
+        return "localhost" if name in _LOOPBACK else name
+    number = getattr(number, "ipv4_mapped", None) or number
+    if number.is_loopback or number.is_unspecified:
+        return "localhost"
+    return f"[{number}]" if number.version == 6 else str(number)
 
 
 def _split(address: str) -> SplitResult | None:

@@ -151,7 +151,7 @@ class OpenAIVLM:
         try:
             return await self._try(question, able)
         except SendingError as failure:
-            if not failure.refused:
+            if not (failure.refused or failure.broke):
                 raise
             refusals.append(str(failure))
             return None

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -42,6 +42,7 @@ _OPENAI_HEADERS = {
 }
 """What OpenAI's own client reads from the environment; sent to OpenAI's own server alone."""
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (gaierror, "its name is not known"),
     (ssl.SSLError, "its certificate is not trusted, or it does not speak TLS"),
@@ -56,14 +57,21 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 class SendingError(Exception):
     """A request that brought no answer. ``fatal``: no request can: no server, no key, no model.
 
-    ``refused``: the server takes the request for a bad one.
+    ``refused``: the server takes the request for a bad one. ``broke``: it broke at the request,
+    which may be a bad one for it.
     """
 
     def __init__(
-        self, message: str, usage: Usage, *, fatal: bool = False, refused: bool = False
+        self,
+        message: str,
+        usage: Usage,
+        *,
+        fatal: bool = False,
+        refused: bool = False,
+        broke: bool = False,
     ) -> None:
         super().__init__(message)
-        self.usage, self.fatal, self.refused = usage, fatal, refused
+        self.usage, self.fatal, self.refused, self.broke = usage, fatal, refused, broke
 
 
 @dataclass(frozen=True)
@@ -209,7 +217,8 @@ class Sender:
             text = f"{where} takes no questions there ({code}); {self.likely_address}."
             return SendingError(text, usage, fatal=True)
         if self._can_pass(error):
-            return SendingError(f"{where} gave no answer{again} ({code}: {said}).", usage)
+            text = f"{where} gave no answer{again} ({code}: {said})."
+            return SendingError(text, usage, broke=code in (500, 501))
         return SendingError(f"{where} refused the request ({code}: {said}).", usage, refused=True)
 
     @property
@@ -235,12 +244,22 @@ def _headers(server: Server, key: str) -> dict[str, str]:
 def _client(headers: Mapping[str, str], timeout: float) -> httpx2.AsyncClient:
     try:
         return httpx2.AsyncClient(headers=headers, timeout=timeout, follow_redirects=False)
-    except (ValueError, ImportError, httpx2.InvalidURL):
-        names = [name for name in _PROXIES if os.environ.get(name) or os.environ.get(name.lower())]
+    except OSError:
         raise SettingsError(
-            f"The proxy that the environment names in {' or '.join(names)} cannot be used; give an "
-            "http:// address, install httpx2[socks] for socks5://, or unset the variable."
+            f"The file that the environment names in {_set(_CERTIFICATES)} cannot be "
+            "used; name one that can be read, or unset the variable."
         ) from None
+    except (ValueError, ImportError, httpx2.InvalidURL):
+        raise SettingsError(
+            f"The proxy that the environment names in {_set(_PROXIES)} cannot be used; give "
+            "an http:// address, install httpx2[socks] for socks5://, or unset the variable."
+        ) from None
+
+
+def _set(names: Iterable[str]) -> str:
+    """Those of some environment variables that are set, in upper or in lower case."""
+    present = (name for name in names if os.environ.get(name) or os.environ.get(name.lower()))
+    return " or ".join(present)
 
 
 def _reason(error: BaseException) -> str:
