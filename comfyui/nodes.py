@@ -242,7 +242,8 @@ class NamedRoles(io.ComfyNode):  # type: ignore[misc, unused-ignore]
             display_name="NPC Roles",
             category=CATEGORY,
             description="Which models check, describe and propose; with none, the miniature's own. "
-            "Keys come from the environment: OPENAI_API_KEY, or NPC_VLM_KEY for a server.",
+            "Keys come from the environment: OPENAI_API_KEY, or NPC_VLM_KEY for the server that "
+            "NPC_VLM names.",
             inputs=[
                 *_inputs(RoleSettings, VLM),
                 *_inputs(RoleSettings, ROLES, advanced=True),

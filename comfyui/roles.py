@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from npcorrect.session import SessionSettings
 from npcorrect.settings import LoadSettings, RoleSettings
 from npcorrect.vlm import build
 from npcorrect.vlm.roles import Roles
+from npcorrect.vlm.settings import VLMTable
 
 from .family import Row
 
@@ -56,7 +58,9 @@ class RolesSpec:
         """
         from npcorrect.mini.vlm import embedded_roles
 
-        settings = SessionSettings(roles=self.settings).vlm
+        # A workflow may come from anyone: only the user's own environment says where a key goes.
+        table = VLMTable(key_for=os.environ.get("NPC_VLM", ""))
+        settings = SessionSettings(roles=self.settings, table=table).vlm
         build.check_roles(settings, embedded)
         pool = ThreadPoolExecutor(1, "npcorrect-roles")
         opening = build.roles(settings, embedded_roles() if embedded else None)

@@ -170,6 +170,19 @@ def test_keys_go_to_the_server_that_they_are_for(monkeypatch: pytest.MonkeyPatch
         assert {a.headers.get("authorization") for a in server.asked} == {sent}
 
 
+@pytest.mark.parametrize("named", ["", "http://elsewhere/v1#m", None])
+def test_a_key_goes_to_no_server_that_others_name(
+    named: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NPC_VLM_KEY", KEY)
+    with loopback.loopback() as server:
+        table = {"key_for": server.name if named is None else named}
+        with build.roles(settings(server.name, table)):
+            pass
+    sent = f"Bearer {KEY}" if named is None else None
+    assert {a.headers.get("authorization") for a in server.asked} == {sent}
+
+
 def test_a_price_makes_money_and_a_budget_ends_it() -> None:
     with loopback.loopback() as server:
         table = {"prices": {server.name: {"input": 1e6, "output": 0}}}

@@ -47,7 +47,10 @@ ShardText = Annotated[
 ]
 FromManifest = Annotated[
     Path | None,
-    typer.Option(help="Take all settings from a manifest, such as that of another run."),
+    typer.Option(
+        help="Take all settings from a manifest, such as that of another run. Keys go to no server "
+        "that it names unless --vlm or the settings file does too."
+    ),
 ]
 
 
@@ -89,10 +92,12 @@ def run(
     from npcorrect.evaluation import benchmarks
     from npcorrect.evaluation.run.manifest import RunSettings, Shard
 
+    servers = table(context)
     if manifest is not None:
         if benchmark is not None:
             raise SettingsError("A manifest names its benchmark; leave BENCHMARK out.")
-        settings = read_settings(manifest)
+        settings = read_settings(manifest, load.trust_remote_code)
+        servers = servers.model_copy(update={"key_for": roles.vlm or ""})
     elif benchmark is None:
         raise SettingsError(f"Name a benchmark: {', '.join(benchmarks.BENCHMARKS)}.")
     else:
@@ -105,14 +110,16 @@ def run(
             judge, repeat_judge, wording,
         )  # fmt: skip
     source = benchmarks.find(settings.benchmark, data, settings.wording)
-    _run(settings, source, out, data, table(context), workers, threads, ray_address)
+    _run(settings, source, out, data, servers, workers, threads, ray_address)
     show_report([out], source=source)
     if official:
         export(out, source)
 
 
-def read_settings(path: Path) -> RunSettings:
-    """The settings in a manifest.
+def read_settings(path: Path, trusts: bool = False) -> RunSettings:
+    """The settings in a manifest, which may come from anyone.
+
+    ``trusts`` says whether the user trusts the code of the model that it names.
 
     Raises:
         SettingsError: the file cannot be read, is no manifest, or names code to run.
@@ -138,7 +145,7 @@ def read_settings(path: Path) -> RunSettings:
             f"The manifest {str(path)!r} names code, {code[0]!r}, which is only run where the "
             "command names it; give its settings as options."
         )
-    return settings
+    return replace(settings, load=replace(settings.load, trust_remote_code=trusts))
 
 
 def _run(

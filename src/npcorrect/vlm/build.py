@@ -196,7 +196,9 @@ class _Builder:
     def _server(self, name: str) -> tuple[addresses.Server, str]:
         """The server that a name stands for, and its key."""
         server = addresses.server(name)
-        key = addresses.key_for(server, self._settings.table.keys, self._settings.roles.vlm)
+        table, vlm = self._settings.table, self._settings.roles.vlm
+        named = vlm if table.key_for is None else table.key_for
+        key = addresses.key_for(server, table.keys, named)
         require("httpx2", "vlm", f"The model {name!r}")
         return server, key
 

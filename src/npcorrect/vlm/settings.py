@@ -45,10 +45,13 @@ class VLMTable(_Table):
     """The ``[vlm]`` table.
 
     ``keys`` are secrets under ``openai`` or a server's address, ``prices`` are under a model's name
-    as ``--vlm`` takes it. ``cache`` is the file of answers. The rest is :class:`RetryPolicy`.
+    as ``--vlm`` takes it. ``key_for`` names the model whose server ``NPC_VLM_KEY`` is for; None for
+    the one that plays the roles. ``cache`` is the file of answers. The rest is
+    :class:`RetryPolicy`.
     """
 
     keys: dict[str, SecretStr] = {}
+    key_for: str | None = None
     prices: dict[str, PriceTable] = {}
     cache: Path | None = None
     tries: int = Field(default=4, ge=1, le=20)
