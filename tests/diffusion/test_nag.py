@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention
-from torch import nn
+from torch import Tensor, nn
 
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.guidance import nag_rule
@@ -20,12 +20,23 @@ from npcorrect.diffusion.nag import NagSite, NagSpec, attached
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
 from npcorrect.records import Generation, Request
-from tests.diffusion import test_families
+from tests.diffusion import forwards, test_families
 from tests.diffusion.conftest import STEPS
-from tests.diffusion.test_families import WITH_NAG, counting, denoiser, pixels, same, steps_of
+from tests.diffusion.forwards import heads, together
+from tests.diffusion.test_families import (
+    WITH_NAG,
+    counting,
+    denoiser,
+    pixels,
+    same,
+    steps_of,
+    watched,
+)
 from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT, SIZE
 
 Models = Callable[[str], PipelineModel]
+ONE_STREAM = [name for name in WITH_NAG if not name.startswith("flux-")]
+"""Families whose texts differ in their token states alone."""
 
 
 def draw(model: PipelineModel, negative: str | None = NEGATIVE, **changes: Any) -> Generation:
@@ -39,6 +50,14 @@ def test_the_rule_is_the_papers_by_hand() -> None:
     # Shrunk to 1.5 times: (0.9, -2.1); blended by halves with (1, -1): (0.95, -1.55).
     found = nag_rule(z_pos, z_neg, 2.0, 1.5, 0.5)
     torch.testing.assert_close(found, torch.tensor([0.95, -1.55]))
+
+
+def test_the_norm_that_tau_limits_may_be_l2() -> None:
+    z_pos, z_neg = torch.tensor([3.0, -4.0]), torch.tensor([3.0, 8.0])
+    # Extrapolated: (3, -4) + 1 (0, -12) = (3, -16), whose L2 norm is sqrt(265), 3.26 times 5.
+    found = nag_rule(z_pos, z_neg, 1.0, 1.0, 1.0, norm=2)
+    torch.testing.assert_close(found, torch.tensor([3.0, -16.0]) * 5 / 265**0.5)
+    assert not torch.allclose(found, nag_rule(z_pos, z_neg, 1.0, 1.0, 1.0, norm=1))
 
 
 def test_the_rule_leaves_what_is_short_or_equal_or_zero() -> None:
@@ -82,7 +101,7 @@ def test_cross_attention_equals_the_equations_by_hand() -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("family", WITH_NAG)
+@pytest.mark.parametrize("family", ONE_STREAM)
 def test_both_halves_keep_one_image_stream(models: Models, family: str) -> None:
     """The image's answer must not depend on the half, whatever goes on in the text streams."""
     model = models(family)
@@ -134,7 +153,9 @@ def test_every_kind_of_site_follows_the_equations(models: Models, family: str) -
         place = (slice(None), tokens[site.tokens], slice(width))
         z_pos, z_neg = z[place].chunk(2)
         expected = z.clone()
-        expected[place] = nag_rule(z_pos, z_neg, 4.0, spec.tau, spec.alpha).repeat(2, 1, 1)
+        expected[place] = nag_rule(z_pos, z_neg, 4.0, spec.tau, spec.alpha, spec.norm).repeat(
+            2, 1, 1
+        )
         holder = nn.ModuleDict({"site": attention})
         alone = replace(spec, sites=(replace(site, modules="site"),))
         latents = torch.zeros(2, count, 1) if site.tokens != "first" else [torch.zeros(4, 1, 8, 8)]
@@ -166,6 +187,142 @@ def _features(attention: Any, projected: bool, args: Any, kwargs: Any) -> tuple[
     assert scale == 1.0
     assert not getattr(attention, "residual_connection", False)
     return seen[0], projection
+
+
+REFERENCE = {
+    "flux-dev": (5, 2.5, 0.25, 2),
+    "flux-schnell": (5, 2.5, 0.25, 2),
+    "sd3": (5, 2.5, 0.125, 1),
+    "sd35": (5, 2.5, 0.125, 1),
+    "sd35-turbo": (5, 2.5, 0.125, 1),
+    "sdxl": (3, 2.5, 0.5, 1),
+    "sdxl-turbo": (3, 2.5, 0.5, 1),
+}
+"""``nag_scale``, ``nag_tau`` and ``nag_alpha`` of the reference's README and pipelines, and the p
+of its ``torch.norm``."""
+
+
+def reference_guidance(z_pos: Tensor, z_neg: Tensor, family: str) -> Tensor:
+    """The features that the reference goes on with, by its own form of the equations."""
+    nag_scale, tau, alpha, p = REFERENCE[family]
+    guidance = z_pos * nag_scale - z_neg * (nag_scale - 1)
+    ratio = guidance.norm(p=p, dim=-1, keepdim=True) / z_pos.norm(p=p, dim=-1, keepdim=True)
+    limited: Tensor = guidance * torch.minimum(ratio, torch.full_like(ratio, tau)) / ratio
+    return limited * alpha + z_pos * (1 - alpha)
+
+
+def reference_attention(family: str) -> Any:
+    """Joint attention of two halves; the image's tokens are guided in both."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, text: slice, image: slice) -> Tensor:
+        weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        z = together(weights @ v)
+        z_pos, z_neg = z[:, image].chunk(2)
+        z[:, image] = reference_guidance(z_pos, z_neg, family).repeat(2, 1, 1)
+        return heads(z, q.shape[1])
+
+    return attend
+
+
+def reference_flux(model: PipelineModel, given: dict[str, Any], pooled: bool) -> Tensor:
+    """One image for two texts in the double blocks; each half its own pooled embedding.
+
+    Without ``pooled`` both halves have the prompt's.
+    """
+    states, vectors, _ = model.pipeline.encode_prompt(
+        [PROMPT, NEGATIVE], None, max_sequence_length=96
+    )
+    given |= {
+        "encoder_hidden_states": states,
+        "pooled_projections": vectors if pooled else vectors[:1].repeat(2, 1),
+    }
+    return forwards.flux(denoiser(model), given, reference_attention(model.name))
+
+
+def reference_sd3(model: PipelineModel, given: dict[str, Any]) -> Tensor:
+    """The prompt's pooled embedding in both halves."""
+    (states, _, vector, _), (negative, *_) = (
+        model.pipeline.encode_prompt(
+            t, t, t, do_classifier_free_guidance=False, max_sequence_length=96
+        )
+        for t in (PROMPT, NEGATIVE)
+    )
+    given |= {
+        "encoder_hidden_states": torch.cat([states, negative]),
+        "pooled_projections": vector.repeat(2, 1),
+    }
+    return forwards.sd3(denoiser(model), given, reference_attention(model.name))
+
+
+def reference_sdxl(model: PipelineModel, given: dict[str, Any]) -> Tensor:
+    """One image; only cross-attention knows of the negative's text."""
+    network: Any = denoiser(model)
+
+    def cross(attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
+        q = heads(attn.to_q(hidden_states).repeat(2, 1, 1), attn.heads)
+        k, v = (heads(to(encoder_hidden_states), attn.heads) for to in (attn.to_k, attn.to_v))
+        weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        z_pos, z_neg = together(weights @ v).chunk(2)
+        projected: Tensor = attn.to_out[0](reference_guidance(z_pos, z_neg, model.name))
+        return projected
+
+    states = [
+        model.pipeline.encode_prompt(t, do_classifier_free_guidance=False)[0]
+        for t in (PROMPT, NEGATIVE)
+    ]
+    given |= {"encoder_hidden_states": torch.cat(states), "return_dict": False}
+    stock = network.attn_processors
+    network.set_attn_processor(
+        {name: cross if "attn2" in name else own for name, own in stock.items()}
+    )
+    try:
+        predicted: Tensor = network(**given)[0]
+        return predicted
+    finally:
+        network.set_attn_processor(stock)
+
+
+def drawn_step(model: PipelineModel, negative: str | None) -> tuple[dict[str, Any], Tensor]:
+    """The prompt's arguments of a draw's first step, and the prediction for it."""
+    calls: list[dict[str, Any]] = []
+    forward, bind = type(denoiser(model)).forward, model.family.calls.bind
+    handle = denoiser(model).register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append(bind(forward, args, kwargs)), with_kwargs=True
+    )
+    try:
+        with watched(model) as steps:
+            draw(model, negative, steps=2)
+    finally:
+        handle.remove()
+    family = model.family
+    given = family.calls.rows(calls[-2], slice(0, 1), 1)  # Before them, the texts are recorded.
+    return {n: v for n, v in given.items() if n != "return_dict"}, steps[0][0]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("family", ["flux-dev", "flux-schnell", "sd35-turbo", "sdxl-turbo"])
+def test_a_step_is_the_references(models: Models, family: str) -> None:
+    model = models(family)
+    given, found = drawn_step(model, NEGATIVE)
+    if family.startswith("flux"):
+        expected = reference_flux(model, given, pooled=True)
+        plain = drawn_step(model, None)[1]
+        kept = reference_flux(model, given, pooled=False)
+        assert (kept - plain).norm() < (expected - plain).norm()
+    else:
+        reference = reference_sd3 if family.startswith("sd3") else reference_sdxl
+        expected = reference(model, given)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, drawn_step(model, None)[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", REFERENCE)
+def test_strengths_are_the_references(family: str) -> None:
+    nag_scale, *strength = REFERENCE[family]
+    row = FAMILIES[family]
+    assert row.nag is not None
+    assert [row.nag.tau, row.nag.alpha, row.nag.norm] == strength
+    assert row.defaults.nag_scale == nag_scale - 1
 
 
 @pytest.mark.parametrize("family", WITH_NAG)

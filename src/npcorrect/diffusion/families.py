@@ -21,7 +21,13 @@ from npcorrect.plan import Defaults
 
 
 def _defaults(
-    steps: int, scale: float, size: int, length: int, multiple: int = 16, rule: str = "paper"
+    steps: int,
+    scale: float,
+    size: int,
+    length: int,
+    multiple: int = 16,
+    rule: str = "paper",
+    nag_scale: float = 4.0,
 ) -> Defaults:
     """Defaults of a real model; its window, looks and mu of rule ``extra`` are not measured yet."""
     return Defaults(
@@ -35,6 +41,7 @@ def _defaults(
         sizes=(size,),
         max_sequence_length=length,
         multiple=multiple,
+        nag_scale=nag_scale,
     )
 
 
@@ -110,14 +117,15 @@ _CLIP = TextSpec((("tokenizer", "text_encoder"),), masked=False, padded=True)
 _FLUX_T5 = TextSpec((("tokenizer_2", "text_encoder_2"),), masked=False, padded=True)
 _UNET = Calls("negative first", ("sample", "timestep"))
 _FLUX_CALLS = Calls("separate", shared=("txt_ids", "img_ids"))
-_CROSS = NagSpec((NagSite(r".*\.attn2"),), keeps=("added_cond_kwargs",))
-_JOINT = NagSpec(
-    (
-        NagSite(r"transformer_blocks\.\d+\.attn"),
-        NagSite(r"single_transformer_blocks\.\d+\.attn", "last", projected=False),
-    ),
-    keeps=("pooled_projections",),
+# The strengths of NAG, and `nag_scale` in the defaults, are the reference's. It has no code for
+# SD 1.x, PixArt and Sana, which take SDXL's, nor for Chroma, FLUX.2 and Z-Image, which take
+# FLUX.1's and the paper's L1 norm.
+_CROSS = NagSpec((NagSite(r".*\.attn2"),), alpha=0.5, keeps=("added_cond_kwargs",))
+_DOUBLE_AND_SINGLE = (
+    NagSite(r"transformer_blocks\.\d+\.attn"),
+    NagSite(r"single_transformer_blocks\.\d+\.attn", "last", projected=False),
 )
+_FLUX_NAG = NagSpec(_DOUBLE_AND_SINGLE, norm=2, positive=r"transformer_blocks\.\d+\.norm1")
 _JOINT_2 = NagSpec(
     (
         NagSite(r"transformer_blocks\.\d+\.attn"),
@@ -139,7 +147,7 @@ SD15 = FamilySpec(
     "StableDiffusionPipeline",
     _UNET,
     _CLIP,
-    _defaults(50, 7.5, 512, 77, multiple=8),
+    _defaults(50, 7.5, 512, 77, multiple=8, nag_scale=2.0),
     ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
     nag=_CROSS,
 )
@@ -154,7 +162,7 @@ SDXL = FamilySpec(
         masked=False,
         padded=True,
     ),
-    _defaults(50, 5.0, 1024, 77, multiple=8),
+    _defaults(50, 5.0, 1024, 77, multiple=8, nag_scale=2.0),
     ("stabilityai/stable-diffusion-xl-base-1.0",),
     empty=None,
     nag=_CROSS,
@@ -164,7 +172,7 @@ SDXL_TURBO = replace(
     name="sdxl-turbo",
     source="the model card",
     title="SDXL-Turbo",
-    defaults=_defaults(4, 0.0, 512, 77, multiple=8, rule="nag"),
+    defaults=_defaults(4, 0.0, 512, 77, multiple=8, rule="nag", nag_scale=2.0),
     checkpoints=("stabilityai/sdxl-turbo",),
     after="alone",
     distilled="SDXL-Turbo was distilled to draw without guidance, in 1 to 4 steps",
@@ -177,7 +185,9 @@ SD3 = FamilySpec(
     TextSpec((("tokenizer_3", "text_encoder_3"),), masked=False, padded=True),
     _defaults(28, 7.0, 1024, 256),
     ("stabilityai/stable-diffusion-3-medium-diffusers",),
-    nag=NagSpec((NagSite(r"transformer_blocks\.\d+\.attn"),), keeps=("pooled_projections",)),
+    nag=NagSpec(
+        (NagSite(r"transformer_blocks\.\d+\.attn"),), alpha=0.125, keeps=("pooled_projections",)
+    ),
     restarts=True,
     encode=latents.encode_plain,
 )
@@ -214,7 +224,7 @@ FLUX_DEV = FamilySpec(
     scale_argument="true_cfg_scale",
     after="alone",
     arguments={"guidance_scale": 3.5},
-    nag=_JOINT,
+    nag=_FLUX_NAG,
     decode=latents.decode_packed,
     encode=latents.encode_packed,
     restarts=True,
@@ -256,7 +266,7 @@ CHROMA = FamilySpec(
     _T5,
     _defaults(35, 5.0, 1024, 512),
     ("lodestones/Chroma1-HD",),
-    nag=_JOINT,
+    nag=NagSpec(_DOUBLE_AND_SINGLE),
     decode=latents.decode_packed,
     encode=latents.encode_packed,
     restarts=True,
@@ -267,7 +277,7 @@ PIXART_SIGMA = FamilySpec(
     "PixArtSigmaPipeline",
     Calls("negative first"),
     replace(_T5, template=lowered),
-    _defaults(20, 4.5, 1024, 300),
+    _defaults(20, 4.5, 1024, 300, nag_scale=2.0),
     ("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",),
     arguments=_AS_ASKED,
     nag=_CROSS,
@@ -278,7 +288,7 @@ SANA = FamilySpec(
     "SanaPipeline",
     Calls("negative first"),
     replace(_T5, template=lowered),
-    _defaults(20, 4.5, 1024, 300, multiple=32),
+    _defaults(20, 4.5, 1024, 300, multiple=32, nag_scale=2.0),
     ("Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers",),
     arguments=_AS_ASKED,
     nag=_CROSS,

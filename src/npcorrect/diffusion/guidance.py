@@ -46,14 +46,18 @@ def rescaled(v: Tensor, v_pos: Tensor) -> Tensor:
     return v * ratio
 
 
-def nag_rule(z_pos: Tensor, z_neg: Tensor, scale: float, tau: float, alpha: float) -> Tensor:
+def nag_rule(
+    z_pos: Tensor, z_neg: Tensor, scale: float, tau: float, alpha: float, norm: int = 1
+) -> Tensor:
     """Normalized Attention Guidance of attention features ``(..., D)``; arXiv 2505.21179.
 
-    Extrapolate ``z = z_pos + scale (z_pos - z_neg)``; where its L1 norm exceeds ``tau`` times that
-    of ``z_pos``, shrink it to that; blend ``alpha z + (1 - alpha) z_pos``.
+    Extrapolate ``z = z_pos + scale (z_pos - z_neg)``; where its norm exceeds ``tau`` times that of
+    ``z_pos``, shrink it to that; blend ``alpha z + (1 - alpha) z_pos``. ``norm`` is 1 for L1, as in
+    the paper and most of the reference, or 2 for L2, as in the reference's code for FLUX.1. The
+    reference's ``nag_scale`` is ``scale + 1``.
     """
     z = z_pos + scale * (z_pos - z_neg)
-    ratio = z.norm(p=1, dim=-1, keepdim=True) / z_pos.norm(p=1, dim=-1, keepdim=True)
+    ratio = z.norm(p=norm, dim=-1, keepdim=True) / z_pos.norm(p=norm, dim=-1, keepdim=True)
     z = (z * (tau / ratio)).where(ratio > tau, z)
     blended: Tensor = alpha * z + (1 - alpha) * z_pos
     return blended

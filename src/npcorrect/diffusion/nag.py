@@ -1,13 +1,15 @@
 """Normalized Attention Guidance (arXiv 2505.21179): the negative acts within attention.
 
 It needs no second prediction, so it works where a model was distilled to draw without guidance.
-Both texts go through the denoiser as two halves of a batch. Wherever image tokens attend to text,
-the processors here replace both halves' features by the guided ones, so the image stream stays one.
+Both texts go through the denoiser as two halves of a batch, each with its own pooled embedding
+where the reference has it so (FLUX.1). Wherever image tokens attend to text, the processors here
+replace both halves' features by the guided ones. The reference is the authors' own code,
+github.com/ChenDarYen/Normalized-Attention-Guidance; the tests compute it anew, without this file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -39,14 +41,18 @@ class NagSite:
 class NagSpec:
     """How a family takes NAG: its sites, its strength, and what stays the positive prompt's.
 
-    ``tau`` and ``alpha`` are the paper's. ``keeps`` names arguments that text decides but that act
-    outside attention. ``image_tokens`` counts the tokens of latents of the denoiser's shape.
+    ``tau`` and ``alpha`` are the paper's; ``norm`` is that of the features which tau limits, L1 or
+    L2. ``keeps`` names arguments that text decides but that act outside attention. ``positive`` is
+    a pattern of modules that scale and shift the image by ``emb``, for both halves by the positive
+    half's. ``image_tokens`` counts the tokens of latents of the denoiser's shape.
     """
 
     sites: tuple[NagSite, ...]
     tau: float = 2.5
     alpha: float = 0.25
+    norm: Literal[1, 2] = 1
     keeps: tuple[str, ...] = ()
+    positive: str = ""
     image_tokens: Callable[[Any], int] = lambda latents: int(latents.shape[1])
 
     def kept(self, condition: Arguments) -> Arguments:
@@ -62,19 +68,43 @@ def attached(denoiser: nn.Module, spec: NagSpec, scale: float, latents: Any) -> 
     image's.
     """
     count = spec.image_tokens(latents)
+    norms = [m for name, m in denoiser.named_modules() if fullmatch(spec.positive, name)]
+    handles = [norm.register_forward_pre_hook(_by_the_positive, with_kwargs=True) for norm in norms]
+
+    def guided(stock: Any, site: NagSite) -> Any:
+        return nag_processor(stock, site, _guide(spec, scale, site, count))
+
+    try:
+        with replaced(denoiser, spec.sites, guided):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def replaced(
+    denoiser: nn.Module, sites: Sequence[NagSite], made: Callable[[Any, NagSite], Any]
+) -> Iterator[None]:
+    """Other attention processors at the sites, ``made`` of the stock ones, and these again."""
     places = [
         (module, module.processor, site)
         for name, module in denoiser.named_modules()
-        for site in spec.sites
+        for site in sites
         if fullmatch(site.modules, name)
     ]
     try:
         for module, processor, site in places:
-            module.processor = nag_processor(processor, site, _guide(spec, scale, site, count))
+            module.processor = made(processor, site)
         yield
     finally:
         for module, processor, _ in places:
             module.processor = processor
+
+
+def _by_the_positive(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A module's arguments with the positive half's ``emb`` for both halves."""
+    return args, kwargs | {"emb": kwargs["emb"].chunk(2)[0].repeat(2, 1)}
 
 
 def _guide(
@@ -86,7 +116,7 @@ def _guide(
         guided = z_2BTD.clone()
         place = (tokens[site.tokens], slice(width))
         z_pos, z_neg = z_2BTD[:, *place].chunk(2)
-        z = nag_rule(z_pos, z_neg, scale, spec.tau, spec.alpha)
+        z = nag_rule(z_pos, z_neg, scale, spec.tau, spec.alpha, spec.norm)
         guided[:, *place] = z.repeat(2, 1, 1)
         return guided
 
