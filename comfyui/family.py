@@ -65,6 +65,7 @@ class Row:
     rules: Mapping[str, type[Rule]] = field(default_factory=guided_rules)
     distilled: str = ""
     restarts: bool = True
+    windows: bool = True
     least_scale: float = 1.0
     afterwards: Afterwards = "unconditional"
     empty: str = ""

@@ -21,7 +21,7 @@ from npcorrect.plan import check_request
 from npcorrect.ranking import ranker_maker
 from npcorrect.records import Candidate, Checklist, Ranked, Request, Verdict
 from npcorrect.result import Result, to_record
-from npcorrect.session import Session
+from npcorrect.session import RANKER, Session
 from npcorrect.settings import DrawSettings, RoleSettings, Settings
 from npcorrect.vlm import build
 from npcorrect.vlm.grammar import GrammarChecklister
@@ -366,7 +366,8 @@ class RankNegatives(io.ComfyNode):  # type: ignore[misc, unused-ignore]
         if not candidates:
             raise SettingsError("The input 'negatives' is empty; give one negative a line.")
         text = ClipText(clip, limit=10_000)
-        ranking = ranker_maker(ranker)(text).rank(_checklist(prompt, roles), candidates)
+        named = RANKER if ranker == inputs.DEFAULT else ranker
+        ranking = ranker_maker(named)(text).rank(_checklist(prompt, roles), candidates)
         best = ranking[0].candidate.negative_prompt
         return io.NodeOutput(best, "\n".join(map(_table_row, ranking)), text.conditioning(best))
 

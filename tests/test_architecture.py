@@ -29,7 +29,7 @@ LAYERS = (
     ("role_calls",),
     ("model_calls",),
     ("loop",),
-    ("mini",),
+    ("mini", "remote"),
     ("session",),
     ("output", "prompts"),
     ("batch", "redraw"),

@@ -25,11 +25,17 @@ from npcorrect.faults import faults
 from npcorrect.files import open_picture, prepare, write_text
 from npcorrect.loop import OnEvent
 from npcorrect.output import OutputFolder, correct_into
-from npcorrect.plan import plan
 from npcorrect.prompts import Job
 from npcorrect.records import Verdict
 from npcorrect.result import Outcome, damaged, file_name, read_record, to_record
-from npcorrect.session import Session, SessionSettings, check, family_of, open_session
+from npcorrect.session import (
+    Session,
+    SessionSettings,
+    check,
+    check_request,
+    family_of,
+    open_session,
+)
 from npcorrect.settings import read_shard
 from npcorrect.workers import Pool, set_threads
 
@@ -93,7 +99,7 @@ class Batch:
         wrong = []
         for job in self.jobs:
             try:
-                plan(self._folder(job).asked.request, family, family.defaults)
+                check_request(self.settings, self._folder(job).asked.request, family)
             except InputError as error:
                 wrong.append(f"{job.place}: {error}")
         if wrong:

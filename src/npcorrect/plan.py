@@ -97,6 +97,11 @@ class FamilyTraits(Protocol):
         ...
 
     @property
+    def windows(self) -> bool:
+        """Whether a negative can act in a part of the steps."""
+        ...
+
+    @property
     def least_scale(self) -> float:
         """The guidance scale above which the pipeline makes a second branch."""
         ...
@@ -144,6 +149,7 @@ def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
     steps = _or(request.steps, defaults.num_inference_steps)
     name = request.rule or defaults.rule
     rule = _rule(name, family)
+    _check_window(request, family)
     restarts = rule.renewable and family.restarts
     start = start_step(_or(request.strength, defaults.strength if restarts else 1.0), steps)
     room = max(round(LAST_LOOK * steps) - start, 0)
@@ -263,6 +269,14 @@ def _rule(name: str, family: FamilyTraits) -> RuleTraits:
         f"{reason}, so by rule {name!r} a negative prompt has no effect; "
         f"use rule {' or '.join(map(repr, family.rules))}."
     )
+
+
+def _check_window(request: Request, family: FamilyTraits) -> None:
+    if request.window is not None and not family.windows:
+        raise SettingsError(
+            f"The window is {request.window!r}, but on {family.title} a negative acts in all steps "
+            "or in none; leave --window out."
+        )
 
 
 def _check_sides(drawing: Drawing, family: FamilyTraits, defaults: Defaults) -> None:

@@ -74,7 +74,8 @@ class Drawing:
     The negative acts in the steps from ``window[0]`` up to before ``window[1]``, counted from 0.
     The emerging picture is looked at before each of ``look_steps``. With an ``origin`` it begins
     at ``restart_step`` with that picture noised, without one with noise alone at step 0; where its
-    last look finds it wrong, it goes back to ``restart_step`` up to ``max_rewinds`` times.
+    last look finds it wrong, it goes back to ``restart_step`` up to ``max_rewinds`` times. A server
+    that takes no number of steps draws in one, and one that takes no scale has scale 0.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
@@ -97,7 +98,9 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """One picture and exactly how it was drawn. ``evaluations`` counts denoiser calls (NFE).
+    """One picture and exactly how it was drawn.
+
+    ``evaluations`` counts denoiser calls (NFE), and is 0 where a server drew, which does not say.
 
     ``steering`` lists the looks that changed the negative or sent the picture back: the step, from
     0, from which on the text beside it acted; None where the emerging picture was right. The

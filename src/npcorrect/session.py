@@ -7,7 +7,7 @@ closes at the end what it opened.
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,15 +18,16 @@ from PIL.Image import Image
 from npcorrect import settings as declared
 from npcorrect.diffusion.base import ImageModel, TextEncoder
 from npcorrect.errors import SettingsError
-from npcorrect.extras import requiring
+from npcorrect.extras import require, requiring
 from npcorrect.loop import Correction, OnEvent, correct, sized
 from npcorrect.plan import Plan, plan
 from npcorrect.provenance import Provenance, provenance
 from npcorrect.ranking import Ranker, ranker_maker
 from npcorrect.records import Checklist, Generation, Request
+from npcorrect.remote.family import ServerFamily, server_family
 from npcorrect.result import Result
 from npcorrect.settings import LoadSettings, RoleSettings
-from npcorrect.vlm import build
+from npcorrect.vlm import addresses, build
 from npcorrect.vlm.base import VLM
 from npcorrect.vlm.roles import Roles
 from npcorrect.vlm.settings import VLMSettings, VLMTable
@@ -34,11 +35,16 @@ from npcorrect.vlm.settings import VLMSettings, VLMTable
 if TYPE_CHECKING:
     from npcorrect.diffusion.families import FamilySpec
     from npcorrect.diffusion.pipeline import PipelineModel
+    from npcorrect.remote.model import ServerModel
+
+    Family = FamilySpec | ServerFamily
 
 S = TypeVar("S", bound=declared.Settings)
 DEVICES = ("cuda", "mps", "cpu")
 EMBEDDED = "mini"
 """What the embedded model is called."""
+RANKER, SERVER_RANKER = "salient", "source"
+"""The rankers where nobody asks for one; a server lends no text encoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +66,15 @@ class SessionSettings:
         """Whether the image model is the embedded one, which brings roles of its own."""
         return self.load.model == EMBEDDED
 
+    @property
+    def on_server(self) -> bool:
+        """Whether the image model is on a server."""
+        return addresses.is_server(self.load.model)
+
     def policy(self, request: Request) -> Request:
-        """The request as faces send it: each look of a named verifier is paid for, so it must be
-        asked for.
+        """The request as faces send it, with the ranker that suits the model.
+
+        Each look of a named verifier is paid for, so it must be asked for.
 
         Raises:
             SettingsError: it is no ``Request``.
@@ -70,7 +82,8 @@ class SessionSettings:
         if not isinstance(request, Request):
             raise SettingsError(f"The request is a {type(request).__name__}; give a Request.")
         looks = request.looks if self.roles.embedded_verifier else request.looks or 0
-        return replace(request, looks=looks)
+        ranker = request.ranker or (SERVER_RANKER if self.on_server else RANKER)
+        return replace(request, looks=looks, ranker=ranker)
 
 
 def check(settings: SessionSettings, request: Request | None = None) -> Plan | None:
@@ -93,17 +106,25 @@ def check(settings: SessionSettings, request: Request | None = None) -> Plan | N
         )
     build.check_roles(settings.vlm, settings.embedded)
     family = family_of(settings.load)
+    if settings.on_server:
+        _server(settings.load.model, settings.table)
     return None if request is None else check_request(settings, request, family)
 
 
-def check_request(settings: SessionSettings, request: Request, family: FamilySpec) -> Plan:
+def check_request(settings: SessionSettings, request: Request, family: Family) -> Plan:
     """Refuse a request that could not work with settings that could; see :func:`check`.
 
     Raises:
         InputError: a setting cannot work, alone or with the others.
     """
-    ranker_maker(request.ranker)
-    return plan(settings.policy(request), family, family.defaults)
+    asked = settings.policy(request)
+    ranker_maker(asked.ranker or RANKER)
+    if settings.on_server and asked.ranker != SERVER_RANKER:
+        raise SettingsError(
+            f"The ranker {asked.ranker!r} needs the model's text encoder, which {family.title} "
+            f"does not lend; use {SERVER_RANKER!r}."
+        )
+    return plan(asked, family, family.defaults)
 
 
 @dataclass(frozen=True)
@@ -158,11 +179,12 @@ class Session:
         Raises:
             InputError: the request cannot work.
         """
+        asked = self.settings.policy(request)
         return correct(
-            self.settings.policy(request),
+            asked,
             self.model,
             self.roles,
-            self.ranker(request.ranker),
+            self.ranker(asked.ranker or RANKER),
             on_event,
             checklist=checklist,
             original=original,
@@ -184,8 +206,48 @@ def open_session(settings: SessionSettings) -> Generator[Session]:
     embedded = None
     if settings.embedded:
         embedded = _embedded_roles()
-    with build.roles(settings.vlm, embedded) as roles:
-        yield Session(load_model(settings.load), roles, settings)
+    with build.roles(settings.vlm, embedded) as roles, open_model(settings) as model:
+        if settings.on_server:  # its pictures may be paid for: none is drawn ahead, in vain
+            roles = replace(roles, overlap=False)
+        yield Session(model, roles, settings)
+
+
+@contextmanager
+def open_model(settings: SessionSettings, *, named: bool = True) -> Generator[ImageModel]:
+    """The image model, loaded or connected, and let go of at the end.
+
+    ``named`` says that the user named it; only then may a server have NPC_MODEL_KEY.
+
+    Raises:
+        InputError: it is not to be had.
+    """
+    if not settings.on_server:
+        yield load_model(settings.load)
+        return
+    with closing(_on_server(settings, named)) as model:
+        model.connect()
+        yield model
+
+
+def _on_server(settings: SessionSettings, named: bool) -> ServerModel:
+    name = settings.load.model
+    server, key = _server(name, settings.table, named)
+    from npcorrect.remote.model import ServerModel
+
+    policy, memory = settings.table.retry_policy, build.memory_of(settings.vlm)
+    return ServerModel(name, server, key, retry_policy=policy, memory=memory)
+
+
+def _server(name: str, table: VLMTable, named: bool = True) -> tuple[addresses.Server, str]:
+    """The server that draws, and its key.
+
+    Raises:
+        SettingsError: the name is not understood, or a key or a package is missing.
+    """
+    require("httpx2", "vlm", f"The model {name!r}")
+    server = addresses.image_server(name)
+    own = name if named else None
+    return server, addresses.key_for(server, table.keys, own, "NPC_MODEL_KEY")
 
 
 def made_with(model: ImageModel | None, settings: SessionSettings) -> Provenance:
@@ -202,13 +264,18 @@ def made_with(model: ImageModel | None, settings: SessionSettings) -> Provenance
 
 
 def load_model(settings: LoadSettings) -> PipelineModel:
-    """The image model that the settings name.
+    """The image model that the settings name, in this process.
 
     Raises:
         ModelError: it is missing, gated, corrupt, of no known family, or too large for memory.
-        SettingsError: a setting is unknown, or cannot be had here.
+        SettingsError: a setting is unknown, or cannot be had here; the model is on a server.
     """
     declared.check(settings)
+    if addresses.is_server(settings.model):
+        raise SettingsError(
+            f"The model {settings.model!r} is on a server, where neither its attention nor its "
+            "text encoder can be seen; give a Hub id, a folder or a file."
+        )
     if settings.model != EMBEDDED:
         with requiring("draw", "Drawing"):
             from npcorrect.diffusion.loading import load_pipeline
@@ -310,12 +377,13 @@ def correct_prompt(
     if isinstance(model, str):
         check_request(settings, asked, family_of(opened))
     else:
-        ranker_maker(asked.ranker)
+        ranker_maker(asked.ranker or RANKER)
         model.plan(asked if original is None else sized(asked, original))
     with roles(vlm, model=name) as played:
-        drawer = load_model(opened) if isinstance(model, str) else model
-        session = Session(drawer, played, settings)
-        return _finished(session.correct(request, on_event, original=original))
+        opening = open_model(settings) if isinstance(model, str) else nullcontext(model)
+        with opening as drawer:
+            session = Session(drawer, played, settings)
+            return _finished(session.correct(request, on_event, original=original))
 
 
 def _embedded_roles() -> Roles:
@@ -361,24 +429,31 @@ def _settings(record: type[S], options: dict[str, Any]) -> S:
     return made
 
 
-def family_of(settings: LoadSettings) -> FamilySpec:
+def family_of(settings: LoadSettings) -> Family:
     """The family of the model that the settings name, without its weights.
 
     Raises:
         ModelError: there is no such model, or no family for it.
-        SettingsError: an option is not for the embedded model.
+        SettingsError: an option is not for the embedded model, or for one on a server.
     """
+    if addresses.is_server(settings.model):
+        _refuse_loading(settings, "one on a server")
+        return server_family(settings.model)
     if settings.model != EMBEDDED:
         from npcorrect.diffusion.identify import identify
 
         return identify(settings).family
     from npcorrect.mini.family import FAMILY
 
-    idle = LoadSettings(device=settings.device, dtype=settings.dtype)
+    _refuse_loading(settings, "the embedded one")
+    return FAMILY
+
+
+def _refuse_loading(settings: LoadSettings, which: str) -> None:
+    """Refuse how weights are loaded where there are none to load."""
+    idle = LoadSettings(model=settings.model, device=settings.device, dtype=settings.dtype)
     for one in declared.options(LoadSettings):
         if getattr(settings, one.field) != getattr(idle, one.field):
             raise SettingsError(
-                f"--{one.name} is for models from the Hub or from files; the embedded one needs "
-                "none."
+                f"--{one.name} is for models from the Hub or from files; {which} needs none."
             )
-    return FAMILY

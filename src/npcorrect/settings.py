@@ -185,10 +185,10 @@ class DrawSettings(Settings):
         flags=("--window", "-n"),
         advanced=True,
     )
-    ranker: str = option(
-        "salient",
-        "Which negative comes first, by its score in text space; 'source' keeps the order in "
-        "which they were proposed.",
+    ranker: str | None = option(
+        None,
+        "Which negative comes first, by its score in text space (default: 'salient'); 'source' "
+        "keeps the order in which they were proposed, and is the default of a model on a server.",
         "Correction",
         choices=RANKERS,
         advanced=True,
@@ -213,7 +213,8 @@ class LoadSettings(Settings):
 
     model: str = option(
         "mini",
-        "A Hub id, a diffusers folder, a .safetensors file, or 'mini', the embedded model.",
+        "A Hub id, a diffusers folder, a .safetensors file, 'mini', the embedded model, or a "
+        "server: http://127.0.0.1:7860 (A1111's API) or http://localhost:8000/v1#model (OpenAI's).",
         "Model",
     )
     device: str | None = option(None, "cuda, mps or cpu; by default the first there is.", "Model")

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from npcorrect.cli import app
+from tests.remote.servers import drawing_server
 from tests.vlm.loopback import loopback
 
 
@@ -40,11 +41,24 @@ def test_it_asks_a_named_model_and_says_what_a_correction_costs() -> None:
         assert text in done.output
 
 
+def test_it_says_what_a_server_that_draws_can(tmp_path: Path) -> None:
+    (tmp_path / "npc.toml").write_text(f"[vlm]\ncache = '{tmp_path / 'answers.sqlite'}'\n")
+    with drawing_server() as server:
+        server.names = {"seed": "seed", "negative_prompt": "negative_prompt"}
+        done = doctor("--model", server.name, config=tmp_path / "npc.toml")
+    assert done.exit_code == 0, done.output
+    rows = [[cell.strip() for cell in line.split("│")[1:3]] for line in done.output.splitlines()]
+    assert ["size", "32x32, or as asked"] in rows
+    assert ["negative", "negative_prompt"] in rows
+    assert ["steps", "not taken"] in rows
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("--vlm", "gpt"), "not understood"),
         (("--vlm", "http://127.0.0.1:1/v1#m"), "cannot be reached"),
+        (("--model", "http://127.0.0.1:1"), "cannot be reached"),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(

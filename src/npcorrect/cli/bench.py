@@ -131,6 +131,7 @@ def read_settings(path: Path, trusts: bool = False) -> RunSettings:
     from npcorrect.errors import SettingsError
     from npcorrect.evaluation import plugins
     from npcorrect.evaluation.run.manifest import RunSettings
+    from npcorrect.vlm.addresses import is_server
 
     try:
         content = json.loads(path.read_bytes())
@@ -144,6 +145,11 @@ def read_settings(path: Path, trusts: bool = False) -> RunSettings:
         raise SettingsError(
             f"The manifest {str(path)!r} names code, {code[0]!r}, which is only run where the "
             "command names it; give its settings as options."
+        )
+    if is_server(settings.load.model):
+        raise SettingsError(
+            f"The manifest {str(path)!r} names a server that draws, {settings.load.model!r}, which "
+            "is only asked where the command names it; give its settings as options."
         )
     return replace(settings, load=replace(settings.load, trust_remote_code=trusts))
 

@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from npcorrect.cli.app import app, reporting_errors
 from npcorrect.cli.options import Only, takes_settings
-from npcorrect.settings import RoleSettings
+from npcorrect.settings import LoadSettings, RoleSettings
 
 if TYPE_CHECKING:
     from npcorrect.vlm.settings import VLMTable
@@ -40,6 +40,7 @@ PACKAGES = {
 @takes_settings
 def doctor(
     context: typer.Context,
+    load: Annotated[LoadSettings, Only(("model",))],
     roles: Annotated[RoleSettings, Only(("vlm", "budget"))],
     trials: Annotated[
         int, typer.Option(min=2, max=1000, help="How often the model is asked the same.")
@@ -49,7 +50,8 @@ def doctor(
 
     With --vlm, ask that model a few dozen questions about a picture, and say what its server can,
     how long it takes and thinks, whether the order of "yes or no" changes its answers, how often
-    they flip, and what a correction will cost.
+    they flip, and what a correction will cost. With --model and the address of a server that draws,
+    ask it for a dozen small pictures where it is not remembered, and say what it can.
 
     Example: npc doctor --vlm http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct
     """
@@ -60,13 +62,32 @@ def doctor(
     table = Table("what", "value", title="npc doctor")
     for row in _installed():
         table.add_row(*row)
-    if roles.vlm is not None:
-        from npcorrect.vlm.settings import read_table
+    from npcorrect.vlm.addresses import is_server
+    from npcorrect.vlm.settings import read_table
 
-        servers = read_table(context.obj or {})
+    servers = read_table(context.obj or {})
+    if is_server(load.model):
+        for row in _drawing_server(load, servers):
+            table.add_row(*row)
+    if roles.vlm is not None:
         for row in _diagnosed(replace(roles, cache=False), servers, trials):
             table.add_row(*row)
     PlainConsole().print(table)
+
+
+def _drawing_server(load: LoadSettings, servers: VLMTable) -> Iterator[tuple[str, str]]:
+    """What a server that draws can do, and by which names."""
+    from npcorrect.remote.capabilities import Parameter
+    from npcorrect.remote.model import ServerModel
+    from npcorrect.session import SessionSettings, open_model
+
+    with open_model(SessionSettings(load=load, table=servers)) as model:
+        assert isinstance(model, ServerModel)
+        able = model.capabilities
+    yield "model", load.model
+    yield "size", "{}x{}".format(*able.size) + (", or as asked" if able.sized else " only")
+    for parameter in get_args(Parameter):
+        yield parameter, able.names.get(parameter, "not taken")
 
 
 def _diagnosed(roles: RoleSettings, servers: VLMTable, trials: int) -> Iterator[tuple[str, str]]:

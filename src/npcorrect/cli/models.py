@@ -61,7 +61,7 @@ def list_models(
 @reporting_errors
 @takes_settings
 def show(
-    model: Annotated[str, typer.Argument(help="A Hub id, folder or file, or 'mini'.")],
+    model: Annotated[str, typer.Argument(help="A Hub id, folder, file or server, or 'mini'.")],
     load: Annotated[LoadSettings, Only(("family", "base", "revision", "variant", "offline"))],
 ) -> None:
     """Say what MODEL is and how it would be drawn with, without loading its weights.
@@ -83,10 +83,14 @@ def show(
 
 def _described(settings: LoadSettings) -> dict[str, str]:
     from npcorrect.diffusion.identify import Source, identify
-    from npcorrect.session import EMBEDDED
+    from npcorrect.session import EMBEDDED, family_of
+    from npcorrect.vlm.addresses import is_server
 
     if settings.model == EMBEDDED:
         return {"family": "mini: the embedded model", "weights": "in the package; see npc doctor"}
+    if is_server(settings.model):
+        server = family_of(settings)
+        return {"family": server.title, "rules": "paper", "says what it can": "npc doctor --model"}
     identified = identify(settings)
     rows = {"family": f"{identified.family.name}: {identified.family.title} ({identified.note})"}
     rows |= {

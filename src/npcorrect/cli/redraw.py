@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @reporting_errors
 @takes_settings
 def redraw(
+    context: typer.Context,
     record: Annotated[
         Path, typer.Argument(help="A result.json, its folder, or a picture of npc correct.")
     ],
@@ -39,15 +40,17 @@ def redraw(
     from npcorrect.redraw import read_recipe
     from npcorrect.redraw import redraw as drawn_again
     from npcorrect.result import file_name
-    from npcorrect.session import SessionSettings, load_model, made_with
+    from npcorrect.session import SessionSettings, made_with, open_model
+    from npcorrect.vlm.settings import read_table
 
     recipe = read_recipe(record.expanduser())
-    settings = SessionSettings(load=_settings(recipe, load))
+    table = read_table(context.obj or {})
+    settings = SessionSettings(load=_settings(recipe, load), table=table)
     out = out.expanduser()
     prepare(out)
     console, same = PlainConsole(), True
-    with progress(quiet=False):
-        model = load_model(settings.load)
+    # A server that only the record names gets no key but one that the user's own table has for it.
+    with progress(quiet=False), open_model(settings, named=False) as model:
         now = made_with(model, settings)
         for index, generation in drawn_again(recipe, model):
             save_picture(out / file_name(index), generation, now)

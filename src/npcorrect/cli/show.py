@@ -95,15 +95,20 @@ def _row(attempt: Attempt, chosen: bool) -> tuple[Text, ...]:
         said(attempt),
         "\n".join(one_line(text, 200) for text in faults(attempt.verdict)),
         one_line(abridged(attempt.generation.negatives), 300) + source,
-        str(attempt.generation.evaluations),
+        _evaluations(attempt.cost),
     )
     return tuple(map(Text, cells))
+
+
+def _evaluations(cost: Cost) -> str:
+    """How many evaluations something took; pictures of a server are drawn in unknown ones."""
+    return "unknown" if cost.images and not cost.evaluations else str(cost.evaluations)
 
 
 def spent(cost: Cost) -> str:
     """The cost as a phrase: images, evaluations, calls, tokens and money where any, and seconds."""
     usage = cost.usage
-    parts = [f"{cost.images} images, {cost.evaluations} denoiser evaluations"]
+    parts = [f"{cost.images} images", f"{_evaluations(cost)} denoiser evaluations"]
     if usage.calls:
         retries = f" ({usage.retries} of them retries)" if usage.retries else ""
         parts.append(f"{usage.calls} calls{retries} and {usage.tokens} tokens of models")

@@ -50,6 +50,7 @@ class FakeFamily:
     rules: Mapping[str, type[Rule]] = field(default_factory=lambda: RULES)
     distilled: str = ""
     restarts: bool = True
+    windows: bool = True
     least_scale: float = 1.0
 
     def check_prompt(self, prompt: str) -> None:

@@ -93,6 +93,11 @@ class FamilySpec:
     check_prompt: Callable[[str], None] = any_prompt
 
     @property
+    def windows(self) -> bool:
+        """True: a negative can act in a part of the steps."""
+        return True
+
+    @property
     def denoiser(self) -> str:
         """The name of the pipeline's component that predicts: ``unet`` or ``transformer``."""
         return "unet" if self.calls.state[0] == "sample" else "transformer"

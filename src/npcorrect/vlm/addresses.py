@@ -25,7 +25,12 @@ NAMES = (
 )
 _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
-_ENDPOINT = "/chat/completions"
+IMAGE_NAMES = (
+    "a server that draws is named by its address, 'http://127.0.0.1:7860' for A1111's API, or "
+    "'http://localhost:8000/v1#model' for OpenAI's, which needs a model"
+)
+_ENDPOINTS = ("/chat/completions", "/images/generations", "/images/edits", "/sdapi/v1")
+"""Ends of addresses that name what is asked there."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +59,46 @@ def server(name: str) -> Server:
     """
     if name.startswith("openai:") and name != "openai:":
         return Server(OPENAI, name.removeprefix("openai:"))
+    made = _server(name, NAMES)
+    if not made.model.strip():
+        raise SettingsError(f"The model {name!r} is not understood; {NAMES}.")
+    return made
+
+
+def is_server(name: str) -> bool:
+    """Whether a model's name is that of one on a server."""
+    return name.lower().startswith(("http://", "https://", "openai:"))
+
+
+def image_server(name: str) -> Server:
+    """The server that draws, and its model; "" for the one that it has loaded.
+
+    Raises:
+        SettingsError: it is not understood, or holds a key. Nothing secret is repeated.
+    """
+    made = server(name) if name.startswith("openai:") else _server(name, IMAGE_NAMES)
+    if speaks_openai(made) and not made.model.strip():
+        raise SettingsError(f"The model {name!r} is not understood; {IMAGE_NAMES}.")
+    return made
+
+
+def speaks_openai(model: Server) -> bool:
+    """Whether an address is one of OpenAI's API, which ends in ``/v1``."""
+    return normal(model.address).endswith("/v1")
+
+
+def _server(name: str, names: str) -> Server:
     address, _, model = name.partition("#")
     parts = _split(address)
-    if parts is None or parts.scheme not in _PORTS or not model.strip():
+    if parts is None or parts.scheme not in _PORTS:
         shown = name.split("@")[-1].partition("?")[0]
-        raise SettingsError(f"The model {shown!r} is not understood; {NAMES}.")
+        raise SettingsError(f"The model {shown!r} is not understood; {names}.")
     if parts.username is not None or parts.query or "?" in model:
         raise SettingsError(
             f"The address of {parts.hostname!r} holds a key; put it in NPC_VLM_KEY or in "
             "the settings file's [vlm.keys] table."
         )
-    return Server(address.rstrip("/?").removesuffix(_ENDPOINT), model)
+    return Server(_without_endpoint(address.rstrip("/?")), model)
 
 
 def identity(name: str) -> str:
@@ -85,15 +119,19 @@ def normal(address: str) -> str:
     if parts is None or parts.scheme not in _PORTS:
         return address
     port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
-    path = normpath(f"/{quote(unquote(parts.path)).strip('/')}")
-    path = path.removesuffix(_ENDPOINT).rstrip("/")
+    path = _without_endpoint(normpath(f"/{quote(unquote(parts.path)).strip('/')}"))
     return f"{parts.scheme}://{_host(parts.hostname or '')}{port}{path}"
 
 
-def key_for(model: Server, keys: Mapping[str, SecretStr], named: str | None) -> str:
+def key_for(
+    model: Server,
+    keys: Mapping[str, SecretStr],
+    named: str | None,
+    variable: str = "NPC_VLM_KEY",
+) -> str:
     """The key of a server, from the environment or the user's own table of keys; "" for none.
 
-    ``OPENAI_API_KEY`` goes to OpenAI alone, ``NPC_VLM_KEY`` to the server of the model that the
+    ``OPENAI_API_KEY`` goes to OpenAI alone, the ``variable`` to the server of the model that the
     user ``named`` alone.
 
     Raises:
@@ -105,7 +143,7 @@ def key_for(model: Server, keys: Mapping[str, SecretStr], named: str | None) -> 
         sources = [("OPENAI_API_KEY", os.environ.get("OPENAI_API_KEY", ""))]
     else:
         meant = named is not None and _same_server(named, model)
-        sources = [("NPC_VLM_KEY", os.environ.get("NPC_VLM_KEY", "") if meant else "")]
+        sources = [(variable, os.environ.get(variable, "") if meant else "")]
     if name is not None:
         sources.append((f"[vlm.keys] {name!r}", keys[name].get_secret_value()))
     key = next((key for source, text in sources if (key := sendable(text, source))), "")
@@ -134,7 +172,14 @@ def sendable(key: str, source: str) -> str:
 
 
 def _same_server(name: str, model: Server) -> bool:
-    return identity(name).partition("#")[0] == normal(model.address)
+    return normal(identity(name).partition("#")[0]) == normal(model.address)
+
+
+def _without_endpoint(address: str) -> str:
+    address = address.rstrip("/")
+    for endpoint in _ENDPOINTS:
+        address = address.removesuffix(endpoint)
+    return address.rstrip("/")
 
 
 def _host(name: str) -> str:

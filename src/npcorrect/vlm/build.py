@@ -78,6 +78,16 @@ def played_by(vlm: VLM, votes: int = 1) -> Roles:
     return Roles(checklister, verifier, VLMCaptioner(vlm), VLMProposer(vlm), overlap=vlm.remote)
 
 
+def memory_of(settings: VLMSettings) -> Memory:
+    """Where answers, and what servers can, are kept: for this run, or in a file too."""
+    if not settings.roles.cache:
+        return AnswerMemory()
+    from platformdirs import user_cache_path
+
+    path = settings.table.cache
+    return AnswerFile((path or user_cache_path("npcorrect") / "answers.sqlite").expanduser())
+
+
 def budget_of(roles: RoleSettings) -> Budget | None:
     """The budget that the settings name.
 
@@ -216,10 +226,4 @@ class _Builder:
 
     @cached_property
     def _memory(self) -> Memory:
-        """Where answers are kept: for this run, or in a file too."""
-        if not self._settings.roles.cache:
-            return AnswerMemory()
-        from platformdirs import user_cache_path
-
-        path = self._settings.table.cache
-        return AnswerFile((path or user_cache_path("npcorrect") / "answers.sqlite").expanduser())
+        return memory_of(self._settings)

@@ -6,11 +6,14 @@ The thread is a daemon: Ctrl-C ends the program even while a server hangs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import wait
 from threading import Thread
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_CHECKING = 0.1
+"""Seconds between checks whether a result is still wanted."""
 
 
 class Background:
@@ -21,13 +24,15 @@ class Background:
         self._thread = Thread(target=self._loop.run_forever, name="npcorrect-vlm", daemon=True)
         self._thread.start()
 
-    def run(self, task: Coroutine[Any, Any, T]) -> T:
+    def run(self, task: Coroutine[Any, Any, T], check: Callable[[], object] | None = None) -> T:
         """Run a coroutine on the loop and wait for its result; interrupted, cancel it.
 
-        Its exception is raised here.
+        Its exception is raised here, and so is one that ``check``, called while it runs, raises.
         """
         future = asyncio.run_coroutine_threadsafe(task, self._loop)
         try:
+            while check is not None and wait([future], _CHECKING).not_done:
+                check()
             return future.result()
         except BaseException:
             future.cancel()

@@ -13,13 +13,14 @@ _MASK = "[key]"
 
 
 class Redactor:
-    """Replaces a key in what is shown or stored, however its characters are escaped."""
+    """Replaces keys in what is shown or stored, however their characters are escaped."""
 
-    def __init__(self, key: str) -> None:
-        self._pattern = re.compile("".join(map(_spellings, key))) if len(key) >= SHORTEST else None
+    def __init__(self, *keys: str) -> None:
+        secrets = ["".join(map(_spellings, key)) for key in keys if len(key) >= SHORTEST]
+        self._pattern = re.compile("|".join(secrets)) if secrets else None
 
     def __call__(self, text: str) -> str:
-        """The text with a mask in place of the key."""
+        """The text with a mask in place of each key."""
         return self._pattern.sub(_MASK, text) if self._pattern else text
 
     def line(self, text: str, length: int = 300) -> str:

@@ -1,19 +1,19 @@
-"""One request to an OpenAI-compatible server: bounded in time, in size and in retries."""
+"""One request to a server: bounded in time, in size and in retries."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from math import isfinite
 from socket import gaierror
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 from tenacity import (
@@ -32,6 +32,7 @@ from npcorrect.vlm.completion import Completion, error_in, parse
 from npcorrect.vlm.redaction import Redactor
 from npcorrect.vlm.settings import RetryPolicy
 
+T = TypeVar("T")
 MAX_REPLY_BYTES = 2**22
 _SETTLING = 0.02
 """Seconds between looks at whether the budget has room again."""
@@ -100,34 +101,54 @@ _FAILURES = (
 )  # fmt: skip
 
 
-class Sender:
-    """Sends requests for one model to one server.
+class Transport:
+    """Sends requests to one server.
 
     The key goes to this server alone: redirects are not followed, and messages never show it.
+    ``takes`` names what the server is asked, for messages; ``largest`` bounds a reply, in bytes.
 
     Raises:
         SettingsError: the environment names a proxy that cannot be used.
     """
 
-    def __init__(self, server: Server, key: str, retry_policy: RetryPolicy, till: Till) -> None:
-        self._server, self._policy, self._till = server, retry_policy, till
+    takes = "questions"
+
+    def __init__(
+        self, server: Server, key: str, retry_policy: RetryPolicy, largest: int = MAX_REPLY_BYTES
+    ) -> None:
+        self._server, self._policy, self._largest = server, retry_policy, largest
         self.redact = Redactor(key)
         self._slots = asyncio.Semaphore(retry_policy.parallel)
-        self._url = f"{server.address.rstrip('/')}/chat/completions"
         self._client = _client(_headers(server, key), retry_policy.timeout)
 
     async def close(self) -> None:
         """Close the client and all its connections; nothing can be sent afterwards."""
         await self._client.aclose()
 
-    async def send(self, body: Mapping[str, Any], question: Question) -> Answer:
-        """Send a request, and again where what went wrong can pass.
+    async def request(self, method: str, path: str, **content: Any) -> str:
+        """The body of the reply to a request, sent again where what went wrong can pass.
+
+        ``path`` is added to the server's address, ``content`` is that of ``httpx2``.
 
         Raises:
             SendingError: there was no answer.
-            BudgetError: the budget does not allow it.
         """
         tries: list[Usage] = []
+
+        async def once() -> str:
+            async with self._slots:
+                tries.append(Usage(calls=1, retries=int(bool(tries))))
+                async with asyncio.timeout(self._policy.timeout):
+                    return await self._fetch(method, path, **content)
+
+        return await self._retried(once, tries)
+
+    async def _retried(self, once: Callable[[], Awaitable[T]], tries: list[Usage]) -> T:
+        """What a try brings, or the one after it; each notes in ``tries`` what it took.
+
+        Raises:
+            SendingError: none brought an answer.
+        """
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._policy.tries),
             wait=self._wait,
@@ -135,39 +156,23 @@ class Sender:
             reraise=True,
         )
         try:
-            answer: Answer = await retrying(self._try, body, question, tries)
+            answer: T = await retrying(once)
         except _FAILURES as error:
             raise self._failure(error, _sum(tries)) from None
-        return replace(answer, usage=_sum(tries))
+        return answer
 
-    async def _try(self, body: Mapping[str, Any], question: Question, tries: list[Usage]) -> Answer:
-        async with self._slots:
-            while (worst := self._till.hold(question)) is None:
-                await asyncio.sleep(_SETTLING)
-            used, start, counted = Usage(calls=1), perf_counter(), True
-            try:
-                async with asyncio.timeout(self._policy.timeout):
-                    raw = await self._post(body)
-                completion = parse(raw)
-                tokens = completion.tokens if completion else None
-                used, counted = Usage(1, *(tokens or ())), tokens is not None
-            finally:
-                used = replace(used, seconds=perf_counter() - start, retries=int(bool(tries)))
-                tries.append(self._till.settle(question, worst, used, counted=counted))
-        return Answer(raw, completion, used)
-
-    async def _post(self, body: Mapping[str, Any]) -> str:
-        """The body of the server's reply to a request."""
-        whole = {"model": self._server.model, "stream": False, **body}
-        async with self._client.stream("POST", self._url, content=json.dumps(whole)) as response:
+    async def _fetch(self, method: str, path: str, **content: Any) -> str:
+        """The body of the server's reply to one request."""
+        url = self._server.address.rstrip("/") + path
+        async with self._client.stream(method, url, **content) as response:
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise _BodyError("sent a compressed reply, which was not asked for")
-            content = bytearray()
+            body = bytearray()
             async for chunk in response.aiter_bytes():
-                content += chunk
-                if len(content) > MAX_REPLY_BYTES:
-                    raise _BodyError(f"sent more than {MAX_REPLY_BYTES >> 20} MB")
-        raw = content.decode("utf-8", "replace")
+                body += chunk
+                if len(body) > self._largest:
+                    raise _BodyError(f"sent more than {self._largest >> 20} MB")
+        raw = body.decode("utf-8", "replace")
         if not response.is_success:
             said, kind = error_in(raw)
             raise _StatusError(response.status_code, said, kind, _named_wait(response.headers))
@@ -208,18 +213,21 @@ class Sender:
             text = f"{where} refused the key ({code}); set the right one in the environment."
             return SendingError(text, usage, fatal=True)
         if code == 404:
-            text = f"{where} has no model {self._server.model!r} (404: {said}); check the name."
-            return SendingError(text, usage, fatal=True)
+            return SendingError(f"{where} {self._absent(said)}.", usage, fatal=True)
         if code == 402:
             text = f"{where} wants to be paid first (402: {said}); see to the account."
             return SendingError(text, usage, fatal=True)
         if 300 <= code < 400 or code == 405:
-            text = f"{where} takes no questions there ({code}); {self.likely_address}."
+            text = f"{where} takes no {self.takes} there ({code}); {self.likely_address}."
             return SendingError(text, usage, fatal=True)
         if self._can_pass(error):
             text = f"{where} gave no answer{again} ({code}: {said})."
             return SendingError(text, usage, broke=code in (500, 501))
         return SendingError(f"{where} refused the request ({code}: {said}).", usage, refused=True)
+
+    def _absent(self, said: str) -> str:
+        """What a 404 means, in words, and what to do."""
+        return f"has no model {self._server.model!r} (404: {said}); check the name"
 
     @property
     def likely_address(self) -> str:
@@ -230,8 +238,48 @@ class Sender:
         return f"try {address.rstrip('/')}/v1"
 
 
+class Sender(Transport):
+    """Sends questions for one model to an OpenAI-compatible server, within the budget."""
+
+    def __init__(self, server: Server, key: str, retry_policy: RetryPolicy, till: Till) -> None:
+        super().__init__(server, key, retry_policy)
+        self._till = till
+
+    async def send(self, body: Mapping[str, Any], question: Question) -> Answer:
+        """Send a request, and again where what went wrong can pass.
+
+        Raises:
+            SendingError: there was no answer.
+            BudgetError: the budget does not allow it.
+        """
+        tries: list[Usage] = []
+        answer = await self._retried(partial(self._try, body, question, tries), tries)
+        return replace(answer, usage=_sum(tries))
+
+    async def _try(self, body: Mapping[str, Any], question: Question, tries: list[Usage]) -> Answer:
+        async with self._slots:
+            while (worst := self._till.hold(question)) is None:
+                await asyncio.sleep(_SETTLING)
+            used, start, counted = Usage(calls=1), perf_counter(), True
+            try:
+                async with asyncio.timeout(self._policy.timeout):
+                    raw = await self._post(body)
+                completion = parse(raw)
+                tokens = completion.tokens if completion else None
+                used, counted = Usage(1, *(tokens or ())), tokens is not None
+            finally:
+                used = replace(used, seconds=perf_counter() - start, retries=int(bool(tries)))
+                tries.append(self._till.settle(question, worst, used, counted=counted))
+        return Answer(raw, completion, used)
+
+    async def _post(self, body: Mapping[str, Any]) -> str:
+        """The body of the server's reply to a question."""
+        whole = {"model": self._server.model, "stream": False, **body}
+        return await self._fetch("POST", "/chat/completions", json=whole)
+
+
 def _headers(server: Server, key: str) -> dict[str, str]:
-    headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
+    headers = {"Accept-Encoding": "identity"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
     if server.is_openai:

@@ -74,7 +74,7 @@ class Worker:
     def __init__(self, load: Callable[[], Tools]) -> None:
         self._load = load
         self._scores: dict[tuple[int, int, str], Score] = {}
-        self._plain = 0
+        self._plain: int | None = None
 
     @cached_property
     def _tools(self) -> Tools:
@@ -159,7 +159,7 @@ class Worker:
 
     def _plain_evaluations(self, sample: Sample) -> int:
         """Evaluations of a plain picture; drawn once, and shared by the first sample."""
-        if not self._plain:
+        if self._plain is None:
             request = Request(sample.prompt, **vars(self._tools.draw))
             plan = self._model.plan(replace(request, seed=sample.seed, candidates=0))
             self._plain = self._model.draw([plan.drawing(0, None)])[0].evaluations
