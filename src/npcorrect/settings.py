@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
+from math import nan
+from pathlib import Path
 from re import fullmatch
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -28,6 +30,7 @@ RANKERS = ("salient", "requirements", "paper", "source")
 MAX_TEXT = 10_000
 """Characters that any text option may have."""
 MAX_CANDIDATES = 50
+MAX_LORA_WEIGHT = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,18 +403,24 @@ def unknown_name(name: str, known: list[str], place: str) -> str:
 def lora_weight(lora: str) -> tuple[str, float]:
     """A LoRA's place and its weight, from ``PLACE`` or ``PLACE=WEIGHT``.
 
+    A place may have the sign in its name, as ``epoch=10.safetensors`` has.
+
     Raises:
-        SettingsError: the weight is not a number.
+        SettingsError: the weight is not a number, or beyond :data:`MAX_LORA_WEIGHT`.
     """
     place, sign, weight = lora.rpartition("=")
-    if not sign:
+    if not sign or lora.endswith(".safetensors") or Path(lora).exists():
         return lora, 1.0
     try:
-        return place, float(weight)
+        number = float(weight)
     except ValueError:
+        number = nan
+    if not abs(number) <= MAX_LORA_WEIGHT:
         raise SettingsError(
-            f"--lora {lora!r} has the weight {weight!r}; give a number, such as {place}=0.8."
-        ) from None
+            f"--lora {lora!r} has the weight {weight!r}; give a number from -{MAX_LORA_WEIGHT} to "
+            f"{MAX_LORA_WEIGHT}, such as {place}=0.8."
+        )
+    return place, number
 
 
 def read_shard(text: str) -> tuple[int, int]:

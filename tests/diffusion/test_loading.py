@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from huggingface_hub import errors
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from npcorrect import session
 from npcorrect.diffusion.identify import Identified, hub_errors, identify, read_header
@@ -125,7 +126,14 @@ def test_a_turbo_file_is_recognised_by_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"12345678", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]", b'\x08\0\0\0\0\0\0\0{"a": 1}'],
+    [
+        b"",
+        b"12345678",
+        b"\xff" * 64,
+        b"\x02\0\0\0\0\0\0\0[]",
+        (10**5).to_bytes(8, "little") + b"[" * 10**5,
+        b'\x08\0\0\0\0\0\0\0{"a": 1}',
+    ],
 )
 def test_broken_files_are_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "broken.safetensors"
@@ -134,12 +142,160 @@ def test_broken_files_are_refused(tmp_path: Path, content: bytes) -> None:
         identified(file)
 
 
-def test_unknown_files_and_loras_given_as_models_are_refused(tmp_path: Path) -> None:
-    for key in ("some.weight", "transformer.blocks.0.lora_A.weight"):
-        file = tmp_path / "other.safetensors"
-        save_file({key: torch.zeros(2)}, file)
-        with pytest.raises(ModelError, match="with --lora; else name its family with --family"):
+def test_unknown_files_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "other.safetensors"
+    save_file({"some.weight": torch.zeros(2)}, file)
+    with pytest.raises(ModelError, match="with --lora; else name its family with --family"):
+        identified(file)
+
+
+_IN = "model.diffusion_model.input_blocks"
+_TO_K = "1.transformer_blocks.0.attn2.to_k.weight"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "family"),
+    [
+        ({f"{_IN}.0.0.weight": (8, 4, 3, 3), f"{_IN}.1.{_TO_K}": (8, 768)}, "sd15"),
+        ({f"{_IN}.0.0.weight": (8, 4, 3, 3), f"{_IN}.4.{_TO_K}": (8, 2048)}, "sdxl"),
+        ({"input_blocks.0.0.weight": (8, 4, 3, 3), f"input_blocks.4.{_TO_K}": (8, 2048)}, "sdxl"),
+        (
+            {
+                f"{_IN}.0.0.weight": (8, 4, 3, 3),
+                "model.diffusion_model.label_emb.0.0.weight": (8, 8),
+            },
+            "sdxl",
+        ),
+    ],
+)
+def test_a_unet_alone_is_told_by_what_it_attends_to(
+    tmp_path: Path, shapes: dict[str, tuple[int, ...]], family: str
+) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({key: torch.zeros(shape) for key, shape in shapes.items()}, file)
+    found = identified(file)
+    assert (found.family.name, found.denoiser_only) == (family, True)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"transformer.blocks.0.lora_A.weight": (2,)}, "is a LoRA, not a model; give it with"),
+        ({"lora_unet_mid_block.lokr_w1": (2,)}, "is a LoRA"),
+        ({"blocks.0.attn.hada_w1_a": (2,)}, "is a LoRA"),
+        ({"decoder.conv_in.weight": (2,), "encoder.conv_in.weight": (2,)}, "is an autoencoder"),
+        ({"first_stage_model.decoder.conv_in.weight": (2,)}, "is an autoencoder"),
+        ({"encoder.block.0.layer.0.SelfAttention.q.weight": (2,)}, "is a text encoder"),
+        ({"text_model.encoder.layers.0.mlp.fc1.weight": (2,)}, "is a text encoder"),
+        ({"model.layers.0.self_attn.q_proj.weight": (2,)}, "is a text encoder"),
+        ({"control_model.time_embed.0.weight": (2,)}, "is a ControlNet"),
+        (
+            {"transformer_blocks.0.img_mod.1.weight": (2,), "controlnet_blocks.0.weight": (2,)},
+            "is a ControlNet",
+        ),
+        ({"emb_params": (2,)}, "is a textual inversion"),
+        ({"transformer_blocks.0.img_mod.1.weight": (2,), "x.scale_weight": (1,)}, "in few bits"),
+        ({"scaled_fp8": (0,), "some.weight": (2,)}, "in few bits"),
+        ({"a.qweight": (2,)}, "in few bits"),
+        ({"b.weight.absmax": (2,)}, "in few bits"),
+        ({f"{_IN}.0.0.weight": (8, 9, 3, 3), f"{_IN}.4.{_TO_K}": (8, 2048)}, "of no kind"),
+        ({f"{_IN}.0.0.weight": (8, 4, 3, 3), f"{_IN}.1.{_TO_K}": (8, 640)}, "of no kind"),
+        (
+            {f"{_IN}.0.0.weight": (8, 4, 3, 3), f"{_IN}.2.{_TO_K}": (8, 1024)},
+            "is Stable Diffusion 2.*--base",
+        ),
+        (
+            {
+                "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": (2,),
+                "v_pred": (1,),
+            },
+            "predicts velocities.*--base",
+        ),
+        (
+            {"blocks.0.cross_attn.q_linear.weight": (2, 2), "blocks.0.attn.qkv.weight": (2, 2)},
+            "of no kind",
+        ),
+        (
+            {
+                "time_text_embed.guidance_embedder.linear_1.weight": (2, 2),
+                "x_embedder.weight": (8, 384),
+                "proj_out.weight": (64, 8),
+            },
+            "of no kind",
+        ),
+        ({"time_text_embed.guidance_embedder.linear_1.weight": (2, 2)}, "of no kind"),
+    ],
+)
+def test_files_that_are_no_model_of_a_family_are_never_taken_for_one(
+    tmp_path: Path, keys: dict[str, tuple[int, ...]], says: str
+) -> None:
+    file = tmp_path / "file.safetensors"
+    save_file({key: torch.zeros(shape) for key, shape in keys.items()}, file)
+    with pytest.raises(ModelError, match=says):
+        identified(file)
+
+
+@pytest.mark.parametrize(
+    "key", ["a.lora_A.weight", "decoder.conv_in.weight", "a.scale_weight", "emb_params"]
+)
+def test_a_family_that_is_told_makes_no_model_of_another_file(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "file.safetensors"
+    save_file({key: torch.zeros(2)}, file)
+    with pytest.raises(ModelError, match=r"not a model|in few bits"):
+        identified(file, family="sdxl")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("model.ckpt", "is pickled.*safetensors.torch.save_file"),
+        ("model.pth", "is pickled"),
+        ("m.gguf", "is GGUF"),
+        ("model.safetensors.index.json", "lists the parts.*folder of its pipeline"),
+        ("picture.png", "is no model; give a .safetensors file"),
+    ],
+)
+def test_files_of_other_kinds_say_what_to_do(tmp_path: Path, name: str, says: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match=says):
+        identified(file)
+
+
+def test_one_part_of_many_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "diffusion_pytorch_model-00001-of-00003.safetensors"
+    save_file({"transformer_blocks.0.img_mod.1.weight": torch.zeros(2)}, file)
+    with pytest.raises(ModelError, match="is one of 3 parts"):
+        identified(file)
+
+
+def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "cut.safetensors"
+    save_file({"transformer_blocks.0.img_mod.1.weight": torch.zeros(64)}, file)
+    whole = file.read_bytes()
+    for size in (4, 20, len(whole) - 100, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        with pytest.raises(ModelError, match="not a whole safetensors file"):
             identified(file)
+
+
+@pytest.mark.parametrize("path", ["./nope", "../nope", "nope/../x", "a/b/c", ".hidden/x"])
+def test_paths_that_lead_nowhere_are_not_asked_of_the_hub(path: str) -> None:
+    with pytest.raises(ModelError, match="it is no folder and no file here"):
+        identified(path)
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "7", '"x"', "[" * 100_000, '{"_class_name": 7}'])
+def test_folders_whose_index_is_no_index_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "model_index.json").write_text(content)
+    with pytest.raises(ModelError, match=r"cannot be read|which npc does not know"):
+        identified(tmp_path)
+
+
+def test_a_pipe_in_place_of_a_model_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="no regular file"):
+        identified(tmp_path / "model.safetensors")
 
 
 def test_names_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
@@ -270,8 +426,28 @@ def test_loras_that_cannot_be_loaded(folders: Path, lora: Path) -> None:
         )
     with pytest.raises(ModelError, match="does not fit this model"):
         load(saved(folders, "sd15"), lora=(str(lora),))
-    with pytest.raises(SettingsError, match="the weight 'much'"):
-        lora_weight("a/b=much")
+    pickled = lora.with_name("style.pt")
+    torch.save({}, pickled)
+    with pytest.raises(ModelError, match="is pickled"):
+        load(saved(folders, "flux-dev"), lora=(str(pickled),))
+    weights = load_file(lora)
+    for damage in (float("nan"), float("inf")):
+        damaged = {key: torch.full_like(weight, damage) for key, weight in weights.items()}
+        save_file(damaged, lora)
+        with pytest.raises(ModelError, match="no finite numbers"):
+            load(saved(folders, "flux-dev"), lora=(str(lora),))
+    lora.write_bytes(lora.read_bytes()[:-8])
+    with pytest.raises(ModelError, match="not a whole safetensors file"):
+        load(saved(folders, "flux-dev"), lora=(str(lora),))
+
+
+def test_weights_of_loras_are_numbers_in_range() -> None:
+    for weight in ("much", "nan", "inf", "1e30", "-1e30", ""):
+        with pytest.raises(SettingsError, match=f"the weight '{weight}'"):
+            lora_weight(f"a/b={weight}")
+    name = "epoch=10-step=500.safetensors"
+    assert lora_weight(name) == (name, 1.0)
+    assert lora_weight(f"{name}=0.5") == (name, 0.5)
     assert lora_weight("a/b") == ("a/b", 1.0)
     assert lora_weight("a/b=0.5") == ("a/b", 0.5)
 

@@ -9,10 +9,18 @@ from typing import Any
 
 import torch
 
-from npcorrect.diffusion.identify import Identified, hub_errors, identify
+from npcorrect.diffusion.families import FamilySpec
+from npcorrect.diffusion.identify import (
+    Identified,
+    hub_errors,
+    identify,
+    no_safetensors,
+    read_header,
+    refuse_scaled,
+)
 from npcorrect.diffusion.memory import out_of_memory
 from npcorrect.diffusion.pipeline import PipelineModel
-from npcorrect.errors import ModelError, SettingsError
+from npcorrect.errors import ModelError, NpcError, SettingsError
 from npcorrect.extras import require
 from npcorrect.settings import LoadSettings, lora_weight
 
@@ -40,7 +48,7 @@ def load_pipeline(settings: LoadSettings) -> PipelineModel:
     with loading_errors(identified), _without_bars():
         pipeline = _load_pipeline(identified, settings, dtype)
         for number, lora in enumerate(settings.lora):
-            _load_lora(pipeline, lora, f"npc{number}", settings.offline)
+            _load_lora(pipeline, lora, f"npc{number}", settings.offline, identified.family)
         _weigh_loras(pipeline, settings.lora)
         _place(pipeline, identified, settings, device)
     pipeline.set_progress_bar_config(disable=True)
@@ -130,11 +138,15 @@ def quantization(found: Identified, bits: str, dtype: torch.dtype) -> Any:
     )
 
 
-def _load_lora(pipeline: Any, lora: str, name: str, offline: bool) -> None:
+def _load_lora(pipeline: Any, lora: str, name: str, offline: bool, family: FamilySpec) -> None:
     place, _ = lora_weight(lora)
     path = Path(place)
-    if path.suffix == ".safetensors" and not path.is_file():
+    if path.suffix == ".safetensors" and not path.exists():
         raise ModelError(f"There is no LoRA file {place!r}; check the path.")
+    if path.suffix == ".safetensors" and not path.is_dir():
+        refuse_scaled(path, read_header(path))
+    elif path.exists() and not path.is_dir():
+        raise ModelError(no_safetensors(path))
     if not hasattr(pipeline, "load_lora_weights"):
         raise ModelError(f"{type(pipeline).__name__} takes no LoRA weights; leave --lora out.")
     try:
@@ -142,11 +154,19 @@ def _load_lora(pipeline: Any, lora: str, name: str, offline: bool) -> None:
             pipeline.load_lora_weights(
                 place, adapter_name=name, local_files_only=offline, use_safetensors=True
             )
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except NpcError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"The LoRA {place!r} does not fit this model: {reason}") from None
-    if not any(name in adapters for adapters in pipeline.get_list_adapters().values()):
-        raise ModelError(f"The LoRA {place!r} does not fit this model: none of its keys match.")
+    if name not in pipeline.get_list_adapters().get(family.denoiser, ()):
+        raise ModelError(
+            f"The LoRA {place!r} does not fit this model, which is {family.title}: none of its "
+            "keys match the denoiser's."
+        )
+    weights = getattr(pipeline, family.denoiser).named_parameters()
+    if not all(weight.isfinite().all() for key, weight in weights if f".{name}." in key):
+        raise ModelError(f"The LoRA {place!r} has weights that are no finite numbers.")
 
 
 def _weigh_loras(pipeline: Any, loras: tuple[str, ...]) -> None:
@@ -209,9 +229,9 @@ def loading_errors(found: Identified) -> Iterator[None]:
     try:
         with hub_errors(name):
             yield
-    except (ModelError, SettingsError):
+    except NpcError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, MemoryError) as error:
+    except Exception as error:
         raise ModelError(_explained(found, error)) from error
 
 
