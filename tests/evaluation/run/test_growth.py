@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -176,6 +177,48 @@ def test_a_record_whose_picture_is_damaged_is_open_again(damage: str, tmp_path: 
     assert timeless(carry_out(folder)) == timeless(whole)
     assert path.read_bytes() == content
     assert not path.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "null",
+        b"\xff\xfe",
+        '{"key": {}}',
+        "[" * 10_000,
+        "update",
+        "another",
+        "chosen",
+    ],
+)
+def test_a_damaged_record_is_one_sentence_and_done_again(
+    body: str | bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = fake_manifest(limit=2, methods=("base", "npc"))
+    whole = carry_out(tmp_path, made, judge=SureJudge())
+    good = [sqlite_body(tmp_path, method) for method in ("npc", "base")]
+    damaged = {
+        "update": good[0][:-1],
+        "another": good[1],
+        "chosen": good[0].replace('"chosen":0', '"chosen":7'),
+    }.get(body if isinstance(body, str) else "", body)
+    with closing(sqlite3.connect(tmp_path / "records.sqlite")) as connection, connection:
+        connection.execute("update record set body = ? where method = 'npc'", (damaged,))
+    with pytest.raises(SettingsError, match=r"npc on prompt 1: .*give the run's command again"):
+        Store(tmp_path).records()
+    assert timeless(carry_out(tmp_path, made, judge=SureJudge())) == timeless(whole)
+    said = [line.getMessage() for line in caplog.records]
+    assert len(said) == 2
+    assert all("npc on prompt" in line and "it is done again" in line for line in said)
+    assert not any("\n" in line for line in said)
+
+
+def sqlite_body(run: Path, method: str) -> str:
+    with closing(sqlite3.connect(run / "records.sqlite")) as connection:
+        query = "select body from record where method = ?"
+        return str(connection.execute(query, (method,)).fetchone()[0])
 
 
 def test_one_bad_reply_that_many_methods_share_is_one_failure() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -27,7 +27,7 @@ def following(methods: Sequence[str], samples: int, images: int) -> Iterator[OnR
     """A bar with the time left and each method's mean score at ``images``, on standard error.
 
     Records of other methods, which a run may have from before, are passed over. Those without a
-    score or a verdict are counted.
+    score or a verdict are counted for each method.
     """
     console = Console(stderr=True)
     columns = (
@@ -42,14 +42,15 @@ def following(methods: Sequence[str], samples: int, images: int) -> Iterator[OnR
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("loading", total=total)
         every = max(1, total // PLAIN_LINES)
-        seen = left_open = 0
+        left_open = dict.fromkeys(methods, 0)
+        seen = 0
 
         def on_record(record: Record) -> None:
-            nonlocal seen, left_open
+            nonlocal seen
             if record.key.method not in scores:
                 return
             seen += 1
-            left_open += bool(record.unverified or record.open_pictures)
+            left_open[record.key.method] += bool(record.unverified or record.open_pictures)
             value = record.score(record.after(images)).value
             if value is not None:
                 scores[record.key.method].append(value)
@@ -61,7 +62,11 @@ def following(methods: Sequence[str], samples: int, images: int) -> Iterator[OnR
         yield on_record
 
 
-def _live(scores: dict[str, list[float]], left_open: int) -> str:
-    means = ((name, sum(s) / len(s)) for name, s in scores.items() if s)
-    parts = [f"{name} {mean:.3g}" for name, mean in means]
-    return ", ".join([*parts, f"{left_open} open"] if left_open else parts)
+def _live(scores: Mapping[str, Sequence[float]], left_open: Mapping[str, int]) -> str:
+    """``"base 0.62, npc 0.71 (3 open)"``."""
+    parts = []
+    for name, given in scores.items():
+        mean = [f"{sum(given) / len(given):.3g}"] if given else []
+        opened = [f"({left_open[name]} open)"] if left_open[name] else []
+        parts += [" ".join((name, *mean, *opened))] if mean or opened else []
+    return ", ".join(parts)

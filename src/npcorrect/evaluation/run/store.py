@@ -7,6 +7,7 @@ is checked by its meaning before it is used.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -23,10 +24,12 @@ from npcorrect.evaluation.benchmarks.base import Score
 from npcorrect.evaluation.run import manifest as manifests
 from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.pictures import picture_name, read_file
-from npcorrect.evaluation.run.records import Record, fault
+from npcorrect.evaluation.run.records import Key, Record, fault
 from npcorrect.evaluation.run.worker import Done
 from npcorrect.files import decode_picture, prepare, replacing
+from npcorrect.text import one_line
 
+_log = logging.getLogger(__name__)
 _RECORD = TypeAdapter(Record)
 _SCORE = TypeAdapter(Score)
 _MANIFEST = TypeAdapter(Manifest)
@@ -146,17 +149,43 @@ class Store:
         Raises:
             SettingsError: the folder holds no run, or one that is damaged.
         """
-        self.manifest()
-        rows = self._select("select body from record order by sample, repeat, method")
-        try:
-            records = [_RECORD.validate_json(body) for (body,) in rows]
-        except ValueError as error:
-            raise self._damaged(str(error).splitlines()[0]) from None
-        for record in records:
-            if reason := fault(record):
-                place = f"{record.key.method} on prompt {record.key.sample}"
-                raise self._damaged(f"{place}: {reason}")
+        records = []
+        for place, record, reason in self._read():
+            if record is None:
+                raise self._damaged(f"{place}: {reason}", "give the run's command again to do it")
+            records.append(record)
         return records
+
+    def sound_records(self) -> list[Record]:
+        """The records that can be used, in the benchmark's order; a warning names each other one.
+
+        Raises:
+            SettingsError: the folder holds no run, or no records at all can be read.
+        """
+        records = []
+        for place, record, reason in self._read():
+            if record is None:
+                _log.warning(
+                    "The record of %s cannot be read (%s); it is done again.", place, reason
+                )
+            else:
+                records.append(record)
+        return records
+
+    def _read(self) -> Iterator[tuple[str, Record | None, str]]:
+        """What each row is about, with its record, or why it is none."""
+        self.manifest()
+        rows = self._select("select * from record order by sample, repeat, method")
+        for sample, repeat, method, body in rows:
+            place = one_line(f"{method} on prompt {sample}", 200)
+            try:
+                record = _RECORD.validate_json(body)
+            except ValueError as error:
+                yield place, None, one_line(str(error).partition("\n")[0], 200)
+                continue
+            moved = record.key != Key(sample, repeat, method)
+            reason = "it is another's" if moved else fault(record)
+            yield place, None if reason else record, reason
 
     def judges(self) -> tuple[str, ...]:
         """The further judges who have scored pictures of the run."""
@@ -188,10 +217,11 @@ class Store:
         except sqlite3.Error as error:
             raise self._damaged(str(error)) from None
 
-    def _damaged(self, reason: str) -> SettingsError:
+    def _damaged(
+        self, reason: str, remedy: str = "restore them, or begin anew in another folder"
+    ) -> SettingsError:
         return SettingsError(
-            f"The records in {str(self.folder)!r} cannot be read ({reason}); "
-            "restore them, or begin anew in another folder."
+            f"The records in {str(self.folder)!r} cannot be read ({reason}); {remedy}."
         )
 
     def picture(self, name: str) -> Path:
