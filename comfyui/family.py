@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from npcorrect.diffusion.families import any_prompt
+from npcorrect.diffusion.families import any_text
 from npcorrect.diffusion.rules import RULES, Rule
 from npcorrect.mini.family import FAMILY
 from npcorrect.plan import Defaults
@@ -71,7 +71,13 @@ class Row:
     empty: str = ""
     noise: Noise = fresh_noise
     miniature: bool = False
-    check_prompt: Callable[[str], None] = any_prompt
+    check_prompt: Callable[[str], None] = any_text
+    check_negative: Callable[[str], None] = any_text
+
+    @property
+    def guides_always(self) -> bool:
+        """Whether plain pictures are drawn under guidance too."""
+        return self.afterwards == "unconditional"
 
 
 ANY = Row(
@@ -102,4 +108,5 @@ MINIATURE = Row(
     noise=packed_noise,
     miniature=True,
     check_prompt=FAMILY.check_prompt,
+    check_negative=FAMILY.check_negative,
 )

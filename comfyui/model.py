@@ -80,6 +80,7 @@ class PatcherModel:
         height, width = (side * scale for side in self._latent.shape[-2:])
         made = plan.plan(replace(request, height=height, width=width), self.row, self.row.defaults)
         self.check_text(request.prompt)
+        self.check_text(request.negative_prompt or "")
         return made
 
     def check_text(self, text: str) -> None:
@@ -182,23 +183,26 @@ class _Draw:
 
     def _condition(self) -> None:
         model, (negative,) = self._model, self.looks.negatives
+        standing = self._drawing.standing_negative
         encode = model._text.conditioning
         self.guider.set_conds(
             model._positive or encode(self._drawing.prompt),
             None if negative is None else encode(negative),
-            encode(model.row.empty),
+            encode(model.row.empty if standing is None else standing),
         )
 
     def _schedule(self, steps: int) -> Schedule:
         """What the guider is to do; a plain drawing is guided as one between whose looks none acts.
 
-        A rule by which looks renew the negative guides outside of its window too.
+        A rule by which looks renew the negative guides outside of its window too, and so does any
+        rule against a standing negative.
         """
         drawing, row = self._drawing, self._model.row
         rule = row.rules[drawing.rule]
         drawn_plain = drawing.negative_prompt is None
         guided = drawing.true_cfg_scale > row.least_scale
-        outside = rule.renewable or row.afterwards == "unconditional"
+        standing = drawing.standing_negative is not None
+        outside = rule.renewable or standing or row.guides_always
         return Schedule(
             rule=rule,
             scale=drawing.true_cfg_scale,

@@ -49,7 +49,10 @@ CORRECT = {
     "reseed": "reseed",
     "ranker": "ranker",
 }
-"""The fields of the draw settings that nodes take, and what they are called here."""
+STANDING = {"negative_prompt": "negative_prompt"}
+"""The fields of the draw settings that nodes take, and what they are called here.
+
+The last stands behind all other widgets, because saved workflows have values by their places."""
 VLM = {"vlm": "vlm"}
 ROLES = {
     name: name
@@ -99,6 +102,7 @@ class Correct(io.ComfyNode):  # type: ignore[misc, unused-ignore]
                     "afterwards", options=[inputs.DEFAULT, *AFTERWARDS], optional=True,
                     advanced=True, default=inputs.DEFAULT, tooltip=_AFTERWARDS,
                 ),
+                *_inputs(DrawSettings, STANDING, advanced=True),
                 io.Conditioning.Input(
                     "positive", optional=True,
                     tooltip="The prompt's conditioning, where the CLIP's own is not wanted.",
@@ -134,7 +138,7 @@ class Correct(io.ComfyNode):  # type: ignore[misc, unused-ignore]
         positive: Any = None, sigmas: Any = None, original: Any = None, **values: Any,
     ) -> Any:  # fmt: skip
         """Correct, with a preview of every look and every attempt."""
-        settings = inputs.settings(DrawSettings, DRAW | CORRECT, values)
+        settings = inputs.settings(DrawSettings, DRAW | CORRECT | STANDING, values)
         request = Request(prompt, **vars(settings))
         if sigmas is not None:
             request = replace(request, steps=len(sigmas) - 1)

@@ -54,6 +54,20 @@ def test_pictures_carry_their_parameters(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("standing", "negative", "line"),
+    [
+        ("lowres", "four circles", "Negative prompt: lowres, four circles"),
+        ("lowres", None, "Negative prompt: lowres"),
+        (" ", None, "Steps: 24"),
+    ],
+)
+def test_parameters_have_both_negatives(standing: str, negative: str | None, line: str) -> None:
+    drawing = replace(DRAWING, standing_negative=standing, negative_prompt=negative)
+    written = parameters(replace(GENERATION, drawing=drawing)).splitlines()
+    assert written[1].startswith(line)
+
+
 def test_parameters_tell_how_looks_renewed_the_negative() -> None:
     steered = replace(GENERATION, steering=((4, "a, b"), (8, None)))
     assert 'NPC steering: "4 a, b > 8 none"' in parameters(steered)

@@ -87,6 +87,70 @@ def test_what_would_have_no_effect_is_refused(settings: dict[str, Any], said: st
             planned(STEPS, **({"seed": seed} | settings))
 
 
+@pytest.mark.parametrize("candidates", [0, 5])
+@pytest.mark.parametrize("rule", ["paper", "extra", "turns"])
+def test_a_standing_negative_needs_guidance(rule: str, candidates: int) -> None:
+    with pytest.raises(SettingsError, match="scale of 1 a negative prompt has no effect"):
+        planned(rule=rule, scale=1.0, candidates=candidates, negative_prompt="lowres")
+
+
+@pytest.mark.parametrize(
+    ("family", "rule", "scale", "read"),
+    [
+        ("flux-dev", "paper", 3.0, "lowres, a dog"),
+        ("flux-dev", "extra", 3.0, "a dog"),
+        ("flux-dev", "nag", 3.0, "lowres, a dog"),
+        ("flux-schnell", "nag", 1.0, "lowres, a dog"),
+        ("sdxl", "paper", 3.0, "lowres, a dog"),
+        ("sdxl", "turns", 3.0, "a dog"),
+        ("sdxl", "nag", 3.0, "a dog"),
+        ("sdxl", "nag", 1.0, "lowres, a dog"),
+    ],
+)
+def test_a_standing_negative_shares_the_branch_where_there_is_no_other(
+    family: str, rule: str, scale: float, read: str
+) -> None:
+    request = Request("a cat", rule=rule, scale=scale, negative_prompt="lowres")
+    made = plan(request, *_row(family))
+    assert made.template.standing_negative == "lowres"
+    assert made.template.branch_text is None
+    redrawn = made.drawing(1, "a dog")
+    assert (redrawn.branch_text, redrawn.negative_prompt) == (read, "a dog")
+
+
+@pytest.mark.parametrize("standing", ["", " ", None])
+def test_an_empty_negative_is_one_that_says_nothing(standing: str | None) -> None:
+    made = planned(negative_prompt=standing)
+    assert made.template.standing_negative == standing
+    assert made.drawing(1, "a dog").branch_text == "a dog"
+
+
+def test_brackets_that_are_meant_are_read_without_their_backslashes() -> None:
+    made = plan(
+        Request(r"a cat \(happy\)", negative_prompt=r"a \[dog\]"), FakeFamily(), FAKE_DEFAULTS
+    )
+    assert made.template.prompt == "a cat (happy)"
+    assert made.template.standing_negative == "a [dog]"
+
+
+@pytest.mark.parametrize(
+    ("negative", "said"),
+    [
+        ("(lowres:1.4)", "negative prompt has '.lowres:1.4.'.*weight"),
+        ("a \ud800 cat", "'negative-prompt' is .*give a text"),
+        ("red circles, lowres, watermark, lowres", "does not know 'lowres', 'watermark' of"),
+    ],
+)
+def test_negatives_that_cannot_act_are_refused(negative: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        plan(Request("two red stars", negative_prompt=negative), FAMILY, DEFAULTS)
+
+
+def test_the_miniature_knows_its_own_words_as_negatives() -> None:
+    request = Request("two red stars", negative_prompt="green circles, a striped background")
+    assert plan(request, FAMILY, DEFAULTS).template.standing_negative == request.negative_prompt
+
+
 def test_a_picture_alone_needs_no_negative_that_acts() -> None:
     assert planned(rule="paper", scale=1.0, candidates=0).template.true_cfg_scale == 1.0
 

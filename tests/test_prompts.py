@@ -16,8 +16,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from npcorrect.errors import SettingsError
-from npcorrect.prompts import Job, parsed, prompt_of, read_jobs
+from npcorrect.prompts import Job, parsed, read_jobs, texts_of
+from npcorrect.records import Request
 from npcorrect.settings import DrawSettings
+from tests.fakes import session
 
 DRAW = DrawSettings(candidates=3, seed=5)
 
@@ -144,18 +146,46 @@ def _picture(path: Path, text: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "prompt"),
+    ("text", "prompt", "negative"),
     [
-        ("two stars\nNegative prompt: x\nSteps: 3, Seed: 1", "two stars"),
-        ("two\nstars\nSteps: 3", "two\nstars"),
-        ("two stars", "two stars"),
-        ("Steps: 3", None),
-        (None, None),
+        ("two stars\nNegative prompt: x, y\nz\nSteps: 3, Seed: 1", "two stars", "x, y\nz"),
+        ("two stars\nNegative prompt: x", "two stars", "x"),
+        ("two\nstars\nSteps: 3", "two\nstars", None),
+        ("two stars", "two stars", None),
+        ("Steps: 3", None, None),
+        (None, None, None),
     ],
 )
-def test_a_picture_brings_its_prompt(text: str | None, prompt: str | None, tmp_path: Path) -> None:
+def test_a_picture_brings_its_prompt_and_negative(
+    text: str | None, prompt: str | None, negative: str | None, tmp_path: Path
+) -> None:
     _picture(tmp_path / "a.png", text)
-    assert prompt_of(tmp_path / "a.png") == prompt
+    texts = texts_of(tmp_path / "a.png")
+    assert (texts.get("prompt"), texts.get("negative-prompt")) == (prompt, negative)
+    if prompt:
+        (job,) = read_jobs(None, tmp_path, DRAW)
+        assert (job.request.prompt, job.request.negative_prompt) == (prompt, negative)
+
+
+def test_our_own_picture_brings_the_users_negative_and_not_what_was_tried(tmp_path: Path) -> None:
+    asked = Request("three circles", negative_prompt="lowres", candidates=1, ranker="source")
+    correction = session().correct(asked)
+    assert [attempt.index for attempt in correction] == [0, 1]
+    correction.result.save(tmp_path)
+    assert texts_of(tmp_path / "attempt-1.png") == {
+        "prompt": "three circles", "negative-prompt": "lowres",
+    }  # fmt: skip
+
+
+def test_lines_of_other_programs_bring_the_negative(tmp_path: Path) -> None:
+    lines = tmp_path / "prompts.txt"
+    lines.write_text(
+        "--prompt a castle --negative_prompt trees, shrubs --seed 7\n"
+        '{"prompt": "a cat", "negative_prompt": ""}\n'
+        '--prompt a dog --negative_prompt " "\n'
+    )
+    negatives = [job.request.negative_prompt for job in read_jobs(lines, None, DRAW)]
+    assert negatives == ["trees, shrubs", "", " "]
 
 
 def test_a_folder_of_pictures(tmp_path: Path) -> None:

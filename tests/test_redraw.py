@@ -79,6 +79,16 @@ def test_whatever_looks_said_is_said_again(
     assert all(same(a.generation, again[a.index]) for a in result.attempts)
 
 
+@pytest.mark.parametrize("rule", ["paper", "extra"])
+def test_the_users_negative_is_said_again(rule: str, tmp_path: Path) -> None:
+    request = replace(REQUEST, rule=rule, negative_prompt="lowres")
+    result = corrected(request, Changing(["four circles"]))
+    result.save(tmp_path)
+    again = drawn_again(tmp_path)
+    assert [one.drawing.standing_negative for one in again.values()] == ["lowres"] * 4
+    assert all(same(a.generation, again[a.index]) for a in result.attempts)
+
+
 def test_a_picture_alone_is_enough(tmp_path: Path) -> None:
     result = corrected(REQUEST, Changing(["four circles"], captions=["a", "b", "a b"]))
     result.save(tmp_path / "out")

@@ -114,6 +114,7 @@ def test_defaults_pass(record: type[Settings]) -> None:
         (LoadSettings, {"model": "x" * 20_000}, r"'model' is 'xxx\S*\.\.\."),
         (LoadSettings, {"offload": None}, "'offload' is None; give one of none, model"),
         (RoleSettings, {"budget": ""}, "'budget' is ''"),
+        (DrawSettings, {"negative_prompt": 3}, "'negative-prompt' is 3; give a text of 0 to 10000"),
         (RoleSettings, {"votes": 0}, "'votes' is 0"),
     ],
 )
@@ -135,6 +136,13 @@ def test_names_are_the_flags() -> None:
     assert read(DrawSettings, {"negative_scale": 2}, "here").negative_scale == 2
     assert read(LoadSettings, {"lora": ["a", "b=0.5"]}, "here").lora == ("a", "b=0.5")
     assert read(RoleSettings, {"no-cache": True}, "here").cache is False
+
+
+@pytest.mark.parametrize("text", ["", " ", "lowres"])
+def test_an_empty_text_is_taken_where_it_means_something(text: str) -> None:
+    assert read(DrawSettings, {"negative-prompt": text}, "here").negative_prompt == text
+    body = model_of(DrawSettings).model_validate({"negative-prompt": text})
+    assert body.model_dump()["negative_prompt"] == text
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

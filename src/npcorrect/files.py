@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from npcorrect.errors import OutputError, SettingsError
 from npcorrect.provenance import Provenance
-from npcorrect.records import Generation
+from npcorrect.records import Generation, joined
 
 PARAMETERS = "parameters"
 """The PNG text in which A1111, and whoever follows it, keeps how a picture was drawn."""
@@ -181,8 +181,8 @@ def parameters(generation: Generation, made_with: Provenance | None = None) -> s
     """The A1111-style text: prompt, negative prompt, then one line of settings."""
     drawing = generation.drawing
     lines = [drawing.prompt]
-    if drawing.negative_prompt:
-        lines.append(f"Negative prompt: {drawing.negative_prompt}")
+    if negative := joined(drawing.standing_negative, drawing.negative_prompt):
+        lines.append(f"Negative prompt: {negative}")
     width, height = generation.image.size
     start, stop = drawing.window
     settings = {

@@ -134,7 +134,7 @@ class Correction(Iterator[Attempt]):
     @property
     def checklist(self) -> Checklist:
         """What the prompt asks for; without requirements as long as nobody has said."""
-        return self._checklist or Checklist(self.plan.request.prompt, ())
+        return self._checklist or Checklist(self.plan.template.prompt, ())
 
     @property
     def result(self) -> Result:
@@ -201,7 +201,7 @@ class Correction(Iterator[Attempt]):
             raise Cancelled
         start, account, error = perf_counter(), Account(), ""
         if self._checklist is None:
-            self._checklist, error = self._calls.checklist(self.plan.request.prompt, account)
+            self._checklist, error = self._calls.checklist(self.plan.template.prompt, account)
         generation = self._original()
         verdict = self._verify(0, generation.image, account, error)
         caption = None

@@ -13,7 +13,7 @@ from math import ceil, isfinite
 from typing import Protocol, TypeVar
 
 from npcorrect.errors import PromptError, SettingsError
-from npcorrect.prompt_marks import refuse_marks
+from npcorrect.prompt_marks import without_marks
 from npcorrect.records import Drawing, Origin, Request
 from npcorrect.settings import DrawSettings, check
 
@@ -64,6 +64,16 @@ class RuleTraits(Protocol):
         """Whether the rule acts through classifier-free guidance; distilled families have none."""
         ...
 
+    @property
+    def replaces(self) -> bool:
+        """Whether the negative takes the unconditional branch's place."""
+        ...
+
+    @property
+    def attends(self) -> bool:
+        """Whether the negative acts within attention, and so without a branch of its own."""
+        ...
+
     def default_window(self, defaults: Defaults) -> float:
         """The share of the steps in which the negative acts where the request is silent."""
         ...
@@ -106,8 +116,17 @@ class FamilyTraits(Protocol):
         """The guidance scale above which the pipeline makes a second branch."""
         ...
 
+    @property
+    def guides_always(self) -> bool:
+        """Whether plain pictures are drawn under guidance too."""
+        ...
+
     def check_prompt(self, prompt: str) -> None:
         """Raises PromptError where the model cannot draw the prompt."""
+        ...
+
+    def check_negative(self, negative: str) -> None:
+        """Raises PromptError where the model cannot be guided away from what a text names."""
         ...
 
 
@@ -144,8 +163,12 @@ def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
             leave the negative without effect.
     """
     check_request(request)
-    refuse_marks(request.prompt, family.title)
-    family.check_prompt(request.prompt)
+    prompt = without_marks(request.prompt, family.title)
+    family.check_prompt(prompt)
+    standing = request.negative_prompt
+    if standing is not None:
+        standing = without_marks(standing, family.title, "negative prompt")
+        family.check_negative(standing)
     steps = _or(request.steps, defaults.num_inference_steps)
     name = request.rule or defaults.rule
     rule = _rule(name, family)
@@ -155,8 +178,9 @@ def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
     room = max(round(LAST_LOOK * steps) - start, 0)
     looks = _or(request.looks, min(defaults.looks, room) if rule.renewable else 0)
     template = Drawing(
-        prompt=request.prompt,
+        prompt=prompt,
         seed=request.seed,
+        standing_negative=standing,
         num_inference_steps=steps,
         true_cfg_scale=_or(request.scale, defaults.true_cfg_scale),
         negative_scale=_or(request.negative_scale, rule.default_scale(defaults)),
@@ -172,6 +196,8 @@ def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
     _check_looks(template, family, rule)
     if request.candidates:
         _refuse_without_effect(template, family, rule)
+    if standing is not None:
+        template = replace(template, share_branch=_shares_branch(template, family, rule))
     reseeds = _or(request.reseed, defaults.reseed and rule.renewable)
     if reseeds and request.seed + request.candidates >= 2**63:
         raise SettingsError(
@@ -319,10 +345,28 @@ def _refuse_without_effect(drawing: Drawing, family: FamilyTraits, rule: RuleTra
             "longer window."
         )
     if rule.guided and not drawing.true_cfg_scale > family.least_scale:
-        raise SettingsError(
-            f"At a true CFG scale of {drawing.true_cfg_scale:g} a negative prompt has no "
-            f"effect on {family.title}; give a scale above {family.least_scale:g}."
-        )
+        raise _without_guidance(drawing, family)
+
+
+def _shares_branch(drawing: Drawing, family: FamilyTraits, rule: RuleTraits) -> bool:
+    """Whether the user's negative has no branch of its own: the rule's negative takes it.
+
+    Raises:
+        SettingsError: there is no branch at all, so that it would have no effect.
+    """
+    branch = rule.guided or family.guides_always
+    if branch and drawing.true_cfg_scale > family.least_scale:
+        return rule.replaces
+    if not rule.attends:
+        raise _without_guidance(drawing, family)
+    return True
+
+
+def _without_guidance(drawing: Drawing, family: FamilyTraits) -> SettingsError:
+    return SettingsError(
+        f"At a true CFG scale of {drawing.true_cfg_scale:g} a negative prompt has no effect on "
+        f"{family.title}; give a scale above {family.least_scale:g}."
+    )
 
 
 def _or(value: T | None, default: T) -> T:

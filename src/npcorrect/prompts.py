@@ -12,13 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from npcorrect.errors import SettingsError
-from npcorrect.files import MAX_TEXT_FILE, PARAMETERS, decoded, picture_texts, read_json, read_text
+from npcorrect.files import (
+    MAX_TEXT_FILE,
+    PARAMETERS,
+    RECORD,
+    decoded,
+    picture_texts,
+    read_json,
+    read_text,
+)
 from npcorrect.records import Request
 from npcorrect.settings import DrawSettings, options, read
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _NAMES = {"cfg-scale": "scale", "file": "image", "file-name": "image"}
 """What other programs call a setting, by its name here."""
+_NEGATIVE = "negative-prompt"
 _FLAG = re.compile(r"(?:^|\s)--([A-Za-z][A-Za-z_-]*)(?=\s|$)")
 
 
@@ -83,17 +92,33 @@ def parsed(text: str, name: str, suffix: str = "") -> Iterator[tuple[str, Mappin
             yield place, {"prompt": line}
 
 
-def prompt_of(path: Path) -> str | None:
-    """The prompt in a PNG's text, as A1111 and this program write it; None where there is none.
+def texts_of(path: Path) -> Mapping[str, str]:
+    """The prompt in a PNG's text, and the user's negative prompt, by the settings' names.
+
+    The text is as A1111 writes it. In a picture of this program its record tells the user's
+    negative from those that were tried. What is not there is left out.
 
     Raises:
-        SettingsError: the picture cannot be read.
+        SettingsError: the picture cannot be read, or its record is damaged.
     """
-    text = picture_texts(path).get(PARAMETERS, "")
-    lines = text.split("\n")
-    ends = [n for n, line in enumerate(lines) if line.startswith(("Negative prompt:", "Steps:"))]
-    prompt = "\n".join(lines[: ends[0]] if ends else lines).strip()
-    return prompt or None
+    texts = picture_texts(path)
+    written = re.split(r"^Steps:", texts.get(PARAMETERS, ""), maxsplit=1, flags=re.MULTILINE)[0]
+    prompt, *negatives = re.split(r"^Negative prompt:", written, maxsplit=1, flags=re.MULTILINE)
+    negative = "".join(negatives).strip()
+    if RECORD in texts:
+        negative = _recorded_negative(path, texts[RECORD])
+    found = {"prompt": prompt.strip(), _NEGATIVE: negative}
+    return {name: text for name, text in found.items() if text}
+
+
+def _recorded_negative(path: Path, record: str) -> str:
+    try:
+        negative = read_json(record)["request"].get("negative_prompt")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise SettingsError(
+            f"The picture {str(path)!r} has a damaged record; give its prompt with --prompts."
+        ) from None
+    return negative if isinstance(negative, str) else ""
 
 
 def _content(path: Path) -> str:
@@ -111,13 +136,13 @@ def _pictures(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in PICTURES:
             continue
-        prompt = prompt_of(path)
-        if prompt is None:
+        texts = texts_of(path)
+        if "prompt" not in texts:
             raise SettingsError(
                 f"The picture {str(path)!r} has no prompt in it; give a table of pictures and "
                 "prompts with --prompts."
             )
-        yield str(path), {"image": path.name, "prompt": prompt}
+        yield str(path), {"image": path.name, **texts}
 
 
 def _job(number: int, place: str, row: Mapping[str, Any], draw: DrawSettings, folder: Path) -> Job:

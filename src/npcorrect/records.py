@@ -71,7 +71,10 @@ class Origin:
 class Drawing:
     """One picture to draw, with every choice made: what a request becomes on a model.
 
-    The negative acts in the steps from ``window[0]`` up to before ``window[1]``, counted from 0.
+    The negative acts in the steps from ``window[0]`` up to before ``window[1]``, counted from 0;
+    ``standing_negative``, the user's own, acts in every step, in place of the text that the family
+    has for the unconditional branch. Where the two ``share_branch``, they are one text in the
+    window.
     The emerging picture is looked at before each of ``look_steps``. With an ``origin`` it begins
     at ``restart_step`` with that picture noised, without one with noise alone at step 0; where its
     last look finds it wrong, it goes back to ``restart_step`` up to ``max_rewinds`` times. A server
@@ -83,6 +86,8 @@ class Drawing:
     prompt: str
     seed: int
     negative_prompt: str | None = None
+    standing_negative: str | None = None
+    share_branch: bool = False
     num_inference_steps: int
     true_cfg_scale: float
     negative_scale: float
@@ -94,6 +99,13 @@ class Drawing:
     restart_step: int = 0
     max_rewinds: int = 0
     origin: Origin | None = field(default=None, repr=False)
+
+    @property
+    def branch_text(self) -> str | None:
+        """What the negative's branch reads in the window; None where no negative acts."""
+        if self.negative_prompt is None or not self.share_branch:
+            return self.negative_prompt
+        return joined(self.standing_negative, self.negative_prompt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +223,11 @@ class Ranked:
     candidate: Candidate
     score: float
     parts: tuple[tuple[str, float], ...] = ()
+
+
+def joined(*negatives: str | None) -> str | None:
+    """Negatives as one text, with commas between; None where none says anything."""
+    return ", ".join(text for text in negatives if text and text.strip()) or None
 
 
 def add_money(one: float | None, other: float | None) -> float | None:

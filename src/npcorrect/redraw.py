@@ -200,6 +200,7 @@ def _drawn(attempt: Mapping[str, Any]) -> Drawn:
             height=drawing.height,
             width=drawing.width,
             rewinds=drawing.max_rewinds,
+            negative_prompt=drawing.standing_negative,
         )
     )
     steering = TypeAdapter(Steering).validate_python(written["steering"])
@@ -211,7 +212,12 @@ def _texts(pictures: Sequence[Drawn]) -> dict[str, None]:
     """Every text that the model has to read, each once."""
     texts = (
         text
-        for one in pictures
-        for text in (one.drawing.prompt, one.drawing.negative_prompt, *(t for _, t in one.steering))
+        for one, drawing in ((one, one.drawing) for one in pictures)
+        for text in (
+            drawing.prompt,
+            drawing.standing_negative,
+            drawing.branch_text,
+            *(steered for _, steered in one.steering),
+        )
     )
     return dict.fromkeys(text for text in texts if text)

@@ -39,7 +39,8 @@ class Option:
 
     ``name`` is what users call it in TOML and JSON, ``flags`` what it is called on the command
     line, where ``off`` switches a truth value off. ``limits`` are pydantic's ``ge``, ``gt``,
-    ``le`` and ``lt``. ``advanced`` options come after the everyday ones.
+    ``le`` and ``lt``. ``advanced`` options come after the everyday ones. ``may_be_empty`` tells
+    texts that mean something where they are empty.
     """
 
     field: str
@@ -53,6 +54,7 @@ class Option:
     choices: tuple[str, ...]
     limits: Mapping[str, float]
     advanced: bool
+    may_be_empty: bool
 
     @property
     def variable(self) -> str:
@@ -74,7 +76,8 @@ class Option:
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
         texts = [words.get(kind, "a list of texts") for kind in self.kinds]
         if str in self.kinds:
-            texts[self.kinds.index(str)] = f"a text of 1 to {MAX_TEXT} characters"
+            least = 0 if self.may_be_empty else 1
+            texts[self.kinds.index(str)] = f"a text of {least} to {MAX_TEXT} characters"
         bounds = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
         limits = " and ".join(f"{bounds[key]} {value}" for key, value in self.limits.items())
         return " or ".join(texts) + (f", {limits}" if limits else "")
@@ -90,6 +93,7 @@ def option(
     off: str = "",
     choices: tuple[str, ...] = (),
     advanced: bool = False,
+    may_be_empty: bool = False,
     **limits: float,
 ) -> Any:
     """A field that is an option; its name is the field's with ``-`` for ``_`` unless given."""
@@ -101,6 +105,7 @@ def option(
         "off": off,
         "choices": choices,
         "advanced": advanced,
+        "may_be_empty": may_be_empty,
         "limits": limits,
     }
     return field(default=default, metadata={"option": described})
@@ -126,6 +131,13 @@ class DrawSettings(Settings):
     )
     width: int | None = option(
         None, "Width in pixels, where it differs.", "Picture", advanced=True, ge=16, le=16384
+    )
+    negative_prompt: str | None = option(
+        None,
+        "What no picture should have, such as 'lowres, watermark': it guides every step of every "
+        "picture, in the unconditional text's place. An empty text is one too.",
+        "Picture",
+        may_be_empty=True,
     )
     candidates: int = option(
         5,
@@ -350,7 +362,7 @@ def model_of(record: type[Settings]) -> type[BaseModel]:
         kind = kind | None if one.choices and type(None) in get_args(one.type) else kind
         limits: dict[str, Any] = dict(one.limits)
         if one.kinds == (str,) and not one.choices:
-            limits |= {"min_length": 1, "max_length": MAX_TEXT}
+            limits |= {"min_length": 0 if one.may_be_empty else 1, "max_length": MAX_TEXT}
         if float in one.kinds and str not in one.kinds:
             limits["allow_inf_nan"] = False
         described = PydanticField(one.default, alias=one.name, description=one.help, **limits)

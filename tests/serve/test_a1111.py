@@ -33,9 +33,13 @@ def test_the_corrected_pictures_come_back(api: webuiapi.WebUIApi) -> None:
     assert len(result.images) == 2
     parameters = result.images[0].info["parameters"]
     assert "Steps: 6, CFG scale: 3.0, Seed: 5, Size: 16x16" in parameters
+    assert "\nNegative prompt: frames" in parameters
     assert result.info["accepted"] == [True, True]
     assert result.info["all_seeds"][0] == 5
-    assert "negative_prompt" in result.info["ignored"]
+    assert result.info["negative_prompt"] == "frames"
+    assert "negative_prompt" not in result.info["ignored"]
+    plain = api.txt2img(prompt=PROMPT, seed=5, negative_prompt="", **SIZE)
+    assert "Negative prompt: frames" not in plain.images[0].info["parameters"]
 
 
 def test_a_seed_of_minus_one_is_a_random_one(api: webuiapi.WebUIApi) -> None:

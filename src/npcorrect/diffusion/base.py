@@ -86,11 +86,13 @@ UNWATCHED = Watch()
 def shared(drawings: Sequence[Drawing]) -> tuple[Drawing, list[str] | None]:
     """What drawings of one call have in common, as the first of them, and their negatives, or None.
 
+    A negative is here what its branch reads.
+
     Raises:
         ValueError: they differ in more than :meth:`ImageModel.draw` allows.
     """
     alike = {replace(d, prompt="", seed=0, negative_prompt=None, origin=None) for d in drawings}
-    negatives = [d.negative_prompt for d in drawings if d.negative_prompt is not None]
+    negatives = [text for d in drawings if (text := d.branch_text) is not None]
     begun = sum(drawing.origin is not None for drawing in drawings)
     every = (0, len(drawings))
     if len(alike) != 1 or len(negatives) not in every or begun not in every:

@@ -52,6 +52,10 @@ class FakeFamily:
     restarts: bool = True
     windows: bool = True
     least_scale: float = 1.0
+    guides_always: bool = False
+
+    def check_negative(self, negative: str) -> None:
+        """Accept every negative, so that nothing is raised."""
 
     def check_prompt(self, prompt: str) -> None:
         """Accept every prompt, so that nothing is raised."""
@@ -102,7 +106,8 @@ class FakeImageModel:
             InputError: the model cannot do what was asked, or the prompt is too long for it.
         """
         made = plan(request, self.family, self.defaults)
-        self.check_text(request.prompt)
+        for text in (request.prompt, request.negative_prompt):
+            self.check_text(text or "")
         return made
 
     def check_text(self, text: str) -> None:
@@ -182,8 +187,9 @@ class _Draw:
     def run(self) -> None:
         """Take the steps, each with the evaluations that the rule takes on FLUX.1 [dev]."""
         rule = RULES[self.first.rule]
-        plain = 2 if rule.renewable else 1
-        acting = plain if rule.renewable and not rule.beside else plain + 1
+        standing = self.first.standing_negative is not None
+        plain = 2 if rule.renewable or standing else 1
+        acting = 3 if rule.beside else 2
         self.watch.check()
         step, total, window = self.start, self.first.num_inference_steps, self.first.window
         while step < total:

@@ -45,8 +45,8 @@ def _defaults(
     )
 
 
-def any_prompt(prompt: str) -> None:
-    """Accept every prompt: the check of families that can be asked for anything."""
+def any_text(text: str) -> None:
+    """Accept every text: the check of families that can be asked for anything."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class FamilySpec:
     one, because their pictures depend on their neighbours' lengths. ``rescales`` says that a guided
     prediction gets the positive one's norm. ``sign`` is -1 where the denoiser predicts the negative
     velocity. ``decode`` makes pixels of clean latents, ``encode`` clean latents of pixels, where a
-    draw can begin with a picture that exists. ``check_prompt`` refuses prompts that the model
-    cannot draw. ``checkpoints`` are well-known members on the Hub, ``source`` says whose defaults
-    these are.
+    draw can begin with a picture that exists. ``check_prompt`` and ``check_negative`` refuse
+    prompts and standing negatives that the model knows nothing of. ``checkpoints`` are well-known
+    members on the Hub, ``source`` says whose defaults these are.
     """
 
     name: str
@@ -90,7 +90,8 @@ class FamilySpec:
     sign: int = 1
     decode: latents.Decode = latents.decode_plain
     encode: latents.Encode | None = None
-    check_prompt: Callable[[str], None] = any_prompt
+    check_prompt: Callable[[str], None] = any_text
+    check_negative: Callable[[str], None] = any_text
 
     @property
     def windows(self) -> bool:
@@ -101,6 +102,11 @@ class FamilySpec:
     def denoiser(self) -> str:
         """The name of the pipeline's component that predicts: ``unet`` or ``transformer``."""
         return "unet" if self.calls.state[0] == "sample" else "transformer"
+
+    @property
+    def guides_always(self) -> bool:
+        """Whether plain pictures are drawn under guidance too."""
+        return self.after == "empty"
 
     @property
     def least_scale(self) -> float:

@@ -21,7 +21,7 @@ class Looks:
 
     def __init__(self, drawings: Sequence[Drawing], look: Look | None, first: int = 0) -> None:
         self.first = first
-        self.negatives = [drawing.negative_prompt for drawing in drawings]
+        self.negatives = [drawing.branch_text for drawing in drawings]
         self.changes: list[list[tuple[int, str | None]]] = [[] for _ in drawings]
         self.count = self.rewinds = 0
         self._drawing, self._look = drawings[0], look

@@ -50,6 +50,7 @@ class PipelineModel:
         """
         made = plan.plan(request, self.family, self.defaults)
         self.check_text(request.prompt, prompt=True)
+        self.check_text(request.negative_prompt or "")
         return made
 
     def check_text(self, text: str, prompt: bool = False) -> None:

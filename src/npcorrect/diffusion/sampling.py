@@ -201,14 +201,16 @@ class Draw:
     @property
     def guided(self) -> bool:
         """Whether the pipeline computes a second branch, that is, guides at all."""
-        family = self.stock.family
-        wanted = self.replaced or self.rule.renewable or family.after == "empty"
+        family, standing = self.stock.family, self.first.standing_negative is not None
+        needed = self.replaced or self.rule.renewable or (standing and self.rule.guided)
+        wanted = needed or family.guides_always
         return wanted and self.first.true_cfg_scale > family.least_scale
 
     @property
     def empties(self) -> list[str] | None:
-        """The family's empty text for each picture; None: the pipeline's own."""
-        empty = self.stock.family.empty
+        """The unconditional branch's text for each picture; None: the pipeline's own."""
+        standing = self.first.standing_negative
+        empty = self.stock.family.empty if standing is None else standing
         return None if empty is None else [empty] * len(self.drawings)
 
     @property
@@ -258,13 +260,19 @@ class Draw:
             first=self.steering.looks.first,
             start=self.steering.start,
         )
+        first, family = self.first, self.stock.family
+        rule = self.rule(first.true_cfg_scale + family.scale_offset, first.negative_scale)
+        if self.rule.attends and first.standing_negative and not self.guided:
+            common = replace(
+                common, rule=rule, window=(0, 0), attention=family.nag,
+                standing=self.steering.standing(),
+            )  # fmt: skip
         if self.negatives is None:
             return common
-        first, family = self.first, self.stock.family
         start, stop = first.window
         acting = replace(
             common,
-            rule=self.rule(first.true_cfg_scale + family.scale_offset, first.negative_scale),
+            rule=rule,
             window=(start, inf if stop == first.num_inference_steps else stop),
             rescales=family.rescales,
         )
@@ -276,7 +284,7 @@ class Draw:
                 look_steps=first.look_steps,
                 steer=self.steering.steer if self.steering.looks.wanted else None,
             )
-        if family.after == "alone":
+        if not family.guides_always and first.standing_negative is None:
             return replace(acting, second="negative", alone=True)
         whole = (start, stop) == (0, first.num_inference_steps)
         empty = None if whole else self.stock.condition(first, self.prompts, self.empties)
@@ -298,12 +306,19 @@ class Steering:
 
     def negatives(self) -> Negatives:
         """The denoiser's arguments under the negatives that there are, and whose they are."""
-        pairs = zip(self._drawings, self.looks.negatives, strict=True)
+        return self._conditioned(self.looks.negatives)
+
+    def standing(self) -> Negatives:
+        """The same of the standing negatives, for steps in which no other acts."""
+        return self._conditioned([drawing.standing_negative for drawing in self._drawings])
+
+    def _conditioned(self, texts: Sequence[str | None]) -> Negatives:
+        pairs = zip(self._drawings, texts, strict=True)
         acting = [(i, d.prompt, text) for i, (d, text) in enumerate(pairs) if text is not None]
         if not acting:
             return Negatives([], {})
-        rows, prompts, texts = zip(*acting, strict=True)
-        condition = self._stock.condition(self._drawings[0], prompts, texts)
+        rows, prompts, negatives = zip(*acting, strict=True)
+        condition = self._stock.condition(self._drawings[0], prompts, negatives)
         spec = self._stock.family.nag
         if RULES[self._drawings[0].rule].attends and spec is not None:
             condition = spec.kept(condition)

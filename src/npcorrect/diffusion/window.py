@@ -51,7 +51,8 @@ class GuidanceSchedule:
     ``window[0]`` up to before ``window[1]`` the ``rule`` decides it. Outside, the unconditional
     branch guides, as the pipeline makes it or with the arguments in ``empty``; with ``alone`` it is
     not computed, and the prompt's branch stands alone. ``negatives`` are those that act now; at
-    ``look_steps``, within the window or not, they are asked for anew with ``steer``. ``first`` is
+    ``look_steps``, within the window or not, they are asked for anew with ``steer``. ``standing``
+    ones act within attention where no others do. ``first`` is
     the number of the first picture, where others were drawn before it, ``start`` that of the first
     step.
     """
@@ -65,6 +66,7 @@ class GuidanceSchedule:
     empty: Arguments | None = None
     negatives: Negatives | None = None
     attention: NagSpec | None = None
+    standing: Negatives | None = None
     look_steps: tuple[int, ...] = ()
     steer: Steer | None = None
     rescales: bool = False
@@ -124,7 +126,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         branch = self._branch()
         if branch is None:
             v_pos = computed = self._positive(module, positive)
-        elif self._attends:
+        elif self._attended is not None:
             v_pos = self._positive(module, positive)
             computed = self._evaluate(self._condition(second, branch), (branch,))
         else:
@@ -169,20 +171,20 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         return second | self.schedule.negatives.condition
 
     @property
-    def _attends(self) -> bool:
-        """Whether the negative acts within attention in this step."""
-        return self._acting and self._rule is not None and self._rule.attends
+    def _attended(self) -> Negatives | None:
+        """The negatives that act within attention in this step, if any do."""
+        acts = self._acting and self._rule is not None and self._rule.attends
+        return self.schedule.negatives if acts else self.schedule.standing
 
     def _positive(self, module: nn.Module, arguments: Arguments) -> Tensor:
-        schedule = self.schedule
-        if not self._attends:
+        schedule, attended = self.schedule, self._attended
+        if attended is None:
             return self._evaluate(arguments, ("positive",))
-        assert self._rule is not None
-        assert schedule.negatives is not None
+        assert schedule.rule is not None
         assert schedule.attention is not None
-        negative = arguments | schedule.negatives.condition
+        negative = arguments | attended.condition
         latents = arguments[self.calls.state[0]]
-        with self._rule.attached(module, schedule.attention, latents):
+        with schedule.rule.attached(module, schedule.attention, latents):
             both = self._evaluate(self.calls.join(arguments, negative), ("positive", "negative"))
         return both[: self.schedule.batch]
 

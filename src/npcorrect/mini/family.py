@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from npcorrect.diffusion.families import FLUX_DEV
 from npcorrect.errors import PromptError
-from npcorrect.mini.grammar import parse
+from npcorrect.mini.grammar import VOCABULARY, parse
 from npcorrect.mini.scene import GRID, IMAGE_SIZE
+from npcorrect.phrases import words
 from npcorrect.plan import Defaults
 
 MAX_TOKENS = 20
@@ -25,6 +26,21 @@ def check_prompt(prompt: str) -> None:
         raise PromptError(
             f"The prompt {prompt[:100]!r} asks for {objects} objects and the miniature model's "
             f"pictures hold {GRID**2}; ask for fewer."
+        )
+
+
+def check_negative(negative: str) -> None:
+    """Refuse what the miniature model has no words for.
+
+    Raises:
+        PromptError: a word is not of the miniature world.
+    """
+    unknown = [word for word in words(negative) if word not in VOCABULARY]
+    if unknown:
+        shown = ", ".join(map(repr, dict.fromkeys(unknown)))
+        raise PromptError(
+            f"The miniature model does not know {shown[:100]} of the negative prompt; name its "
+            "shapes, colours and backgrounds, or draw with another --model."
         )
 
 
@@ -48,4 +64,5 @@ FAMILY = replace(
     defaults=DEFAULTS,
     arguments={},
     check_prompt=check_prompt,
+    check_negative=check_negative,
 )

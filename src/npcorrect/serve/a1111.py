@@ -1,7 +1,7 @@
 """A shim of A1111's API, for clients that know no other. Only with ``--a1111``.
 
-Its sizes, seeds, steps and guidance scale are used; what else a client sends is named in the answer
-as ignored, a standing negative prompt among it.
+Its negative prompt, sizes, seeds, steps and guidance scale are used; what else a client sends is
+named in the answer as ignored. An empty negative prompt is none: clients send one in any case.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class TextToImage(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT)
+    negative_prompt: str | None = None
     seed: int = Field(-1, ge=-1)
     steps: int | None = None
     cfg_scale: float | None = None
@@ -142,6 +143,7 @@ def _submitted(service: Service, body: TextToImage) -> list[Job]:
     given = {
         "steps": body.steps,
         "scale": body.cfg_scale,
+        "negative-prompt": body.negative_prompt or None,
         "width": body.width,
         "height": body.height,
     }
@@ -159,6 +161,7 @@ def _info(body: TextToImage, jobs: list[Job]) -> dict[str, Any]:
     seeds = [job.request.seed for job in jobs]
     return {
         "prompt": body.prompt,
+        "negative_prompt": body.negative_prompt or "",
         "seed": seeds[0] if seeds else None,
         "all_seeds": seeds,
         "jobs": [job.id for job in jobs],
