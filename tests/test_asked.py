@@ -26,6 +26,15 @@ from npcorrect.records import Checklist, Requirement
         ('a sign that says "no dogs"', ()),
         ("a free dog", ()),
         ("no", ()),
+        ("two cats, no other animals", ()),
+        ("no fewer than two cats", ()),
+        ("a portrait, no background", ()),
+        ("a hands-free phone", ()),
+        ("no text, logos, or watermarks", ("text", "logos", "watermarks")),
+        ("a beach without people, umbrellas or boats", ("people", "umbrellas", "boats")),
+        ("a table with no plates, two cups and a fork", ("plates",)),
+        ("without text, two cats or a dog", ("text",)),
+        ("a house with no roof and no doors", ("roof", "doors")),
     ],
 )
 def test_what_a_prompt_denies(prompt: str, denied: tuple[str, ...]) -> None:
@@ -49,8 +58,9 @@ def test_a_denial_becomes_a_claim_and_its_contrary_goes() -> None:
     assert with_absences(checklist) == checklist
 
 
-def test_a_claim_of_absence_is_a_negative_too() -> None:
-    gone = Requirement("r1", "count", "there is no star", "star", "0")
+@pytest.mark.parametrize("none", ["0", "zero", "None", "no"])
+def test_a_claim_of_absence_is_a_negative_too(none: str) -> None:
+    gone = Requirement("r1", "count", "there is no star", "star", none)
     assert unwanted(Checklist("circles alone", (gone,))) == ("star",)
 
 

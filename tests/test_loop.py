@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -110,6 +110,51 @@ def begin(
 ) -> Correction:
     roles = FakeRoles(verdicts).roles()
     return correct(request, model or FakeImageModel(), roles, SourceRanker())
+
+
+DENYING = Request("a cat, a dog, a cup and a hat without windows", seed=7)
+
+
+def denied(
+    request: Request, *verdicts: Verdict, model: FakeImageModel | None = None
+) -> tuple[FakeImageModel, Sequence[Attempt], list[Event]]:
+    """A correction whose prompt denies windows."""
+
+    class Reading(FakeRoles):
+        def checklist(self, prompt: str) -> Checklist:
+            return replace(CHECKLIST, prompt=prompt)
+
+    model, events = model or FakeImageModel(), list[Event]()
+    roles = Reading(verdicts).roles()
+    return model, list(correct(request, model, roles, SourceRanker(), events.append)), events
+
+
+def test_what_the_prompt_denies_is_a_negative_from_the_first_picture_on() -> None:
+    model, attempts, _ = denied(DENYING, scored(2), scored(4))
+    assert model.drawn == [(7, "windows"), (7, "windows, bad one")]
+    assert attempts[0].generation.negatives == ("windows",)
+    assert attempts[1].ranked is not None
+    assert attempts[1].ranked.candidate.negative_prompt == "bad one"
+    assert attempts[0].generation.evaluations > 4, "its evaluations are counted"
+
+
+def test_it_stays_when_looks_renew_the_negative() -> None:
+    model = FakeImageModel(looking(looks=2))
+    _, attempts, _ = denied(DENYING, *[scored(2)] * 2, scored(4), scored(4), model=model)
+    assert [glance.negative for (glance,) in model.glances] == ["windows, a bird", "windows"]
+    assert attempts[1].verdict.accepted
+
+
+def test_a_picture_alone_is_the_untouched_models() -> None:
+    model, _, _ = denied(replace(DENYING, candidates=0), scored(2))
+    assert model.drawn == [(7, None)]
+
+
+def test_a_denial_that_the_model_cannot_read_is_said() -> None:
+    request = replace(DENYING, rule="paper", negative_prompt="x" * 55)
+    model, _, events = denied(request, scored(4), model=FakeImageModel(longest=60))
+    assert model.drawn == [(7, None)]
+    assert any("passed over: The text has 64 characters" in event.detail for event in events)
 
 
 def test_an_accepted_original_is_the_end() -> None:

@@ -26,6 +26,7 @@ from npcorrect.records import Checklist, Requirement
 
 ABSENT = "0"
 """The value of a count claim about a thing that must not be there."""
+_NONE = word_set("0 zero no none")
 PICTURES = word_set(
     "photo photograph picture image painting drawing illustration render rendering sketch shot "
     "view scene close-up depiction style texture"
@@ -103,7 +104,8 @@ def with_absences(checklist: Checklist) -> Checklist:
 
 def denied_by(prompt: str) -> tuple[str, ...]:
     """What a prompt says must not be there, in its own words: "no X", "without X", "X-free"."""
-    return without_absences(prompt)[0]
+    phrases = without_absences(prompt)[0]
+    return tuple(phrase for phrase in phrases if not VAGUE.issuperset(phrase.split()))
 
 
 def _none_of(noun: str, phrase: str) -> str:
@@ -111,7 +113,7 @@ def _none_of(noun: str, phrase: str) -> str:
 
 
 def unwanted(checklist: Checklist) -> tuple[str, ...]:
-    """What must not be there, as negatives that may act from the first picture on."""
+    """What must not be there, as negatives that act from the first picture on."""
     phrases = denied_by(checklist.prompt)
     nouns = {lexicon.singular(phrase) for phrase in phrases}
     claimed = (c.subject for c in checklist.requirements if _is_absence(c))
@@ -119,7 +121,7 @@ def unwanted(checklist: Checklist) -> tuple[str, ...]:
 
 
 def _is_absence(claim: Requirement) -> bool:
-    return claim.kind == "count" and claim.value == ABSENT
+    return claim.kind == "count" and claim.value.strip().lower() in _NONE
 
 
 class _Reading:

@@ -9,10 +9,19 @@ from time import perf_counter
 
 from PIL.Image import Image
 
+from npcorrect.asked import unwanted
 from npcorrect.diffusion.base import Cancelled, Glance, ImageModel, Look, Watch
 from npcorrect.errors import PromptError
 from npcorrect.plan import Plan
-from npcorrect.records import Attempt, Checklist, Generation, Origin, Ranked, Verdict
+from npcorrect.records import (
+    Attempt,
+    Checklist,
+    Generation,
+    Origin,
+    Ranked,
+    Verdict,
+    joined,
+)
 from npcorrect.role_calls import RoleCalls
 from npcorrect.vlm.usage import Account
 
@@ -72,11 +81,12 @@ class ModelCalls:
         origin: Origin | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> list[Generation]:
-        """Draw the attempts from number ``first`` on, one for each negative or None."""
-        detail = "; ".join(filter(None, negatives))
+        """Draw the attempts from ``first`` on, each with what the prompt denies in its negative."""
+        acting = [self._denying(negative) for negative in negatives]
+        detail = "; ".join(filter(None, acting))
         drawings = [
             self.plan.drawing(attempt, negative, origin)
-            for attempt, negative in enumerate(negatives, first)
+            for attempt, negative in enumerate(acting, first)
         ]
         self.calls.say("draw", first, detail)
 
@@ -108,15 +118,23 @@ class ModelCalls:
         self.calls.say("look", attempt, negative or "", preview=image)
         verdict = self.calls.verify(attempt, image, self.checklist, account)
         if verdict.accepted is not False:
-            return Glance(None if verdict.accepted else negative)
+            return Glance(self._denying(None) if verdict.accepted else negative)
         caption = self.calls.caption(attempt, image, account)
         usable = caption is not None and caption.text and self.takes(caption.text)
-        return Glance(caption.text if caption and usable else negative, wrong=True)
+        return Glance(self._denying(caption.text) if caption and usable else negative, wrong=True)
+
+    def _denying(self, negative: str | None) -> str | None:
+        """A negative with what the prompt denies before it; None where there is neither."""
+        denied = unwanted(self.checklist) if self.plan.denies else ()
+        return joined(*(denied if self._reads(joined(*denied)) else ()), negative)
 
     def takes(self, negative: str) -> bool:
         """Whether the model reads a negative; a captioner's words may be too many for it."""
+        return self._reads(self._denying(negative))
+
+    def _reads(self, negative: str | None) -> bool:
         try:
-            self.model.check_text(negative)
+            self.model.check_text(self.plan.drawing(1, negative).branch_text or "")
         except PromptError as error:
             self.calls.say("rank", 1, f"passed over: {error}")
             return False

@@ -54,7 +54,13 @@ _SIDES = (
     ("on", ("on", "atop", "top", "upon", "onto")),
     ("in", ("in", "inside", "into", "within")),
 )
-_NO_THINGS = word_set("longer more matter doubt other way need")
+_FREE_OF_NOTHING_SEEN = word_set(
+    "hands-free sugar-free gluten-free duty-free tax-free toll-free fat-free dairy-free care-free "
+    "royalty-free caffeine-free"
+)
+_OR = ("or", "nor")
+_LONGEST_LIST = 8
+_NO_THINGS = word_set("longer more matter doubt other way need fewer less additional extra")
 _LIKENESS = word_set("like resembling than shaped")
 _SIZES_AND_AGES = word_set("small large short tall young old")
 _SHADES = word_set("dark light bright pale deep and")
@@ -109,7 +115,7 @@ def without_absences(text: str) -> tuple[tuple[str, ...], str]:
     place = 0
     while place < len(tokens):
         phrases, stop = _absent_from(tokens, place)
-        if tokens[place].endswith("-free"):
+        if tokens[place].endswith("-free") and tokens[place] not in _FREE_OF_NOTHING_SEEN:
             phrases, stop = [tokens[place].removesuffix("-free")], place + 1
         elif tokens[place] == "nobody":
             phrases, stop = ["people"], place + 1
@@ -129,36 +135,64 @@ def _absent_from(tokens: Sequence[str], place: int) -> tuple[list[str], int]:
     phrases: list[str] = []
     stop = place + (1 if tokens[place] in ("no", "without") else 2)
     while stop < len(tokens):
-        start = stop + (tokens[stop] in _DETERMINERS)
-        end = start
-        while end < len(tokens) and _is_word(tokens[end]) and tokens[end] not in _JOINTS:
-            end += 1
-        phrase = tokens[start:end]
-        if not phrase or _denies_no_thing(phrase):
+        end = _end_of_phrase(tokens, stop)
+        if _denies_no_thing(tokens[stop:end]):
             break
+        phrase = tokens[stop + (tokens[stop] in _DETERMINERS) : end]
         phrases.append("people" if phrase == ["one"] else " ".join(phrase))
         stop = end
-        if not _goes_on(tokens, end):
+        joints = _joints_to_next(tokens, end)
+        if not joints:
             break
-        stop += 1
+        stop += joints
     return phrases, max(stop, place + 1)
 
 
+def _end_of_phrase(tokens: Sequence[str], place: int) -> int:
+    while place < len(tokens) and _is_word(tokens[place]) and tokens[place] not in _JOINTS:
+        place += 1
+    return place
+
+
 def _denies_no_thing(phrase: Sequence[str]) -> bool:
-    first, last = phrase[0], phrase[-1]
+    if not phrase or phrase[0] in _NO_THINGS:
+        return True
+    named = phrase[phrase[0] in _DETERMINERS :]
+    if not named:
+        return True
+    first, last = named[0], named[-1]
     return (
-        first in _NO_THINGS
+        (_number(first) is not None and named != ["one"])
         or last in ("sign", "signs", "zone")
         or (first.endswith("ing") and not lexicon.is_noun(first))
     )
 
 
-def _goes_on(tokens: Sequence[str], end: int) -> bool:
-    """Whether another denied thing follows: "no cars or people", "without a hat and glasses"."""
-    joint, *after = (*tokens[end : end + 2], "", "")[:2]
+def _joints_to_next(tokens: Sequence[str], end: int) -> int:
+    """How many words lead to the next denied thing; 0 where none is: "no cars or people"."""
+    joint, after = (*tokens[end : end + 2], "", "")[:2]
     if joint == "and":
-        return _number(after[0]) is None and after[0] not in _DETERMINERS and bool(after[0])
-    return joint in ("or", "nor")
+        return int(_is_bare(after))
+    if joint == "," and _is_list_of_or(tokens, end):
+        return 2 if after in _OR else 1
+    return int(joint in _OR)
+
+
+def _is_list_of_or(tokens: Sequence[str], place: int) -> bool:
+    """Whether the list that goes on here ends as "no text, logos, or marks" does."""
+    for _ in range(_LONGEST_LIST):
+        joint, after = (*tokens[place : place + 2], "", "")[:2]
+        if joint != ",":
+            return joint in _OR
+        if not _is_bare(after):
+            return False
+        place = _end_of_phrase(tokens, place + 1)
+    return False
+
+
+def _is_bare(word: str) -> bool:
+    """Whether a phrase that begins with it has neither an article nor a number: "hat", "cars"."""
+    return word not in ("", "no", "without") and _number(word) is None and word not in _DETERMINERS
 
 
 def unquoted(text: str) -> str:

@@ -135,12 +135,14 @@ class Plan:
     """A request with every choice made.
 
     ``template`` is the drawing of the original; every other one differs in its seed, its negative
-    and its origin alone. With ``reseeds``, redrawing k has the seed ``seed + k``.
+    and its origin alone. With ``reseeds``, redrawing k has the seed ``seed + k``. ``denies`` says
+    whether what the prompt denies is a negative of every picture, the original too.
     """
 
     request: Request
     template: Drawing
     reseeds: bool
+    denies: bool = True
 
     @property
     def looks(self) -> bool:
@@ -204,7 +206,7 @@ def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
             f"The seed {request.seed} leaves no seeds for {request.candidates} redrawings; give a "
             "smaller one, or the same seed to all (--same-seed)."
         )
-    return Plan(request, template, reseeds)
+    return Plan(request, template, reseeds, denies=request.candidates > 0)
 
 
 def check_request(request: Request) -> None:

@@ -23,7 +23,7 @@ from npcorrect.evaluation.run.manifest import RunSettings
 from npcorrect.evaluation.run.records import Record
 from npcorrect.evaluation.run.worker import Job, Worker
 from npcorrect.mini.data import TAGS
-from npcorrect.records import Attempt, Check, Checklist, Drawing, Usage, Verdict
+from npcorrect.records import Attempt, Check, Checklist, Drawing, Requirement, Usage, Verdict
 from npcorrect.session import Session
 from npcorrect.settings import DrawSettings, RoleSettings
 from npcorrect.vlm.base import Reply
@@ -134,6 +134,22 @@ def test_npc_is_what_the_program_draws_and_goes_on_from_new_seeds() -> None:
     assert drawn[:3] == [acting(attempt) for attempt in program]
     assert [seed for seed, negative in drawn if negative is None] == [3000, 3003, 3006]
     assert [a.index for a in attempts] == list(range(7))
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_only_npc_takes_what_a_prompt_denies_for_a_negative(name: str) -> None:
+    class Denying(Stubborn):
+        def checklist(self, prompt: str) -> Checklist:
+            gone = Requirement("r1", "count", "there is no star", "star", "0")
+            return Checklist(prompt, (gone,))
+
+    model = fake_model()
+    some = replace(fake_tools(), session=Session(model, Denying().roles()))
+    if name == "rewrite":
+        some = replace(some, writer=FakeVLM([Reply("a long prompt")]))
+    first(name, some, 2)
+    drawn = [drawing.negative_prompt or "" for drawing in drawings(model)]
+    assert [text.startswith("star") for text in drawn] == [name == "npc"] * len(drawn)
 
 
 def test_npc_paper_keeps_seed_and_rule() -> None:

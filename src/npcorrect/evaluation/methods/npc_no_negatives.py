@@ -26,7 +26,7 @@ class _Unsteered(Wrapper):
         made = super().plan(request)
         template = made.template
         looks = (template.restart_step, *template.look_steps[-1:])
-        return replace(made, template=replace(template, look_steps=looks))
+        return replace(made, template=replace(template, look_steps=looks), denies=False)
 
     def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         look = watch.look
