@@ -103,7 +103,6 @@ MINIATURE = Row(
     rules=guided_rules(FAMILY.rules),
     restarts=FAMILY.restarts,
     least_scale=FAMILY.least_scale,
-    afterwards="alone",
     empty=FAMILY.empty or "",
     noise=packed_noise,
     miniature=True,

@@ -61,11 +61,12 @@ def test_attention_among_the_texts_tokens_adds_up_to_one(model: PipelineModel) -
 def test_the_papers_rule_has_the_negative_in_its_window_alone(model: PipelineModel) -> None:
     with trace(model.pipeline.transformer) as found:
         model.draw(drawings(model, NEGATIVE, rule="paper", window=1))
-    assert found.branches() == ("positive", "negative")
+    assert found.branches() == ("positive", "negative", "empty")
     assert found.of(0, "negative").steps == (0,)
+    assert found.of(0, "empty").steps == (1, 2, 3)
     with trace(model.pipeline.transformer) as found:
         model.draw(drawings(model, None, rule="paper"))
-    assert found.branches() == ("positive",)
+    assert found.branches() == ("positive", "empty")
     with pytest.raises(KeyError, match="not evaluated"):
         found.of(0, "negative")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,8 @@ def pipeline() -> FluxPipeline:
 
 @pytest.fixture(scope="module")
 def model(pipeline: FluxPipeline) -> PipelineModel:
-    return PipelineModel("tiny", pipeline, FAMILY)
+    """As FLUX.1 [dev]: the prompt alone after the window."""
+    return PipelineModel("tiny", pipeline, replace(FAMILY, after="alone"))
 
 
 def stock(pipeline: FluxPipeline, negative: str | None, scale: float) -> Any:

@@ -63,6 +63,8 @@ FAMILY = replace(
     title="the miniature model",
     defaults=DEFAULTS,
     arguments={},
+    after="empty",
     check_prompt=check_prompt,
     check_negative=check_negative,
 )
+"""As FLUX.1 [dev], but not distilled from a guided model: it needs guidance throughout."""

@@ -31,7 +31,7 @@ METHODS: Mapping[str, Method] = {
         npc_oracle.attempts,
     ),
     "npc-paper": Method(
-        "The paper's loop as released: one negative in the first 3 of 50 steps at scale 1.8, "
+        "The paper's loop as released: five ranked candidates, each in the first 3 of 50 steps, "
         "same seed.",
         npc_paper.attempts,
     ),

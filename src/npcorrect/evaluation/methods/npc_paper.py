@@ -1,28 +1,39 @@
-"""The paper's loop as released: one negative in the first 3 of 50 steps at scale 1.8, same seed."""
+"""The paper's loop as released (arXiv 2512.07702), whose code draws with FLUX.1 [dev] alone.
+
+Five candidates are asked for, none longer than six words; all of them are ranked by the score
+``paper`` and tried in that order, from the original's seed, each as the one negative of the first 3
+of 50 steps. The scale 1.8 is FLUX.1 [dev]'s; every other family draws at its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from npcorrect.errors import BudgetError, ModelError, VLMError
 from npcorrect.evaluation.methods.base import Task, restarted
 from npcorrect.evaluation.methods.wrapper import Wrapper
 from npcorrect.loop import Correction
+from npcorrect.phrases import words
 from npcorrect.plan import Plan
-from npcorrect.records import Attempt, Checklist, Request
+from npcorrect.proposing import MAX_WORDS, RuleProposer
+from npcorrect.records import Attempt, Candidate, Caption, Checklist, Request, Verdict
+from npcorrect.vlm.roles import Proposer
 
-SCALE = 1.8
+PROPOSED = 5
 
 
 def attempts(task: Task, checklist: Checklist | None = None) -> Generator[Attempt]:
     """The paper's loop; without a checklist, it makes its own from the prompt."""
-
-    plain = task.around(Undenying(task.session.model))
+    roles = task.session.roles
+    short = replace(roles, proposer=ShortProposer(roles.proposer))
+    asked = replace(task, session=replace(task.session, roles=short))
+    asked = asked.around(Undenying(task.session.model))
 
     def run(request: Request) -> Correction:
-        return plain.correct(released(request), checklist)
+        return asked.correct(replace(released(request), candidates=PROPOSED), checklist)
 
-    yield from restarted(task, run)
+    yield from restarted(asked, run)
 
 
 class Undenying(Wrapper):
@@ -34,11 +45,11 @@ class Undenying(Wrapper):
 
 
 def released(request: Request) -> Request:
-    """A request with the released schedule, rule, scale and ranking."""
+    """A request with the released schedule, rule and ranking, at the family's own scale."""
     return replace(
         request,
         rule="paper",
-        scale=SCALE,
+        scale=None,
         ranker="paper",
         window=None,
         looks=None,
@@ -46,3 +57,32 @@ def released(request: Request) -> Request:
         rewinds=None,
         reseed=None,
     )
+
+
+@dataclass(frozen=True)
+class ShortProposer:
+    """Proposes what the released loop tries: five candidates of at most six words.
+
+    Rules propose in its place where the other proposer gives no answer.
+    """
+
+    inner: Proposer
+
+    def propose(
+        self, checklist: Checklist, verdict: Verdict, caption: Caption, limit: int
+    ) -> tuple[Candidate, ...]:
+        """At most :data:`PROPOSED` candidates, whatever the limit.
+
+        Raises:
+            BudgetError: the other proposer may not be asked any more.
+        """
+        # One more is asked for, because the whole caption, which comes first, is too long.
+        asked = checklist, verdict, caption, PROPOSED + 1
+        try:
+            made = self.inner.propose(*asked)
+        except BudgetError:
+            raise
+        except (VLMError, ModelError):
+            made = RuleProposer().propose(*asked)
+        short = (c for c in made if len(words(c.negative_prompt)) <= MAX_WORDS)
+        return tuple(short)[:PROPOSED]
