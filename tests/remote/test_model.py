@@ -86,6 +86,14 @@ def test_a1111_is_asked_for_everything_that_a_drawing_says() -> None:
     assert (drawn.evaluations, drawn.looks, drawn.drawing.window) == (0, 0, (0, 9))
 
 
+def test_a_standing_negative_is_asked_for_with_and_without_ours() -> None:
+    with drawing_server() as server, connected(server) as model:
+        one(model, negative_prompt="lowres")
+        one(model, "four circles", negative_prompt="lowres")
+        asked = [body["negative_prompt"] for _, body in server.asked]
+    assert asked == ["lowres", "lowres, four circles"]
+
+
 def test_a_redrawing_begins_with_the_pixels_of_the_original() -> None:
     with drawing_server() as server, connected(server) as model:
         made = model.plan(Request("three red circles", steps=10, strength=0.7))
@@ -146,6 +154,11 @@ def test_openais_own_shape_takes_no_negative_and_is_paid_for_twice() -> None:
         ("cfg_scale", {"scale": 5.0}, "no guidance scale: leave --scale out"),
         ("denoising_strength", {"strength": 0.5}, "give a strength of 1"),
         ("negative_prompt", {}, "no negative prompt: .* --candidates 0"),
+        (
+            "negative_prompt",
+            {"candidates": 0, "negative_prompt": "lowres"},
+            "no negative prompt: leave --negative-prompt out",
+        ),
         ("seed", {"candidates": 0, "seed": 3}, "no seed: leave --seed out"),
     ],
 )

@@ -14,6 +14,8 @@ class ServerRule:
 
     renewable = False
     guided = True
+    replaces = True
+    attends = False
 
     def default_window(self, defaults: Defaults) -> float:
         """A share of 1: a server's negative acts in all steps."""
@@ -58,9 +60,13 @@ class ServerFamily:
     rules: Mapping[str, RuleTraits] = field(default_factory=lambda: _RULES)
     distilled: str = ""
     windows: bool = False
+    guides_always: bool = True
 
     def check_prompt(self, prompt: str) -> None:
         """Accept every prompt, so that nothing is raised."""
+
+    def check_negative(self, negative: str) -> None:
+        """Accept every standing negative, so that nothing is raised."""
 
 
 def server_family(name: str) -> ServerFamily:

@@ -19,7 +19,7 @@ from npcorrect.diffusion.base import UNWATCHED, Watch, shared
 from npcorrect.errors import ModelError, SettingsError
 from npcorrect.files import read_json
 from npcorrect.plan import Plan, plan
-from npcorrect.records import Drawing, Generation, Origin, Request
+from npcorrect.records import Drawing, Generation, Origin, Request, joined
 from npcorrect.remote.capabilities import Asked, Capabilities, probe
 from npcorrect.remote.dialects import A1111, Dialect, NoPictureError, OpenAIImages
 from npcorrect.remote.family import ServerFamily, server_defaults, title
@@ -183,6 +183,8 @@ class ServerModel:
             (other and not able.sized, "no size",
              "leave it out; its pictures have {}x{} pixels".format(*able.size)),
             (request.seed != 0 and not able.takes("seed"), "no seed", "leave --seed out"),
+            (request.negative_prompt is not None and not able.takes("negative"), kept,
+             "leave --negative-prompt out"),
             (request.candidates > 0 and not able.takes("negative"), kept,
              "nothing would correct its pictures; give --candidates 0 to have them drawn and "
              "verified only"),
@@ -328,7 +330,7 @@ def _asked(drawing: Drawing) -> Asked:
     """A drawing as it is asked for."""
     asked = Asked(
         prompt=drawing.prompt,
-        negative=drawing.negative_prompt,
+        negative=joined(drawing.standing_negative, drawing.negative_prompt),
         seed=drawing.seed,
         steps=drawing.num_inference_steps,
         scale=drawing.true_cfg_scale,
