@@ -80,7 +80,7 @@ VERDICTS = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(VERDICTS, min_size=3, max_size=3), st.integers(1, 3),
     st.lists(st.floats(0, 0.004), min_size=4, max_size=4),

@@ -113,7 +113,7 @@ def test_what_is_not_understood_is_one_sentence(
         jobs(tmp_path, text, name, images=images)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.one_of(
         st.text(),

@@ -66,7 +66,7 @@ def test_what_no_font_has_is_shown_as_missing_and_said() -> None:
         assert sheet(unknown, BOTH).height > sheet("ab", BOTH).height
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(st.characters(exclude_categories=()), max_size=80))
 def test_no_text_is_wider_than_its_place(text: str) -> None:
     made = wrapped(text, 16, 300, 3)

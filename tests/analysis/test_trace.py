@@ -227,7 +227,7 @@ def test_an_announcement_holds_for_its_block() -> None:
     assert announced() is None
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_reduction_equals_the_plain_softmax(data: st.DataObject) -> None:
     size = st.integers(1, 3)

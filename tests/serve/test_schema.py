@@ -23,7 +23,7 @@ def test_every_endpoint_keeps_its_word(address: str, mode: GenerationMode) -> No
         operation = result.ok()
 
         @given(operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=15, suppress_health_check=list(HealthCheck))
         def keeps_its_word(case: schemathesis.Case[Any]) -> None:
             nonlocal asked
             asked += 1

@@ -7,7 +7,7 @@ from time import process_time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from npcorrect.vlm.completion import error_in, parse
@@ -169,7 +169,6 @@ anything = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(anything, anything, anything, anything)
 def test_no_reply_breaks_the_reading(content: Any, logprobs: Any, usage: Any, thought: Any) -> None:
     whole = body({"content": content, "reasoning": thought}, logprobs=logprobs) | {"usage": usage}

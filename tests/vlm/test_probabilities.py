@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from npcorrect.vlm.base import Question
@@ -146,7 +146,6 @@ def test_a_field_that_cannot_be_told_is_left_out() -> None:
     assert fields(TEXT, [sure("something else")]) == {}
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -53,7 +53,7 @@ def test_larger_sizes_cover_more() -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_scenes_are_drawn_at_any_resolution(seed: int) -> None:
     scene, _ = sample_pair(random.Random(seed))
     for cell in (16, 64):

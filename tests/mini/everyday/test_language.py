@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from npcorrect.errors import PromptError
@@ -50,7 +50,6 @@ def test_the_benchmarks_own_sentences_are_read_as_the_other_grammar_reads_them(
 
 
 @given(seeds, st.sampled_from([*TAGS, "free"]))
-@settings(deadline=None)
 def test_text_tokens_and_meaning_agree(seed: int, tag: str) -> None:
     rng = random.Random(seed)
     spec = sample_free(rng) if tag == "free" else sample_spec(rng, tag)
@@ -60,7 +59,6 @@ def test_text_tokens_and_meaning_agree(seed: int, tag: str) -> None:
 
 
 @given(seeds, st.sampled_from([*TAGS, "free"]))
-@settings(deadline=None)
 def test_an_exact_scene_meets_its_prompt_and_its_description(seed: int, tag: str) -> None:
     rng = random.Random(seed)
     spec = sample_free(rng) if tag == "free" else sample_spec(rng, tag)
@@ -122,7 +120,6 @@ def test_what_it_cannot_draw_is_refused_in_one_helpful_sentence(prompt: str, par
 
 
 @given(st.text(max_size=80))
-@settings(deadline=None)
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         spec = parse(text)
@@ -132,7 +129,6 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @given(st.lists(st.sampled_from([*THINGS, *COLORS, "two", "on", "the", "left", "and", ","])))
-@settings(deadline=None)
 def test_what_is_read_keeps_its_meaning(words: list[str]) -> None:
     try:
         spec = parse(" ".join(words))
