@@ -109,7 +109,7 @@ def ways(model: PipelineModel, batch: int, steps: int, side: int) -> dict[str, C
     window = max(1, round(steps * 3 / 50))
 
     def drawings(rule: str, window: int) -> list[Drawing]:
-        request = Request(tiny.PROMPT, seed=3, steps=steps, rule=rule, window=window, size=side)
+        request = Request(tiny.PROMPT, seed=3, steps=steps, rule=rule, negative=window, size=side)
         plan = model.plan(request)
         return [plan.drawing(0, negative) for negative in NEGATIVES[:batch]]
 

@@ -15,9 +15,11 @@ from typing import Protocol
 from torch import Tensor
 
 from npcorrect.diffusion.current_call import Branch
-from npcorrect.diffusion.guidance import paper_rule
+from npcorrect.diffusion.guidance import moved, paper_rule
+from npcorrect.diffusion.receipt import Tally
 from npcorrect.diffusion.rules import Rule
-from npcorrect.plan import window_steps
+from npcorrect.errors import SettingsError
+from npcorrect.interval import Interval
 
 from .family import Afterwards
 
@@ -35,15 +37,22 @@ def step_of(sigmas: Tensor, sigma: float) -> int:
     return max(begun - 1, 0)
 
 
-def shares(start: float, stop: float, steps: int) -> tuple[int, int]:
+def shares(start: float, stop: float, steps: int, delay: int = 0) -> tuple[int, int]:
     """The steps, from 0, between two shares of a schedule; (0, 0) where the shares are equal.
 
     Raises:
-        SettingsError: they are no shares in this order, or no step is between them.
+        SettingsError: they are no shares in this order, or no more than ``delay`` steps are between
+            them.
     """
     if start == stop:
         return 0, 0
-    return window_steps(f"{float(start)}..{float(stop)}", steps)
+    window = Interval(start, stop).steps(steps)
+    if window[1] - window[0] <= delay:
+        raise SettingsError(
+            f"By this rule a negative needs {delay + 1} steps to act, and from {start:g} to "
+            f"{stop:g} there is {window[1] - window[0]}; give a longer interval."
+        )
+    return window
 
 
 def second(
@@ -54,11 +63,27 @@ def second(
     A prediction that the rule takes as it is, is returned as it is, to the bit.
     """
     velocities = {branch: (x - denoised) / sigma for branch, denoised in predictions.items()}
-    combined = rule.second(velocities, acting)
+    return _denoised(rule.second(velocities, acting), velocities, predictions, x, sigma)
+
+
+def plain(rule: Rule, predictions: Mapping[Branch, Tensor], x: Tensor, sigma: Tensor) -> Tensor:
+    """The denoised prediction to guide against without the negative, from denoised predictions."""
+    velocities = {branch: (x - denoised) / sigma for branch, denoised in predictions.items()}
+    return _denoised(rule.plain(velocities), velocities, predictions, x, sigma)
+
+
+def _denoised(
+    made: Tensor,
+    velocities: Mapping[Branch, Tensor],
+    predictions: Mapping[Branch, Tensor],
+    x: Tensor,
+    sigma: Tensor,
+) -> Tensor:
+    """What a rule has made of velocities; one of these, unchanged, is the prediction itself."""
     for branch, velocity in velocities.items():
-        if combined is velocity:
+        if made is velocity:
             return predictions[branch]
-    return x - sigma * combined
+    return x - sigma * made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,46 +116,89 @@ class Branches(Protocol):
         """The guided prediction, ``against + scale (positive - against)``; None: no guidance."""
         ...
 
-    def look(self, step: int, denoised: Tensor) -> bool:
-        """Show what is emerging; returns whether a negative acts from now on."""
+    def look(self, step: int, denoised: Tensor, acts: int) -> bool:
+        """Show what is emerging; returns whether there is a negative from now on.
+
+        A new text acts from the step ``acts`` on.
+        """
         ...
 
 
 class Run:
-    """One run of a sampler by a schedule; ``acting`` says whether there is a negative."""
+    """One run of a sampler by a schedule; ``acting`` says whether there is a negative.
 
-    def __init__(self, schedule: Schedule, acting: bool) -> None:
+    ``tally`` learns in what it acted.
+    """
+
+    def __init__(self, schedule: Schedule, acting: bool, tally: Tally) -> None:
         self.schedule, self.acting = schedule, acting
         self._rule = schedule.rule(schedule.scale, schedule.weight)
         self._unseen = set(schedule.look_steps)
+        self._tally = tally
+        self._last: tuple[int, Branch | None] = (-1, None)
 
     def denoised(self, step: int, x: Tensor, sigma: Tensor, branches: Branches) -> Tensor:
         """The guided prediction of an evaluation in ``step``; ``sigma`` broadcasts over ``x``."""
-        inside = self.schedule.window[0] <= step < self.schedule.window[1]
-        looks = step in self._unseen
-        branch = self._first(looks) if inside else self._outside
+        rule, branch = self._rule, self._branch(step)
+        predictions: dict[Branch, Tensor] = {}
+        if branch is None or (step in self._unseen and branch == "negative"):
+            (predictions["positive"],) = branches.evaluate(("positive",))
+        if step in self._unseen and branch == "negative":
+            self._look(step, step, predictions, x, sigma, branches)
+            branch = self._branch(step)
         if branch is None:
-            (positive,) = branches.evaluate(("positive",))
-            computed, predictions = positive, {}
-        else:
-            positive, computed = branches.evaluate(("positive", branch))
-            predictions = {"positive": positive, branch: computed}
-        if looks:
-            self._unseen.remove(step)
-            self.acting = branches.look(step, paper_rule(positive, computed, self.schedule.scale))
-        if branch is None:
-            return branches.guided(positive, None)
-        if not inside:
-            return branches.guided(positive, computed)
-        if self._rule.beside and self.acting:
+            if step in self._unseen:
+                self._look(step, step + 1, predictions, x, sigma, branches)
+            return branches.guided(predictions["positive"], None)
+        missing: list[Branch] = [b for b in ("positive", branch) if b not in predictions]
+        predictions |= zip(missing, branches.evaluate(missing), strict=True)
+        if step in self._unseen:
+            acts = step if rule.beside else step + 1
+            self._look(step, acts, predictions, x, sigma, branches)
+        self._last = step, branch
+        acting = self.acting and self._inside(step)
+        if rule.beside and acting:
             (predictions["negative"],) = branches.evaluate(("negative",))
-        against = second(self._rule, predictions, self.acting, x, sigma)
-        return branches.guided(positive, against)
+        without = plain(rule, predictions, x, sigma)
+        against = second(rule, predictions, acting, x, sigma)
+        if against is not without:
+            self._note(step, predictions["positive"], against, without, x)
+        return branches.guided(predictions["positive"], against)
 
-    def _first(self, looks: bool) -> Branch:
-        return self._rule.first(self.acting, looks)
+    def _inside(self, step: int) -> bool:
+        return self.schedule.window[0] <= step < self.schedule.window[1]
 
-    @property
-    def _outside(self) -> Branch | None:
-        """The branch beside the prompt's outside of the window."""
-        return None if self.schedule.afterwards == "alone" else "empty"
+    def _branch(self, step: int) -> Branch | None:
+        """The branch to compute beside the prompt's, the same in all evaluations of a step."""
+        if not self._inside(step):
+            return None if self.schedule.afterwards == "alone" else "empty"
+        if self.acting and self._last[0] == step:
+            return self._last[1]
+        return self._rule.first(self.acting)
+
+    def _look(
+        self,
+        step: int,
+        acts: int,
+        predictions: Mapping[Branch, Tensor],
+        x: Tensor,
+        sigma: Tensor,
+        branches: Branches,
+    ) -> None:
+        """Have the picture looked at that emerges under plain guidance."""
+        self._unseen.remove(step)
+        positive = predictions["positive"]
+        alone = len(predictions) == 1 and not self._inside(step)
+        against = positive if alone else plain(self._rule, predictions, x, sigma)
+        guided = paper_rule(positive, against, self.schedule.scale)
+        self.acting = branches.look(step, guided, acts)
+        if not self.acting:
+            self._tally.withdraw([0])
+
+    def _note(
+        self, step: int, positive: Tensor, against: Tensor, without: Tensor, x: Tensor
+    ) -> None:
+        """Note how far the negative moved the guided velocity; the noise level cancels."""
+        scale = self.schedule.scale
+        guided, unmoved = (x - paper_rule(positive, b, scale) for b in (against, without))
+        self._tally.add(step, [0], moved(guided, unmoved).mean().reshape(1))

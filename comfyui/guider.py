@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 
 from npcorrect.diffusion.current_call import Branch
+from npcorrect.diffusion.receipt import Tally
 
 from .guidance import Run, Schedule, step_of
 
-OnLook = Callable[[int, Tensor], Any]
-"""Called with a step, from 0, and the latents that are expected; returns the conditioning of the
-negative to act from now on, None for none."""
+OnLook = Callable[[int, Tensor, int], Any]
+"""Called with a step, from 0, the latents that are expected, and the step from which a new negative
+acts; returns the negative's conditioning from now on, None for none."""
 
 
 class NegativeGuider(comfy.samplers.CFGGuider):
     """Guides by a schedule; ``evaluations`` counts the branches that were computed so far.
 
-    ``schedule`` is called with the number of steps of each run of a sampler.
+    ``schedule`` is called with the number of steps of each run of a sampler. ``tally`` has in what
+    the negative acted so far.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class NegativeGuider(comfy.samplers.CFGGuider):
     ) -> None:
         super().__init__(model)
         self.evaluations = 0
+        self.tally = Tally(1)
         self._schedule, self._on_look = schedule, on_look
 
     def set_conds(self, positive: Any, negative: Any = None, empty: Any = None) -> None:
@@ -43,14 +46,21 @@ class NegativeGuider(comfy.samplers.CFGGuider):
         self, noise: Tensor, latent_image: Tensor, device: Any, sampler: Any, sigmas: Tensor,
         *args: Any, **kwargs: Any,
     ) -> Tensor:  # fmt: skip
-        """Begin a run of the sampler."""
+        """Run the sampler.
+
+        Raises:
+            ModelError: there is a negative, and it acted in no step.
+        """
         schedule = self._schedule(len(sigmas) - 1)
         self.set_cfg(schedule.scale)
-        self._run = Run(schedule, "negative" in self.conds)
+        asked = "negative" in self.conds and schedule.window[0] < schedule.window[1]
+        self._run = Run(schedule, "negative" in self.conds, self.tally)
         self._noise, self._device = noise, device
         sampled: Tensor = super().inner_sample(
             noise, latent_image, device, sampler, sigmas, *args, **kwargs
         )
+        if asked:
+            self.tally.check()
         return sampled
 
     def predict_noise(
@@ -68,10 +78,10 @@ class NegativeGuider(comfy.samplers.CFGGuider):
         sigma = timestep.view(-1, *[1] * (x.ndim - 1))
         return self._run.denoised(step, x, sigma, _Evaluation(self, x, timestep, options))
 
-    def look(self, step: int, denoised: Tensor) -> bool:
+    def look(self, step: int, denoised: Tensor, acts: int) -> bool:
         """Have the emerging picture looked at, and take the negative that this gives."""
         assert self._on_look is not None
-        conditioning = self._on_look(step, self.inner_model.process_latent_out(denoised))
+        conditioning = self._on_look(step, self.inner_model.process_latent_out(denoised), acts)
         # The look may have moved this model aside for the decoder or the text encoder.
         comfy.model_management.load_models_gpu([self.model_patcher])
         self.conds.pop("negative", None)
@@ -136,6 +146,6 @@ class _Evaluation:
         )  # fmt: skip
         return guided
 
-    def look(self, step: int, denoised: Tensor) -> bool:
+    def look(self, step: int, denoised: Tensor, acts: int) -> bool:
         """See :meth:`NegativeGuider.look`."""
-        return self._guider.look(step, denoised)
+        return self._guider.look(step, denoised, acts)

@@ -19,7 +19,7 @@ from npcorrect.diffusion.base import UNWATCHED, Reading, TokenStates, Watch
 from npcorrect.diffusion.looks import Looks
 from npcorrect.diffusion.restart import Clean, Rewind
 from npcorrect.errors import SettingsError
-from npcorrect.records import Drawing, Generation, Origin, Request
+from npcorrect.records import Drawing, Generation, Origin, Receipt, Request
 
 from .family import ANY, ATTACHMENT, Row
 from .guidance import Schedule
@@ -78,7 +78,8 @@ class PatcherModel:
         """The request with the row's defaults, at the latent's size."""
         scale = self._vae.spacial_compression_decode()
         height, width = (side * scale for side in self._latent.shape[-2:])
-        made = plan.plan(replace(request, height=height, width=width), self.row, self.row.defaults)
+        sized = replace(request, height=height, width=width)
+        made = plan.plan(sized, self.row, self.row.defaults, self._levels)
         self.check_text(request.prompt)
         self.check_text(request.negative_prompt or "")
         return made
@@ -113,6 +114,8 @@ class PatcherModel:
             start_step=draw.start,
             rewinds=looks.rewinds,
             looks=looks.count,
+            answers=tuple(looks.answers[0]),
+            receipt=draw.receipt,
             origin=clean.origin(0, self.name),
         )
 
@@ -129,6 +132,11 @@ class PatcherModel:
     def sigmas(self, drawing: Drawing) -> Tensor:
         """The noise levels of the whole schedule."""
         return self._sampling.levels(self._model, drawing.num_inference_steps)
+
+    def _levels(self, drawing: Drawing) -> list[float]:
+        """The noise level with which each step begins."""
+        levels: list[float] = self.sigmas(drawing)[:-1].tolist()
+        return levels
 
     def decoded(self, latents: Tensor) -> Image.Image:
         """Latents as a picture."""
@@ -168,6 +176,15 @@ class _Draw:
                 clean = rewind.clean.cpu()
             else:
                 return Clean(latents.cpu(), sigmas)
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """In what the negative acted; None where there was none."""
+        start, stop = self._drawing.window
+        if self._drawing.negative_prompt is None or start >= stop:
+            return None
+        (receipt,) = self.guider.tally.receipts()
+        return receipt
 
     def _origin(self) -> Tensor | None:
         origin = self._drawing.origin
@@ -213,8 +230,8 @@ class _Draw:
             start=self.start,
         )
 
-    def _look(self, step: int, latents: Tensor) -> Any:
-        if self.looks.take(step, [self._model.decoded(latents)]):
+    def _look(self, step: int, latents: Tensor, acts: int) -> Any:
+        if self.looks.take(step, [self._model.decoded(latents)], acts):
             raise Rewind(latents)
         (negative,) = self.looks.negatives
         return None if negative is None else self._model._text.conditioning(negative)

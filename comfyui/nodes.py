@@ -42,7 +42,7 @@ DRAW = {"seed": "seed", "steps": "steps", "scale": "cfg", "candidates": "redrawi
 CORRECT = {
     "rule": "rule",
     "negative_scale": "negative_scale",
-    "window": "schedule",
+    "negative": "schedule",
     "looks": "looks",
     "strength": "strength",
     "rewinds": "rewinds",
@@ -226,7 +226,7 @@ class NegativeSchedule(io.ComfyNode):  # type: ignore[misc, unused-ignore]
                 rule=acting,
                 scale=cfg,
                 weight=negative_scale,
-                window=shares(start, stop, steps),
+                window=shares(start, stop, steps, acting.delay),
                 afterwards=outside,
             )
 

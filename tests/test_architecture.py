@@ -16,7 +16,7 @@ PACKAGE = Path(npcorrect.__file__).parent
 LAYERS = (
     ("errors", "english"),
     ("extras", "text", "lexicon", "paper_words", "prompt_marks", "workers"),
-    ("settings", "phrases"),
+    ("settings", "phrases", "interval"),
     ("records", "provenance"),
     ("asked",),
     ("meaning",),

@@ -26,7 +26,7 @@ from npcorrect.files import (
     write_text,
 )
 from npcorrect.provenance import Provenance
-from npcorrect.records import Drawing, Generation
+from npcorrect.records import Drawing, Generation, Receipt
 from npcorrect.settings import LoadSettings
 
 DRAWING = Drawing(
@@ -73,6 +73,17 @@ def test_parameters_tell_how_looks_renewed_the_negative() -> None:
     assert 'NPC steering: "4 a, b > 8 none"' in parameters(steered)
     assert "steering" not in parameters(GENERATION)
     assert "Model" not in parameters(GENERATION)
+
+
+def test_parameters_tell_in_what_the_negative_acted() -> None:
+    acted = parameters(replace(GENERATION, receipt=Receipt(3, 0, 4, 0.12345)))
+    assert "NPC acted: 3, NPC acted in: 0..4, NPC moved: 0.123" in acted
+    unknown = parameters(replace(GENERATION, receipt=Receipt(3, 0, 4)))
+    assert "NPC acted: 3, NPC acted in: 0..4" in unknown
+    assert "NPC moved" not in unknown
+    withdrawn = parameters(replace(GENERATION, receipt=Receipt()))
+    assert withdrawn.endswith("NPC acted: 0")
+    assert "NPC acted" not in parameters(GENERATION)
 
 
 def test_a_negative_that_is_no_text_loses_no_picture(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from npcorrect.diffusion.rules import RULES
 from npcorrect.errors import InputError, PromptError, SettingsError
 from npcorrect.mini.family import DEFAULTS, FAMILY
 from npcorrect.plan import Plan, look_steps, plan, start_step, window_steps
-from npcorrect.records import Origin, Request
+from npcorrect.records import Drawing, Origin, Request
 
 STEPS = replace(looking(looks=2, rewinds=1), num_inference_steps=12, strength=0.5)
 
@@ -58,18 +58,20 @@ def test_drawings_differ_in_seed_negative_and_origin_alone() -> None:
     [
         ({"rule": "paper", "scale": 1.0}, "scale of 1 a negative prompt has no effect"),
         ({"rule": "extra", "scale": 0.5}, "scale of 0.5 a negative prompt has no effect"),
-        ({"window": 0.25}, "begins at step 7"),
-        ({"window": 6}, "begins at step 7"),
-        ({"window": "0..0.5"}, "begins at step 7"),
-        ({"window": 0}, "'?0'?; give steps"),
-        ({"window": 13}, "13; give steps"),
-        ({"window": -1}, "-1; give steps"),
-        ({"window": 1.5}, "1.5; give steps"),
-        ({"window": float("nan")}, "nan; give steps"),
-        ({"window": "0.7..0.2"}, "give steps"),
-        ({"window": "0..1..2"}, "give steps"),
-        ({"window": "most"}, "'most'; give steps"),
-        ({"window": True}, "True; give"),
+        ({"negative": 0.25}, "begins at step 7"),
+        ({"negative": 6}, "begins at step 7"),
+        ({"negative": "0..0.5"}, "begins at step 7"),
+        ({"negative": "0..7", "rule": "turns"}, "begins at step 7, and by rule 'turns' acts from"),
+        ({"negative": "sigma:0.4..0.9"}, "'sigma:0.4..0.9'; give steps"),
+        ({"negative": 0}, "'?0'?; give steps"),
+        ({"negative": 13}, "'13'; give steps"),
+        ({"negative": -1}, "-1; give steps"),
+        ({"negative": 1.5}, "1.5; give steps"),
+        ({"negative": float("nan")}, "nan; give steps"),
+        ({"negative": "0.7..0.2"}, "give steps"),
+        ({"negative": "0..1..2"}, "give steps"),
+        ({"negative": "most"}, "'most'; give steps"),
+        ({"negative": True}, "True; give"),
         ({"looks": 3}, "number of looks is 3; give 0 to 2"),
         ({"rule": "paper", "looks": 1}, "keeps one negative and 1 looks would renew it"),
         ({"looks": 0, "rewinds": 1}, "only a look can send a picture back"),
@@ -149,6 +151,28 @@ def test_negatives_that_cannot_act_are_refused(negative: str, said: str) -> None
 def test_the_miniature_knows_its_own_words_as_negatives() -> None:
     request = Request("two red stars", negative_prompt="green circles, a striped background")
     assert plan(request, FAMILY, DEFAULTS).template.standing_negative == request.negative_prompt
+
+
+def test_noise_levels_are_asked_of_the_model_where_they_are_wanted() -> None:
+    asked: list[Drawing] = []
+
+    def sigmas(drawing: Drawing) -> list[float]:
+        asked.append(drawing)
+        return [1 - step / 12 for step in range(12)]
+
+    def window(negative: str) -> tuple[int, int]:
+        request = Request("a cat", negative=negative)
+        return plan(request, FakeFamily(), STEPS, sigmas).template.window
+
+    assert window("0.25..1") == (3, 12)
+    assert asked == []
+    assert window("sigma:0.5..0.25") == (6, 9)
+    assert [drawing.num_inference_steps for drawing in asked] == [12]
+    with pytest.raises(SettingsError, match="at least 1 of the 12 steps"):
+        window("sigma:30..20")
+    with pytest.raises(SettingsError, match="begins at step 7"):
+        window("sigma:1..0.5")
+    assert planned(STEPS, negative="sigma:30..20").template.window == (0, 12)
 
 
 def test_a_picture_alone_needs_no_negative_that_acts() -> None:
@@ -240,11 +264,15 @@ def test_looks_are_spread_between_the_start_and_two_thirds(
     assert all(start < step <= start + room for step in chosen)
 
 
-NUMBERS = st.none() | st.integers(-3, 40) | st.floats() | st.text(max_size=4)
+ENDS = st.integers(0, 13) | st.floats(0, 1)
+INTERVALS = st.tuples(st.sampled_from(["", "sigma:"]), ENDS, ENDS).map(
+    "{0[0]}{0[1]}..{0[2]}".format
+)
+NUMBERS = st.none() | st.integers(-3, 40) | st.floats() | st.text(max_size=4) | INTERVALS
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(
-    ("steps", "scale", "looks", "strength", "rewinds", "window", "size", "rule", "batch"), NUMBERS
+    ("steps", "scale", "looks", "strength", "rewinds", "negative", "size", "rule", "batch"), NUMBERS
 )))  # fmt: skip
 def test_any_settings_make_a_plan_or_one_sentence(settings: dict[str, Any]) -> None:
     try:
@@ -253,7 +281,8 @@ def test_any_settings_make_a_plan_or_one_sentence(settings: dict[str, Any]) -> N
         assert "\n" not in str(error)  # noqa: PT017 (both outcomes are right)
         return
     drawing = made.template
-    assert drawing.restart_step < drawing.window[1] <= drawing.num_inference_steps
+    first = max(drawing.window[0], drawing.restart_step + RULES[drawing.rule].delay)
+    assert first < drawing.window[1] <= drawing.num_inference_steps
     assert all(drawing.restart_step < step for step in drawing.look_steps)
 
 

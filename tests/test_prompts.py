@@ -58,12 +58,12 @@ def test_a_negative_prompt_of_a1111_is_a_setting_like_any_other() -> None:
 def test_lines_of_json(tmp_path: Path) -> None:
     lines = [
         {"prompt": "a\nb", "seed": 9, "negative_scale": 2.0, "same-seed": True},
-        {"prompt": "{x}", "window": "0.2..0.7", "rule": "extra"},
+        {"prompt": "{x}", "negative": "0.2..0.7", "rule": "extra"},
     ]
     first, second = jobs(tmp_path, "\n".join(map(json.dumps, lines)), "p.jsonl")
     assert (first.request.prompt, first.request.seed) == ("a\nb", 9)
     assert (first.request.negative_scale, first.request.reseed) == (2.0, False)
-    assert (second.request.window, second.request.rule) == ("0.2..0.7", "extra")
+    assert (second.request.negative, second.request.rule) == ("0.2..0.7", "extra")
 
 
 def test_a_table_of_pictures(tmp_path: Path) -> None:

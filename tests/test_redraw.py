@@ -51,7 +51,7 @@ def drawn_again(place: Path) -> dict[int, Generation]:
 
 def same(one: Generation, other: Generation) -> bool:
     """Whether both were drawn by the same steps; the fake's pictures do not show them."""
-    facts = ("steering", "rewinds", "looks", "start_step", "evaluations")
+    facts = ("steering", "rewinds", "looks", "answers", "receipt", "start_step", "evaluations")
     alike = all(getattr(one, name) == getattr(other, name) for name in facts)
     return alike and replace(one.drawing, origin=None) == replace(other.drawing, origin=None)
 
@@ -61,17 +61,19 @@ def same(one: Generation, other: Generation) -> bool:
     st.lists(st.sampled_from(["", "four circles"]), min_size=1, max_size=30),
     st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=5),
     st.sampled_from([1, 2]),
-    st.sampled_from([None, "0..7", "6..12", 9]),
+    st.sampled_from([None, "0..8", "6..12", "8..12", "9..10", 9, "sigma:0.3", "sigma:0.9..0.3"]),
+    st.sampled_from(["extra", "turns"]),
 )
 def test_whatever_looks_said_is_said_again(
     tmp_path_factory: pytest.TempPathFactory,
     sees: list[str],
     captions: list[str],
     batch: int,
-    window: int | str | None,
+    negative: int | str | None,
+    rule: str,
 ) -> None:
     place = tmp_path_factory.mktemp("out")
-    request = replace(REQUEST, batch=batch, window=window)
+    request = replace(REQUEST, batch=batch, negative=negative, rule=rule)
     result = corrected(request, Changing(["four circles", *sees], captions=captions))
     result.save(place)
     again = drawn_again(place)

@@ -85,7 +85,7 @@ def _set(path: str, value: object) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (_set("schema_version", 2), "it has version 2, not 3"),
+        (_set("schema_version", 3), "it has version 3, not 4"),
         (_set("attempts", None), "no list"),
         (_set("attempts.1.index", 7), "index 7"),
         (_set("attempts.1.index", "../../x"), "index"),

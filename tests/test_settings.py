@@ -130,9 +130,9 @@ def test_what_cannot_work_is_refused_by_name(
 
 def test_names_are_the_flags() -> None:
     made = read(
-        DrawSettings, {"negative-scale": 2.0, "same-seed": True, "window": "0.2..0.7"}, "here"
+        DrawSettings, {"negative-scale": 2.0, "same-seed": True, "negative": "0.2..0.7"}, "here"
     )
-    assert made == DrawSettings(negative_scale=2.0, reseed=False, window="0.2..0.7")
+    assert made == DrawSettings(negative_scale=2.0, reseed=False, negative="0.2..0.7")
     assert read(DrawSettings, {"negative_scale": 2}, "here").negative_scale == 2
     assert read(LoadSettings, {"lora": ["a", "b=0.5"]}, "here").lora == ("a", "b=0.5")
     assert read(RoleSettings, {"no-cache": True}, "here").cache is False

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from npcorrect.errors import InputError, NpcError, VLMError
+    from npcorrect.interval import Interval
     from npcorrect.loop import Correction, Event, correct
     from npcorrect.plan import Plan
     from npcorrect.records import (
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         Generation,
         Origin,
         Ranked,
+        Receipt,
         Request,
         Requirement,
         Usage,
@@ -55,11 +57,13 @@ _MODULES = {
     "Event": "npcorrect.role_calls",
     "Generation": "npcorrect.records",
     "InputError": "npcorrect.errors",
+    "Interval": "npcorrect.interval",
     "LoadSettings": "npcorrect.settings",
     "NpcError": "npcorrect.errors",
     "Origin": "npcorrect.records",
     "Plan": "npcorrect.plan",
     "Ranked": "npcorrect.records",
+    "Receipt": "npcorrect.records",
     "Request": "npcorrect.records",
     "Requirement": "npcorrect.records",
     "Result": "npcorrect.result",
@@ -110,11 +114,13 @@ __all__ = [
     "Event",
     "Generation",
     "InputError",
+    "Interval",
     "LoadSettings",
     "NpcError",
     "Origin",
     "Plan",
     "Ranked",
+    "Receipt",
     "Request",
     "Requirement",
     "Result",

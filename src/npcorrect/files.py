@@ -199,6 +199,13 @@ def parameters(generation: Generation, made_with: Provenance | None = None) -> s
         "NPC window": f"{start}..{stop}",
         "NPC evaluations": generation.evaluations,
     }
+    receipt = generation.receipt
+    if receipt is not None:
+        settings["NPC acted"] = receipt.evaluations
+    if receipt is not None and receipt.evaluations:
+        settings["NPC acted in"] = f"{receipt.start}..{receipt.stop}"
+    if receipt is not None and receipt.moved is not None:
+        settings["NPC moved"] = f"{receipt.moved:.3g}"
     if generation.start_step:
         settings |= {"NPC start": generation.start_step, "NPC rewinds": generation.rewinds}
     if generation.steering:

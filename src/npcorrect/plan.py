@@ -7,12 +7,14 @@ resolved.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, isfinite
+from functools import partial
+from math import ceil
 from typing import Protocol, TypeVar
 
 from npcorrect.errors import PromptError, SettingsError
+from npcorrect.interval import Interval
 from npcorrect.prompt_marks import without_marks
 from npcorrect.records import Drawing, Origin, Request
 from npcorrect.settings import DrawSettings, check
@@ -21,6 +23,8 @@ T = TypeVar("T")
 LAST_LOOK = 2 / 3
 """Share of the steps before the last look, as measured on the miniature model alone: later, what
 its pictures show hardly changes any more."""
+Sigmas = Callable[[Drawing], Sequence[float]]
+"""The noise levels with which the steps of a drawing begin, by the model's own scheduler."""
 MAX_PROMPT = 10_000
 """Characters of a prompt; no model reads as many."""
 
@@ -72,6 +76,11 @@ class RuleTraits(Protocol):
     @property
     def attends(self) -> bool:
         """Whether the negative acts within attention, and so without a branch of its own."""
+        ...
+
+    @property
+    def delay(self) -> int:
+        """The steps with which a drawing begins and in which the negative cannot act yet."""
         ...
 
     def default_window(self, defaults: Defaults) -> float:
@@ -156,8 +165,13 @@ class Plan:
         return replace(self.template, seed=seed, negative_prompt=negative, origin=begin)
 
 
-def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
+def plan(
+    request: Request, family: FamilyTraits, defaults: Defaults, sigmas: Sigmas | None = None
+) -> Plan:
     """Make every choice of a request, and refuse what could not work or would have no effect.
+
+    Only a loaded model knows its noise levels. Without ``sigmas`` an interval of noise levels is
+    planned as all steps, and one that has no step is not refused yet.
 
     Raises:
         PromptError: the prompt is empty, too long, or beyond the family.
@@ -174,7 +188,7 @@ def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
     steps = _or(request.steps, defaults.num_inference_steps)
     name = request.rule or defaults.rule
     rule = _rule(name, family)
-    _check_window(request, family)
+    _check_interval(request, family)
     restarts = rule.renewable and family.restarts
     start = start_step(_or(request.strength, defaults.strength if restarts else 1.0), steps)
     room = max(round(LAST_LOOK * steps) - start, 0)
@@ -187,7 +201,7 @@ def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
         true_cfg_scale=_or(request.scale, defaults.true_cfg_scale),
         negative_scale=_or(request.negative_scale, rule.default_scale(defaults)),
         rule=name,
-        window=window_steps(request.window, steps, rule.default_window(defaults)),
+        window=(0, steps),
         look_steps=look_steps(looks, steps, start),
         height=_or(request.height, _or(request.size, defaults.sizes[0])),
         width=_or(request.width, _or(request.size, defaults.sizes[0])),
@@ -195,6 +209,9 @@ def plan(request: Request, family: FamilyTraits, defaults: Defaults) -> Plan:
         max_rewinds=_or(request.rewinds, defaults.rewinds if restarts and looks else 0),
     )
     _check_sides(template, family, defaults)
+    levels = sigmas and partial(sigmas, template)
+    window = window_steps(request.negative, steps, rule.default_window(defaults), levels)
+    template = replace(template, window=window)
     _check_looks(template, family, rule)
     if request.candidates:
         _refuse_without_effect(template, family, rule)
@@ -249,43 +266,24 @@ def look_steps(looks: int, steps: int, start: int = 0) -> tuple[int, ...]:
 
 
 def window_steps(
-    value: int | float | str | None, steps: int, default: float = 1.0
+    value: int | float | str | None,
+    steps: int,
+    default: float = 1.0,
+    sigmas: Callable[[], Sequence[float]] | None = None,
 ) -> tuple[int, int]:
     """The first step, from 0, in which the negative acts, and the first in which it does not.
 
-    ``value`` is a number of first steps (``3``), a share of all (``0.06``), or two of them with
-    ``..`` between (``"0.2..0.7"``); ``default`` is a share, of which at least one step remains.
+    ``value`` is the setting ``negative``, see :meth:`npcorrect.interval.Interval.read`; ``default``
+    is a share, of which at least one step remains. ``sigmas`` is asked where the value needs it.
 
     Raises:
-        SettingsError: it is none of these, is not within the schedule, or has no step.
+        SettingsError: it is no interval, is not within the schedule, or has no step.
     """
     if value is None:
         return 0, max(round(default * steps), 1)
-    ends = value.split("..") if isinstance(value, str) else [value]
-    first, last = ("0", *ends) if len(ends) == 1 else (ends[0], ends[-1])
-    try:
-        window = _step(first, steps), _step(last, steps)
-    except ValueError:
-        window = steps, 0
-    if len(ends) > 2 or window[1] > steps or window[0] < 0 or window[0] >= window[1]:
-        raise SettingsError(
-            f"The window is {value!r}; give steps ('3'), a share ('0.06') or two of them "
-            f"('0.2..0.7'), with at least 1 of the {steps} steps between."
-        )
-    return window
-
-
-def _step(text: int | float | str, steps: int) -> int:
-    """A step from a number of steps or a share; raises ValueError where it is neither."""
-    if isinstance(text, bool):
-        raise ValueError("a truth value is no step")
-    if isinstance(text, str):
-        text = float(text) if "." in text else int(text)
-    if isinstance(text, int):
-        return text
-    if not isfinite(text) or text > 1:
-        raise ValueError("a share ends at 1")
-    return round(text * steps)
+    interval = Interval.read(value)
+    levels = sigmas() if sigmas and interval.unit == "sigmas" else None
+    return interval.steps(steps, levels)
 
 
 def _rule(name: str, family: FamilyTraits) -> RuleTraits:
@@ -299,11 +297,11 @@ def _rule(name: str, family: FamilyTraits) -> RuleTraits:
     )
 
 
-def _check_window(request: Request, family: FamilyTraits) -> None:
-    if request.window is not None and not family.windows:
+def _check_interval(request: Request, family: FamilyTraits) -> None:
+    if request.negative is not None and not family.windows:
         raise SettingsError(
-            f"The window is {request.window!r}, but on {family.title} a negative acts in all steps "
-            "or in none; leave --window out."
+            f"The interval is {request.negative!r}, but on {family.title} a negative acts in all "
+            "steps or in none; leave --negative out."
         )
 
 
@@ -340,11 +338,13 @@ def _check_looks(drawing: Drawing, family: FamilyTraits, rule: RuleTraits) -> No
 
 
 def _refuse_without_effect(drawing: Drawing, family: FamilyTraits, rule: RuleTraits) -> None:
-    if drawing.window[1] <= drawing.restart_step:
+    start, stop = drawing.window
+    if max(start, drawing.restart_step + rule.delay) >= stop:
+        later = f", and by rule {drawing.rule!r} acts from its next step on" if rule.delay else ""
         raise SettingsError(
-            f"A negative that acts before step {drawing.window[1] + 1} has no effect on a "
-            f"redrawing that begins at step {drawing.restart_step + 1}; give a strength of 1, or a "
-            "longer window."
+            f"A negative that acts before step {stop + 1} has no effect on a redrawing that "
+            f"begins at step {drawing.restart_step + 1}{later}; let it act longer (--negative), or "
+            "give a strength of 1."
         )
     if rule.guided and not drawing.true_cfg_scale > family.least_scale:
         raise _without_guidance(drawing, family)

@@ -108,6 +108,27 @@ class Drawing:
         return joined(self.standing_negative, self.negative_prompt)
 
 
+@dataclass(frozen=True)
+class Receipt:
+    """In what the negative of one picture acted, rewinds included.
+
+    ``evaluations`` counts the guided predictions that it was part of, one for each call of the
+    scheduler; they belong to steps from ``start`` up to before ``stop``, counted from 0. ``moved``
+    says how far: the mean over these predictions of
+    ``||with the negative - without it|| / ||without it||``, Euclidean norms over the whole picture.
+    Nothing is evaluated for it. Without the negative is plain guidance, by rule 'turns' with the
+    newest difference from the unconditional branch; by rule 'paper', which computes no
+    unconditional branch, the prompt's prediction alone; by rule 'nag', which acts within attention,
+    the features of the image tokens before they are guided, a mean over attention modules. It is
+    None where nothing acted, or where what is compared is zero or not finite.
+    """
+
+    evaluations: int = 0
+    start: int | None = None
+    stop: int | None = None
+    moved: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generation:
     """One picture and exactly how it was drawn.
@@ -117,7 +138,9 @@ class Generation:
     ``steering`` lists the looks that changed the negative or sent the picture back: the step, from
     0, from which on the text beside it acted; None where the emerging picture was right. The
     picture began at ``start_step``, from 0, went back there ``rewinds`` times, and was looked at
-    ``looks`` times. ``origin`` is what its model may begin another picture with.
+    ``looks`` times; ``answers`` has what each look said: the negative from then on, and whether the
+    picture was wrong. ``receipt`` says in what the negative acted, None where the picture was drawn
+    without one. ``origin`` is what its model may begin another picture with.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
@@ -130,6 +153,8 @@ class Generation:
     start_step: int = 0
     rewinds: int = 0
     looks: int = 0
+    answers: tuple[tuple[str | None, bool], ...] = ()
+    receipt: Receipt | None = None
     origin: Origin | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -26,7 +26,7 @@ from npcorrect.result import (
     record_path,
 )
 
-Steering = tuple[tuple[int, str | None], ...]
+Answers = tuple[tuple[str | None, bool], ...]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class Drawn:
     """How one picture was drawn, and what its looks said; ``given`` pictures existed before."""
 
     drawing: Drawing
-    steering: Steering
-    rewinds: int
+    answers: Answers
     given: bool
 
 
@@ -102,42 +101,21 @@ def redraw(recipe: Recipe, model: ImageModel) -> Iterator[tuple[int, Generation]
             continue
         origin = original.origin if first.drawing.restart_step else None
         drawings = [replace(one.drawing, origin=origin) for one in group]
-        generations = model.draw(drawings, _Replay(group).watch)
+        generations = model.draw(drawings, _replay(group))
         for place, generation in zip(places, generations, strict=True):
             if recipe.wanted in (None, place):
                 yield place, generation
 
 
-class _Replay:
-    """Looks that say what the looks at the same pictures said before."""
+def _replay(pictures: Sequence[Drawn]) -> Watch:
+    """A watch whose looks say what the looks at the same pictures said before."""
+    answers = [iter(one.answers) for one in pictures]
 
-    def __init__(self, pictures: Sequence[Drawn]) -> None:
-        self._changes = [list(one.steering) for one in pictures]
-        self._rewinds = [one.rewinds for one in pictures]
-        self._first = pictures[0].drawing
-        self._step = 0
+    def look(first: int, images: Sequence[Image], negatives: Sequence[str | None]) -> list[Glance]:
+        said = enumerate(negatives, first)
+        return [Glance(*next(answers[place], (negative, False))) for place, negative in said]
 
-    @property
-    def watch(self) -> Watch:
-        """A watch that counts the steps and answers each look with what was recorded of it."""
-        return Watch(self._on_step, self._look)
-
-    def _on_step(self, step: int, _total: int) -> None:
-        self._step = step
-
-    def _look(
-        self, first: int, images: Sequence[Image], negatives: Sequence[str | None]
-    ) -> list[Glance]:
-        return [self._glance(place, negative) for place, negative in enumerate(negatives, first)]
-
-    def _glance(self, place: int, negative: str | None) -> Glance:
-        """The next change, if it is of this look; pictures went back from their last look alone."""
-        first, changes = self._first, self._changes[place]
-        back = self._step == first.look_steps[-1] and self._rewinds[place] > 0
-        self._rewinds[place] -= back
-        acts = max(first.restart_step if back else self._step, first.window[0])
-        renewed = bool(changes) and changes[0][0] == acts
-        return Glance(changes.pop(0)[1] if renewed else negative, wrong=back)
+    return Watch(look=look)
 
 
 def _original(recipe: Recipe, model: ImageModel) -> Generation:
@@ -203,9 +181,8 @@ def _drawn(attempt: Mapping[str, Any]) -> Drawn:
             negative_prompt=drawing.standing_negative,
         )
     )
-    steering = TypeAdapter(Steering).validate_python(written["steering"])
-    rewinds = TypeAdapter(int).validate_python(written["rewinds"])
-    return Drawn(drawing, steering, rewinds, attempt["cost"]["images"] == 0)
+    answers = TypeAdapter(Answers).validate_python(written["answers"])
+    return Drawn(drawing, answers, attempt["cost"]["images"] == 0)
 
 
 def _texts(pictures: Sequence[Drawn]) -> dict[str, None]:
@@ -217,7 +194,7 @@ def _texts(pictures: Sequence[Drawn]) -> dict[str, None]:
             drawing.prompt,
             drawing.standing_negative,
             drawing.branch_text,
-            *(steered for _, steered in one.steering),
+            *(answer for answer, _ in one.answers),
         )
     )
     return dict.fromkeys(text for text in texts if text)

@@ -25,7 +25,7 @@ from npcorrect.provenance import Provenance
 from npcorrect.records import Attempt, Checklist, Cost, Drawing, Generation, Request, Usage
 from npcorrect.sheet import sheet
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 Ended = Literal["accepted", "exhausted", "unscored", "budget", "stopped"]
 """Why a correction made no more attempts: a picture was accepted, the candidates were used up, the
 original could not be scored, the budget was spent, or it was stopped."""
@@ -282,7 +282,8 @@ def read_cost(record: Mapping[str, Any]) -> Cost:
 def generation_record(generation: Generation) -> dict[str, Any]:
     """How a picture was drawn, as JSON values; its origin is not among them."""
     drawn = vars(generation.drawing) | vars(generation)
-    return {k: v for k, v in drawn.items() if k not in ("image", "drawing", "origin")}
+    kept = {k: v for k, v in drawn.items() if k not in ("image", "drawing", "origin")}
+    return kept | {"receipt": asdict(generation.receipt) if generation.receipt else None}
 
 
 def read_drawing(written: Mapping[str, Any]) -> Drawing:

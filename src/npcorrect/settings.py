@@ -192,12 +192,13 @@ class DrawSettings(Settings):
         gt=0,
         le=1000,
     )
-    window: int | float | str | None = option(
+    negative: int | float | str | None = option(
         None,
-        "Steps in which the negative acts: the first so many ('3'), a share of them ('0.06'), or "
-        "from one to another ('0.2..0.7', '2..10').",
+        "When the negative acts, from one point up to before another: steps ('0..3', or '3' for "
+        "the first three), shares of them ('0..0.06', '0.2..0.7', '0.0..1') or noise levels "
+        "('sigma:0.95..0.4').",
         "Correction",
-        flags=("--window", "-n"),
+        flags=("--negative", "-n"),
         advanced=True,
     )
     ranker: str | None = option(

@@ -34,9 +34,9 @@ def model() -> PipelineModel:
 
 
 def drawings(
-    model: PipelineModel, *negatives: str | None, rule: str = "extra", window: int = 2
+    model: PipelineModel, *negatives: str | None, rule: str = "extra", first: int = 2
 ) -> list[Drawing]:
-    request = Request(PROMPT, steps=STEPS, rule=rule, window=window, looks=0, strength=1.0)
+    request = Request(PROMPT, steps=STEPS, rule=rule, negative=first, looks=0, strength=1.0)
     plan = model.plan(request)
     return [plan.drawing(0, negative) for negative in negatives]
 
@@ -60,7 +60,7 @@ def test_attention_among_the_texts_tokens_adds_up_to_one(model: PipelineModel) -
 
 def test_the_papers_rule_has_the_negative_in_its_window_alone(model: PipelineModel) -> None:
     with trace(model.pipeline.transformer) as found:
-        model.draw(drawings(model, NEGATIVE, rule="paper", window=1))
+        model.draw(drawings(model, NEGATIVE, rule="paper", first=1))
     assert found.branches() == ("positive", "negative", "empty")
     assert found.of(0, "negative").steps == (0,)
     assert found.of(0, "empty").steps == (1, 2, 3)
@@ -88,7 +88,7 @@ def test_a_renewed_negative_belongs_to_its_own_picture(model: PipelineModel) -> 
         PROMPT,
         steps=STEPS,
         rule="extra",
-        window=STEPS,
+        negative=STEPS,
         strength=1.0,
         looks=1,
         rewinds=0,

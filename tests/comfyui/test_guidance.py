@@ -21,6 +21,7 @@ from npcorrect.diffusion import restart
 from npcorrect.diffusion.base import Glance, Watch
 from npcorrect.diffusion.current_call import Branch
 from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.diffusion.receipt import Tally
 from npcorrect.diffusion.rules import RULES, Extra, Paper
 from npcorrect.errors import SettingsError
 from npcorrect.mini.family import FAMILY
@@ -69,6 +70,7 @@ class Euler:
     evaluated: int = 0
     looked: list[int] = field(default_factory=list)
     conditions: dict[str, Any] = field(default_factory=dict)
+    tally: Tally = field(default_factory=lambda: Tally(1))
 
     def __post_init__(self) -> None:
         self.texts: dict[Branch, str | None] = {
@@ -89,6 +91,7 @@ class Euler:
                 look_steps=d.look_steps,
             ),
             acting=d.negative_prompt is not None,
+            tally=self.tally,
         )
         sigmas = self.model.stock.sigmas(d)
         generator = torch.Generator().manual_seed(d.seed)
@@ -123,7 +126,7 @@ class Euler:
     def guided(self, positive: Tensor, against: Tensor | None) -> Tensor:
         return positive if against is None else against + SCALE * (positive - against)
 
-    def look(self, step: int, denoised: Tensor) -> bool:
+    def look(self, step: int, denoised: Tensor, acts: int) -> bool:
         glance = self.glances[len(self.looked)]
         self.looked.append(step)
         self.texts["negative"] = glance.negative
@@ -148,6 +151,10 @@ def both(
         outside = after == "empty" or RULES[made.rule].renewable
         latents = ours.draw("unconditional" if outside else "alone").numpy()
     assert ours.looked == list(made.look_steps if glances else ())
+    (receipt,) = ours.tally.receipts()
+    assert drawn.receipt is not None
+    assert replace(receipt, moved=0.0) == replace(drawn.receipt, moved=0.0)
+    assert receipt.moved == pytest.approx(drawn.receipt.moved, rel=1e-3)
     return drawn.origin.latents, latents, [drawn.evaluations, ours.evaluated]
 
 
@@ -164,11 +171,12 @@ def test_a_negative_acts_as_on_the_diffusers_side(
 
 @pytest.mark.parametrize("second_glance", [None, RENEWED, NEGATIVE])
 @pytest.mark.parametrize("rule", ["extra", "turns"])
+@pytest.mark.parametrize("look_steps", [(2, 4), (3, 4), (1, 3)])
 def test_looks_renew_the_negative_as_on_the_diffusers_side(
-    model: PipelineModel, rule: str, second_glance: str | None
+    model: PipelineModel, rule: str, second_glance: str | None, look_steps: tuple[int, ...]
 ) -> None:
     glances = [Glance(RENEWED, wrong=True), Glance(second_glance)]
-    made = drawing(rule, (0, STEPS), look_steps=(2, 4))
+    made = drawing(rule, (0, STEPS), look_steps=look_steps)
     theirs, ours, evaluations = both(model, made, glances)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert evaluations[0] == evaluations[1]
@@ -203,6 +211,8 @@ def test_shares_are_steps(start: float, stop: float, window: tuple[int, int]) ->
 
 
 def test_shares_without_a_step_between_are_refused() -> None:
+    with pytest.raises(SettingsError, match="needs 2 steps to act"):
+        shares(0.5, 0.54, 24, delay=1)
     with pytest.raises(SettingsError, match=r"0\.5\.\.0\.51"):
         shares(0.5, 0.51, 24)
     with pytest.raises(SettingsError, match=r"0\.9\.\.0\.1"):

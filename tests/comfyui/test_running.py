@@ -387,7 +387,7 @@ def test_cancelling_while_a_server_thinks_acts_at_once(server: Server) -> None:
         ({"looks": 100}, "The number of looks is 100"),
         ({"rule": "paper", "looks": 2}, "Rule 'paper' keeps one negative"),
         ({"cfg": 1.0}, "At a true CFG scale of 1"),
-        ({"schedule": "2..1"}, "The window is '2..1'"),
+        ({"schedule": "2..1"}, "The setting 'negative' is '2..1'"),
         ({"strength": 0.0}, "The setting 'strength' is 0.0"),
         ({"original": ["square", 0]}, "make them the same"),
         ({"latent_image": ["pair", 0]}, "give a batch of 1"),

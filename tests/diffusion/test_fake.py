@@ -175,7 +175,7 @@ def test_pictures_origins_and_costs() -> None:
         return Image.new("RGB", (drawing.width, drawing.height), (drawing.seed, 0, 0))
 
     model = FakeImageModel(paint=paint)
-    drawn = draw_one(model, resolved(model, Request(PROMPT, seed=7, window=3), NEGATIVE))
+    drawn = draw_one(model, resolved(model, Request(PROMPT, seed=7, negative=3), NEGATIVE))
     assert drawn.image.getpixel((0, 0)) == (7, 0, 0)
     assert drawn.evaluations == 4 + 3
     assert drawn.origin is not None

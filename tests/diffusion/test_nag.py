@@ -333,7 +333,7 @@ def test_the_window_applies_and_evaluations_are_counted(models: Models, family: 
     for window in range(STEPS + 1):
         with counting(model) as rows:
             drawn = draw(model, first_steps=window)
-        extra = steps_of(model) if window == STEPS else window
+        extra = steps_of(model, window)
         assert drawn.evaluations == sum(rows) == branches * steps_of(model) + extra
         pictures.append(drawn.image)
     plain = draw(model, None)

@@ -66,13 +66,27 @@ def test_defaults_where_the_request_is_silent(
     assert (rule.default_window(defaults), rule.default_scale(defaults)) == (window, scale)
 
 
-@pytest.mark.parametrize("acting", [True, False])
-@pytest.mark.parametrize("look", [True, False])
 @pytest.mark.parametrize(
     ("name", "branch"), [("paper", "negative"), ("extra", "empty"), ("nag", "empty")]
 )
-def test_branches_beside_the_prompts(name: str, branch: str, acting: bool, look: bool) -> None:
-    assert RULES[name](SCALE, WEIGHT).first(acting, look) == branch
+def test_branches_beside_the_prompts(name: str, branch: str) -> None:
+    assert RULES[name](SCALE, WEIGHT).first(True) == branch
+    assert RULES[name](SCALE, WEIGHT).first(False) == "empty"
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_where_no_negative_acts_the_branch_is_the_plain_one(name: str) -> None:
+    rule = RULES[name](SCALE, WEIGHT)
+    values = predictions(0, "positive", rule.first(False))
+    assert rule.second(values, acting=False) is rule.plain(values)
+
+
+def test_without_its_negative_each_rule_is_plain_guidance() -> None:
+    values = predictions(0, "positive", "empty", "negative")
+    assert Extra(SCALE, WEIGHT).plain(values) is values["empty"]
+    assert (
+        Paper(SCALE, WEIGHT).plain(predictions(0, "positive", "negative")).equal(values["positive"])
+    )
 
 
 @given(SCALES, st.integers(0, 99))
@@ -103,20 +117,32 @@ def test_nag_leaves_guidance_as_it_is() -> None:
     assert Nag(SCALE, WEIGHT).second(values, acting=True) is values["empty"]
 
 
-def test_turns_computes_the_branches_in_turn_and_a_look_needs_the_empty_one() -> None:
+def test_turns_computes_the_branches_in_turn_and_knows_the_plain_one_always() -> None:
     rule = Turns(SCALE, WEIGHT)
     order: list[Branch] = []
-    for step, look in enumerate((False, False, False, True, True, False, False)):
-        branch = rule.first(True, look)
+    for step in range(5):
+        branch = rule.first(True)
         order.append(branch)
-        rule.second(predictions(step, "positive", branch), acting=True)
-    assert order == ["empty", "negative", "empty", "empty", "empty", "negative", "empty"]
+        values = predictions(step, "positive", branch)
+        if branch == "empty":
+            assert rule.plain(values) is values["empty"]
+            difference = values["positive"] - values["empty"]
+        else:
+            torch.testing.assert_close(rule.plain(values), values["positive"] - difference)
+        rule.second(values, acting=True)
+    assert order == ["empty", "negative", "empty", "negative", "empty"]
+
+
+def test_after_steps_without_it_the_negative_has_the_first_turn() -> None:
+    rule = Turns(SCALE, WEIGHT)
+    rule.second(predictions(0, "positive", "empty"), acting=False)
+    assert rule.first(True) == "negative"
 
 
 def test_turns_computes_the_empty_branch_alone_while_no_negative_acts() -> None:
     rule = Turns(SCALE, WEIGHT)
     for step in range(3):
-        assert rule.first(False, False) == "empty"
+        assert rule.first(False) == "empty"
         rule.second(predictions(step, "positive", "empty"), acting=False)
 
 
@@ -151,8 +177,8 @@ def test_turns_forgets_a_negative_that_acts_no_more() -> None:
 def test_a_draw_begins_with_no_memory_of_another() -> None:
     used = Turns(SCALE, WEIGHT)
     used.second(predictions(0, "positive", "empty"), acting=True)
-    assert used.first(True, False) == "negative"
-    assert Turns(SCALE, WEIGHT).first(True, False) == "empty"
+    assert used.first(True) == "negative"
+    assert Turns(SCALE, WEIGHT).first(True) == "empty"
 
 
 @pytest.mark.parametrize("name", ["paper", "extra", "turns"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,17 +14,18 @@ import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from npcorrect.diffusion.base import Glance, Look, Watch
+from npcorrect.diffusion.current_call import announced
 from npcorrect.diffusion.families import FLUX_DEV
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.diffusion.restart import Clean
 from npcorrect.diffusion.window import GuidanceSchedule, window
-from npcorrect.errors import PromptError, SettingsError
+from npcorrect.errors import ModelError, PromptError, SettingsError
 from npcorrect.mini.autoencoder import LATENT_CHANNELS
 from npcorrect.mini.family import FAMILY, MAX_TOKENS
 from npcorrect.mini.model import assemble, build_modules
 from npcorrect.plan import look_steps, start_step, window_steps
-from npcorrect.records import Drawing, Generation, Request
+from npcorrect.records import Drawing, Generation, Receipt, Request
 from tests.diffusion.drawing import draw_one, resolved
 
 STEPS = 5
@@ -73,7 +75,7 @@ def same(a: Any, b: Any) -> bool:
 def test_all_steps_equal_the_stock_pipeline_with_the_negative(
     pipeline: FluxPipeline, model: PipelineModel
 ) -> None:
-    drawn = draw_one(model, resolved(model, request(rule="paper", window=STEPS), NEGATIVE))
+    drawn = draw_one(model, resolved(model, request(rule="paper", negative=STEPS), NEGATIVE))
     assert same(drawn.image, stock(pipeline, NEGATIVE, 3.0))
     assert drawn.evaluations == 2 * STEPS
 
@@ -118,7 +120,7 @@ def test_evaluations_are_counted_and_skipped_work_is_skipped(
 def test_an_empty_negative_is_guidance_away_from_the_empty_prompt(
     pipeline: FluxPipeline, model: PipelineModel
 ) -> None:
-    drawn = draw_one(model, resolved(model, request(rule="paper", window=STEPS), ""))
+    drawn = draw_one(model, resolved(model, request(rule="paper", negative=STEPS), ""))
     assert same(drawn.image, stock(pipeline, "", 3.0))
     assert drawn.evaluations == 2 * STEPS
 
@@ -180,6 +182,7 @@ def test_rule_extra_equals_a_denoising_loop_by_hand(
     assert drawing.look_steps == ((2, 3) if looks else ())
     pipeline = model.pipeline
     previews: list[Any] = []
+    moved: list[float] = []
 
     def look(first: int, images: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
         previews.append(images[0])
@@ -201,20 +204,30 @@ def test_rule_extra_equals_a_denoising_loop_by_hand(
             assert abs(difference).max() <= 1
         if i < len(acting):
             negative = predict(pipeline, acting[i], x, sigmas[i])
-            guided = extra_rule(positive, empty, negative, 3.0, 0.7)
+            plain, guided = guided, extra_rule(positive, empty, negative, 3.0, 0.7)
+            moved.append(float((guided - plain).norm() / plain.norm()))
         x = x + (sigmas[i + 1] - sigmas[i]) * guided
         torch.testing.assert_close(latents[i], x, rtol=1e-4, atol=1e-4)
     renewed = zip(looked, (RENEWED, None), strict=False)
     assert drawn.steering == tuple(row for row in renewed if row[0] < window_length)
     assert drawn.looks == len(looked)
     assert drawn.evaluations == 2 * STEPS + len(acting)
+    if not acting:
+        assert drawn.receipt is None
+        return
+    assert drawn.receipt is not None
+    assert (drawn.receipt.evaluations, drawn.receipt.start) == (len(acting), 0)
+    assert drawn.receipt.stop == len(acting)
+    assert drawn.receipt.moved == pytest.approx(sum(moved) / len(moved), rel=1e-3)
 
 
 @torch.inference_mode()
 def test_rule_turns_with_a_rewind_equals_a_denoising_loop_by_hand(model: PipelineModel) -> None:
     """Nine steps: the redrawing begins with the fourth, looks before the seventh, goes back once.
 
-    A step computes the empty branch or the negative's, and keeps the other's difference.
+    A step computes the empty branch or the negative's, and keeps the other's difference. The look
+    is in the negative's turn: it sees what the kept difference from the empty branch makes, and as
+    it wants no negative, or goes back, none is computed.
     """
     asked = request(steps=9, strength=2 / 3, looks=1, rewinds=1, negative_scale=0.7)
     origin = draw_one(model, resolved(model, asked)).origin
@@ -227,19 +240,19 @@ def test_rule_turns_with_a_rewind_equals_a_denoising_loop_by_hand(model: Pipelin
     clean, seen = torch.from_numpy(origin.latents), []
     for turn, negative in enumerate((NEGATIVE, RENEWED)):
         x = Clean(clean, sigmas).noised(3, [4], turn).latents
-        difference = None
+        difference, from_empty = None, torch.zeros(())
         for i in range(3, 9):
             positive = predict(model.pipeline, PROMPT, x, sigmas[i])
+            if i == 6:
+                clean = x - sigmas[i] * (positive + 2.0 * from_empty)
+                if turn == 0:
+                    break
+                difference = None
             if i == 4:
                 difference = positive - predict(model.pipeline, negative, x, sigmas[i])
             else:
                 from_empty = positive - predict(model.pipeline, "", x, sigmas[i])
             guided = positive + 2.0 * from_empty
-            if i == 6:
-                clean = x - sigmas[i] * guided
-                if turn == 0:
-                    break
-                difference = None
             if difference is not None:
                 guided = guided + 0.7 * difference
             x = x + (sigmas[i + 1] - sigmas[i]) * guided
@@ -248,7 +261,123 @@ def test_rule_turns_with_a_rewind_equals_a_denoising_loop_by_hand(model: Pipelin
     for found, expected in zip(latents, seen, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert drawn.steering == ((3, RENEWED), (6, None))
-    assert (drawn.start_step, drawn.rewinds, drawn.evaluations) == (3, 1, 2 * 4 + 2 * 6)
+    assert (drawn.start_step, drawn.rewinds, drawn.evaluations) == (3, 1, 2 * 3 + 1 + 2 * 6)
+    assert drawn.receipt is not None
+    assert (drawn.receipt.evaluations, drawn.receipt.start, drawn.receipt.stop) == (4, 4, 6)
+    assert drawn.answers == ((RENEWED, True), (None, False))
+
+
+@contextmanager
+def evaluated(model: PipelineModel) -> Iterator[list[tuple[int, tuple[str, ...]]]]:
+    """The step and the branches of each call of the denoiser."""
+    calls: list[tuple[int, tuple[str, ...]]] = []
+
+    def note(*_: Any) -> None:
+        evaluation = announced()
+        assert evaluation is not None
+        calls.append((evaluation.step, tuple(branch for _, branch in evaluation.rows)))
+
+    handle = model.pipeline.transformer.proj_out.register_forward_hook(note)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("looks", [0, 4, 8])
+def test_a_look_never_takes_the_negatives_turn(model: PipelineModel, looks: int) -> None:
+    asked = request(steps=24, strength=2 / 3, looks=looks, rewinds=0)
+    origin = draw_one(model, resolved(model, asked)).origin
+    drawing = resolved(model, asked, NEGATIVE, attempt=1, origin=origin)
+    texts = iter(f"{number} circles" for number in ("one", "two", "three", "four") * 2)
+    with evaluated(model) as calls:
+        drawn = draw_one(model, drawing, Watch(look=lambda *_: [Glance(next(texts))]))
+    second = "".join(branches[0][0] for _, branches in calls if branches != ("positive",))
+    assert second == "en" * 8
+    assert drawn.looks == looks
+    assert drawn.receipt is not None
+    assert (drawn.receipt.start, drawn.receipt.stop, drawn.receipt.evaluations) == (9, 24, 15)
+
+
+@torch.inference_mode()
+def test_what_steering_says_is_what_acts_by_rule_turns(model: PipelineModel) -> None:
+    """Looks before steps 3, in the negative's turn, and 6, in the empty branch's."""
+    asked = request(steps=9, looks=2, rewinds=0, negative_scale=0.7)
+    drawing = resolved(model, asked, NEGATIVE)
+    assert drawing.look_steps == (3, 6)
+    texts = iter([RENEWED, "one blue star"])
+    drawn, latents = draw_recording(model, drawing, lambda *_: [Glance(next(texts))])
+    assert drawn.steering == ((3, RENEWED), (7, "one blue star"))
+    assert drawn.answers == ((RENEWED, False), ("one blue star", False))
+    acting = {0: NEGATIVE} | dict(drawn.steering)
+    x, _ = model.pipeline.prepare_latents(
+        1, LATENT_CHANNELS, 96, 96, torch.float32, "cpu", torch.Generator().manual_seed(3)
+    )
+    sigmas, differences = model.pipeline.scheduler.sigmas, {}
+    changes = []
+    for i in range(9):
+        text = acting[max(step for step in acting if step <= i)]
+        positive = predict(model.pipeline, PROMPT, x, sigmas[i])
+        branch = text if i % 2 else ""
+        differences["negative" if branch else "empty"] = positive - predict(
+            model.pipeline, branch or "", x, sigmas[i]
+        )
+        plain = positive + 2.0 * differences["empty"]
+        guided = plain + 0.7 * differences.get("negative", torch.zeros(()))
+        if "negative" in differences:
+            changes.append(float((guided - plain).norm() / plain.norm()))
+        x = x + (sigmas[i + 1] - sigmas[i]) * guided
+        torch.testing.assert_close(latents[i], x, rtol=1e-4, atol=1e-4)
+    assert drawn.receipt is not None
+    assert (drawn.receipt.evaluations, drawn.receipt.start, drawn.receipt.stop) == (8, 1, 9)
+    assert drawn.receipt.moved == pytest.approx(sum(changes) / len(changes), rel=1e-3)
+
+
+def test_looks_and_rewinds_do_not_depend_on_when_the_negative_acts(model: PipelineModel) -> None:
+    for rule in ("extra", "turns"):
+        counts = set()
+        for negative in (None, "0..6", "7..9", "sigma:0.3"):
+            asked = request(
+                steps=9, strength=2 / 3, rule=rule, looks=2, rewinds=2, negative=negative
+            )
+            watch = Watch(look=lambda *_: [Glance(RENEWED, wrong=True)])
+            drawn = draw_one(model, resolved(model, asked, NEGATIVE), watch)
+            counts.add((drawn.looks, drawn.rewinds))
+            start, stop = drawn.drawing.window
+            assert all(start <= step < stop for step, _ in drawn.steering)
+            assert drawn.receipt is not None
+            assert drawn.receipt.start is not None
+            assert start <= drawn.receipt.start
+        assert counts == {(6, 2)}
+
+
+def test_a_negative_that_a_look_withdraws_before_it_acts_is_no_error(model: PipelineModel) -> None:
+    asked = request(steps=9, looks=1, rewinds=0, rule="extra", negative="7..9")
+    drawn = draw_one(model, resolved(model, asked, NEGATIVE), Watch(look=lambda *_: [Glance(None)]))
+    assert drawn.receipt == Receipt()
+
+
+@pytest.mark.parametrize("rule", ["extra", "turns"])
+def test_a_negative_that_ends_before_the_picture_begins_is_an_error(
+    model: PipelineModel, rule: str
+) -> None:
+    asked = request(steps=9, strength=2 / 3, rule=rule, looks=0)
+    origin = draw_one(model, resolved(model, asked)).origin
+    drawing = replace(resolved(model, asked, NEGATIVE, origin=origin), window=(0, 3))
+    with evaluated(model) as calls, pytest.raises(ModelError, match="acted in no step"):
+        draw_one(model, drawing)
+    assert {step for step, _ in calls} == {3}
+
+
+def test_noise_levels_are_the_schedulers(model: PipelineModel) -> None:
+    sigmas = [float(sigma) for sigma in model.stock.sigmas(resolved(model, request()))]
+    between = (sigmas[1] + sigmas[2]) / 2
+    drawing = resolved(model, request(rule="extra", negative=f"sigma:{between}"), NEGATIVE)
+    assert drawing.window == (0, 2)
+    drawing = resolved(model, request(rule="extra", negative=f"sigma:{between}..0"), NEGATIVE)
+    assert drawing.window == (2, STEPS)
+    with pytest.raises(SettingsError, match="at least 1 of the 5 steps"):
+        model.plan(request(negative="sigma:7..6.5"))
 
 
 def test_without_an_origin_a_redrawing_begins_with_noise_and_goes_back_to_its_start(
@@ -258,7 +387,8 @@ def test_without_an_origin_a_redrawing_begins_with_noise_and_goes_back_to_its_st
     watch = Watch(look=lambda *_: [Glance(RENEWED, wrong=True)])
     drawn = draw_one(model, resolved(model, asked, NEGATIVE), watch)
     assert (drawn.start_step, drawn.rewinds) == (3, 2)
-    assert drawn.evaluations == 2 * (7 + 4 + 6)
+    # From noise the look is in the empty branch's turn, after going back in the negative's.
+    assert drawn.evaluations == 2 * 7 + (2 * 3 + 1) + 2 * 6
 
 
 def test_the_hook_leaves_no_trace_even_after_an_error(model: PipelineModel) -> None:
@@ -285,7 +415,7 @@ def test_same_seed_same_picture(model: PipelineModel) -> None:
 def test_a_batch_of_different_negatives_equals_the_single_draws(
     model: PipelineModel, rule: str
 ) -> None:
-    asked = request(rule=rule, window=2)
+    asked = request(rule=rule, negative=2)
     drawings = [resolved(model, asked, negative) for negative in (NEGATIVE, "one blue star")]
     together = model.draw(drawings)
     for drawing, drawn in zip(drawings, together, strict=True):
@@ -388,10 +518,10 @@ def test_texts_beyond_the_encoder_are_refused_and_none_is_nothing(model: Pipelin
         ({"steps": 0}, "'steps' is 0"),
         ({"scale": 1.0, "rule": "paper"}, "no effect"),
         ({"negative_scale": 0.0, "rule": "extra"}, "'negative-scale' is 0.0; give .* above 0"),
-        ({"window": 0}, "window is 0; .* at least 1 of the 5 steps"),
-        ({"window": 6}, "window is 6; .* 5 steps"),
-        ({"window": 1.5}, "window is 1.5; .* share"),
-        ({"window": math.nan}, "window is nan; .* share"),
+        ({"negative": 0}, "'negative' is 0; give steps"),
+        ({"negative": 6}, "'negative' is '6'; .* at least 1 of the 5 steps"),
+        ({"negative": 1.5}, "'negative' is 1.5; .* share"),
+        ({"negative": math.nan}, "'negative' is nan; .* share"),
         ({"scale": math.inf}, "'scale' is inf"),
         ({"negative_scale": math.nan}, "'negative-scale' is nan"),
         ({"looks": STEPS}, "give 0 to 3"),

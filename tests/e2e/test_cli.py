@@ -107,7 +107,7 @@ def test_a_terminal_of_few_characters_shows_what_it_can(tmp_path: Path) -> None:
 def test_attention_is_shown_and_tabulated(tmp_path: Path) -> None:
     done = npc("attend", "three red circles and one blue square", "--negative", "",
                "--negative", "four circles", "--terms", "three,circles", "--seeds", "2",
-               "--steps", "4", "--window", "2", "--out", str(tmp_path))  # fmt: skip
+               "--steps", "4", "-n", "2", "--out", str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "targeted" in done.stdout
     names = {path.name for path in tmp_path.iterdir()}
@@ -124,7 +124,7 @@ def test_attention_is_shown_and_tabulated(tmp_path: Path) -> None:
         (["three red circles", "--terms", "three,cats"], "'cats'"),
         (["three lamps"], "'lamps'"),
         (["two stars", "--rule", "nope"], "'nope'"),
-        (["two stars", "--window", "99"], "99"),
+        (["two stars", "--negative", "99"], "99"),
     ],
 )
 def test_attend_refuses_what_cannot_be_shown(

@@ -156,7 +156,7 @@ def settings(model: str = SERVER, vlm: str = "http://localhost:1/v1#m", **load: 
     [
         ({"looks": 2}, "0 looks"),
         ({"rewinds": 1}, "number of rewinds is 1"),
-        ({"window": "0.2..0.7"}, "leave --window out"),
+        ({"negative": "0.2..0.7"}, "leave --negative out"),
         ({"rule": "extra"}, "use rule 'paper'"),
         ({"rule": "nag"}, "use rule 'paper'"),
         ({"ranker": "salient"}, "needs the model's text encoder.*use 'source'"),

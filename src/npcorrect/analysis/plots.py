@@ -39,10 +39,10 @@ class Panel:
     curves: Mapping[str, NDArray[np.float64]]
 
 
-def curves_figure(panels: Sequence[Panel], title: str, window: int = 0) -> Figure:
+def curves_figure(panels: Sequence[Panel], title: str, window: tuple[int, int] = (0, 0)) -> Figure:
     """Panels side by side: means as lines, 95 % intervals of the mean (Student's t) as bands.
 
-    The grey span is the window of first steps in which negatives act.
+    The grey span has the steps from ``window[0]`` up to before ``window[1]``: negatives act there.
     """
     with rc_context(_STYLE):
         figure = Figure(figsize=(3.4 * len(panels), 3.6), layout="constrained")
@@ -52,8 +52,9 @@ def curves_figure(panels: Sequence[Panel], title: str, window: int = 0) -> Figur
             for place, (label, curves_NS) in enumerate(panel.curves.items()):
                 _band(axes, curves_NS, place, label)
             total = curves_NS.shape[1]
-            if 0 < window < total:
-                axes.axvspan(-0.5, window - 0.5, color="#888888", alpha=0.15, linewidth=0)
+            if 0 < window[1] - window[0] < total:
+                first, last = (step - 0.5 for step in window)
+                axes.axvspan(first, last, color="#888888", alpha=0.15, linewidth=0)
             axes.set_xlabel("step")
             axes.set_title(panel.title, fontsize=9)
             axes.set_xlim(-0.5, total - 0.5)
@@ -81,7 +82,7 @@ def series_figure(samples: Sequence[AttentionSample], terms: Terms, title: str) 
         ratios = {c.label: _curves(seen, measures.ratio, words) for c, seen in by.items()}
         panels.insert(0, Panel("ratio: salient / other words", ratios))
     acting = [s for s in samples if s.generation.drawing.negative_prompt is not None]
-    window = max((sample.generation.drawing.window[1] for sample in acting), default=0)
+    window = acting[0].generation.drawing.window if acting else (0, 0)
     return curves_figure(
         panels, _title(title, samples, f"salient: {', '.join(terms.places)}"), window
     )

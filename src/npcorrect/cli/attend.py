@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from npcorrect.records import Checklist
 
 OF_A_PICTURE = (
-    "seed", "steps", "scale", "size", "height", "width", "rule", "negative_scale", "window", "batch"
+    "seed", "steps", "scale", "size", "height", "width", "rule", "negative_scale", "negative",
+    "batch",
 )  # fmt: skip
 """The options of a picture that is drawn once, without looks."""
 
@@ -31,7 +32,7 @@ def attend(
     prompt: Prompt,
     draw: Annotated[DrawSettings, Only(OF_A_PICTURE)],
     load: LoadSettings,
-    negative: Annotated[
+    negatives: Annotated[
         list[str] | None,
         typer.Option("--negative", help="A negative prompt to draw with; give it several times."),
     ] = None,
@@ -67,7 +68,7 @@ def attend(
     checklist = _checklist(prompt, words, load)
     drawer = load_model(load)
     chosen = terms_of(drawer, checklist, words)
-    under = conditions(checklist, negative or [])
+    under = conditions(checklist, negatives or [])
     progress = _Progress(len(under) * -(-seeds // draw.batch))
     numbers = range(draw.seed, draw.seed + seeds)
     drawn = compare(drawer, request, numbers, chosen, under, progress.on_step)

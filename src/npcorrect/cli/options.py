@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -27,14 +27,16 @@ def takes_settings(command: Callable[..., T]) -> Callable[..., T]:
     """Expand a command's parameters that are settings records into their options.
 
     A parameter annotated ``DrawSettings`` takes all its options, ``Annotated[DrawSettings,
-    Only(("ranker",))]`` some. The command receives the record, checked.
+    Only(("ranker",))]`` some. The command receives the record, checked. A flag that the command
+    declares itself is its own; the option keeps its other ones.
     """
     hints = get_type_hints(command, include_extras=True)
+    own = {flag for hint in hints.values() for flag in _flags(hint)}
     records = {name: kind for name, hint in hints.items() if (kind := _record(hint))}
     plain, expanded = [], []
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in records:
-            expanded += [_parameter(one) for one in _taken(hints[parameter.name])]
+            expanded += [_parameter(one, own) for one in _taken(hints[parameter.name])]
         else:
             plain.append(parameter.replace(annotation=hints[parameter.name]))
 
@@ -92,8 +94,15 @@ def _taken(hint: Any) -> Sequence[Option]:
     return [one for one in options(record) if fields is None or one.field in fields]
 
 
-def _parameter(one: Option) -> tuple[inspect.Parameter, bool]:
-    kind, flags = one.kinds[0], list(one.flags)
+def _flags(hint: Any) -> tuple[str, ...]:
+    """The flags that a command declares itself for a parameter."""
+    declared = (one for one in get_args(hint)[1:] if hasattr(one, "param_decls"))
+    return tuple(flag for one in declared for flag in one.param_decls or ())
+
+
+def _parameter(one: Option, own: Collection[str]) -> tuple[inspect.Parameter, bool]:
+    """An option's parameter, and whether it is advanced; flags in ``own`` are the command's."""
+    kind, flags = one.kinds[0], [flag for flag in one.flags if flag not in own]
     if str in one.kinds:
         kind = str
     if kind is bool and one.off:

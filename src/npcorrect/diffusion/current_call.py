@@ -20,7 +20,9 @@ Branch = Literal["positive", "empty", "negative"]
 class Evaluation:
     """One call of a denoiser: its step, from 0, and the picture and branch of each of its rows.
 
-    Pictures count from 0 in the order of a draw. A branch of a picture is evaluated once a step.
+    Steps are the pipeline's here, one for each call of the scheduler, of which a second-order one
+    has several within a step of its own. Pictures count from 0 in the order of a draw. A branch of
+    a picture is evaluated once a step.
     """
 
     step: int

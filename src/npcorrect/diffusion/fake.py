@@ -26,7 +26,7 @@ from npcorrect.diffusion.looks import Looks
 from npcorrect.diffusion.rules import RULES, Rule
 from npcorrect.errors import ModelError, PromptError
 from npcorrect.plan import Defaults, Plan, plan
-from npcorrect.records import Drawing, Generation, Origin, Request
+from npcorrect.records import Drawing, Generation, Origin, Receipt, Request
 
 FAKE_DEFAULTS = Defaults(
     num_inference_steps=4,
@@ -105,7 +105,7 @@ class FakeImageModel:
         Raises:
             InputError: the model cannot do what was asked, or the prompt is too long for it.
         """
-        made = plan(request, self.family, self.defaults)
+        made = plan(request, self.family, self.defaults, _levels)
         for text in (request.prompt, request.negative_prompt):
             self.check_text(text or "")
         return made
@@ -155,7 +155,7 @@ class FakeImageModel:
         if not self.family.restarts:
             return None
         pixels = np.asarray(image.convert("RGB"), dtype=np.float32)[None]
-        sigmas = np.linspace(1, 0, drawing.num_inference_steps + 1, dtype=np.float32)
+        sigmas = np.array([*_levels(drawing), 0], dtype=np.float32)
         return Origin(self.name, pixels, sigmas)
 
     def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
@@ -169,6 +169,12 @@ class FakeImageModel:
         ]
 
 
+def _levels(drawing: Drawing) -> list[float]:
+    """The noise level with which each step begins, evenly from 1."""
+    steps = drawing.num_inference_steps
+    return [1 - step / steps for step in range(steps)]
+
+
 class _Draw:
     """Pictures drawn together, the first of them at ``place``, as looks change their negatives."""
 
@@ -178,6 +184,8 @@ class _Draw:
         self.looks = Looks(drawings, self._noted if watch.look else None, place)
         self.start = self.first.restart_step if self.first.origin else 0
         self.evaluations = 0
+        self.acted: list[list[int]] = [[] for _ in drawings]
+        self._begun = self.start
 
     @property
     def first(self) -> Drawing:
@@ -185,26 +193,52 @@ class _Draw:
         return self.drawings[0]
 
     def run(self) -> None:
-        """Take the steps, each with the evaluations that the rule takes on FLUX.1 [dev]."""
+        """Take the steps, each with the evaluations that the rule takes on FLUX.1 [dev].
+
+        Raises:
+            ModelError: a negative acted in no step, and no look has withdrawn it.
+        """
         rule = RULES[self.first.rule]
         standing = self.first.standing_negative is not None
         plain = 2 if rule.renewable or standing else 1
         acting = 3 if rule.beside else 2
         self.watch.check()
         step, total, window = self.start, self.first.num_inference_steps, self.first.window
+        asked = self.first.negative_prompt is not None and window[0] < window[1]
         while step < total:
-            acts = self.first.negative_prompt is not None and window[0] <= step < window[1]
-            looks = self.first.negative_prompt is not None and window[0] < window[1]
-            if looks and self.looks.wanted and step in self.first.look_steps:
-                step = self._after(step)
+            if asked and self.looks.wanted and step in self.first.look_steps:
+                step = self._after(step, step + rule.delay)
+            acts = asked and window[0] <= step < window[1]
+            if acts and step >= self._begun + rule.delay:
+                self._note(step)
             self.evaluations += acting if acts else plain
             step += 1
             self.watch.step(step, total)
+        if asked and any(
+            not steps and all(negative is not None for negative, _ in answers)
+            for steps, answers in zip(self.acted, self.looks.answers, strict=True)
+        ):
+            raise ModelError("The negative prompt acted in no step of a picture.")
 
-    def _after(self, step: int) -> int:
+    def _note(self, step: int) -> None:
+        """Note in which pictures a negative acts."""
+        for steps, negative in zip(self.acted, self.looks.negatives, strict=True):
+            steps += [step] if negative is not None else []
+
+    def _after(self, step: int, acts: int) -> int:
         """Look, renew the negatives, and return the step to go on with."""
-        back = self.looks.take(step, [self.paint(drawing) for drawing in self.drawings])
-        return self.first.restart_step if back else step
+        if not self.looks.take(step, [self.paint(one) for one in self.drawings], acts):
+            return step
+        self._begun = self.first.restart_step
+        return self._begun
+
+    def _receipt(self, row: int) -> Receipt | None:
+        """In what a negative acted; how far it moved predictions, which there are none, is open."""
+        start, stop = self.first.window
+        if self.first.negative_prompt is None or start >= stop:
+            return None
+        steps = self.acted[row]
+        return Receipt(len(steps), min(steps), max(steps) + 1) if steps else Receipt()
 
     def _noted(
         self, place: int, images: Sequence[Image.Image], negatives: Sequence[str | None]
@@ -221,12 +255,14 @@ class _Draw:
                 drawing=drawing,
                 evaluations=self.evaluations,
                 seconds=0.0,
-                steering=tuple(changes),
+                steering=tuple(self.looks.changes[row]),
                 start_step=self.first.restart_step if self.looks.rewinds else self.start,
                 rewinds=self.looks.rewinds,
                 looks=self.looks.count,
+                answers=tuple(self.looks.answers[row]),
+                receipt=self._receipt(row),
             )
-            for drawing, changes in zip(self.drawings, self.looks.changes, strict=True)
+            for row, drawing in enumerate(self.drawings)
         ]
 
 

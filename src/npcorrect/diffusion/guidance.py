@@ -37,6 +37,16 @@ def stand_in(target: Tensor, v_pos: Tensor, scale: float) -> Tensor:
     return (target - scale * v_pos) / (1 - scale)
 
 
+def moved(changed: Tensor, plain: Tensor) -> Tensor:
+    """``||changed - plain|| / ||plain||`` of each row, ``(B,)`` float32; both are ``(B, ...)``.
+
+    Not finite where ``plain`` is zero.
+    """
+    difference, length = (x.float().flatten(1).norm(dim=1) for x in (changed - plain, plain))
+    ratio: Tensor = difference / length
+    return ratio
+
+
 def rescaled(v: Tensor, v_pos: Tensor) -> Tensor:
     """``v`` with the norm of ``v_pos`` along the last axis, both ``(..., D)``.
 

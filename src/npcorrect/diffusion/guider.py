@@ -134,7 +134,7 @@ class NegativeSchedule(BaseGuidance):  # type: ignore[misc, unused-ignore]
         )
         if self.negative is None or not start <= self._step < stop:
             return ()
-        first = self._rule.first(acting=True, look=False)
+        first = self._rule.first(acting=True)
         return ("positive", first, "negative") if self._rule.beside else ("positive", first)
 
     def _batch(self, data: Mapping[str, Any], branch: Branch) -> Any:

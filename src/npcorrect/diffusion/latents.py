@@ -15,26 +15,6 @@ Encode = Callable[[Any, "Tensor"], "Tensor"]
 """Pipeline, pixels ``(1, 3, H, W)`` in -1..1; returns clean latents as the loop holds them."""
 
 
-def clean(scheduler: Any, step: int, noisy: Tensor, prediction: Tensor) -> Tensor:
-    """The clean latents (the x0 estimate) of a prediction at ``step``, from 0; shape of ``noisy``.
-
-    ``noisy``, ``(B, T, D)`` or ``(B, C, H, W)``, is as the denoiser sees it, scaled by the
-    scheduler. Flow matching predicts the velocity, ``x - sigma v``; diffusion the noise or the v of
-    arXiv 2202.00512. A prediction with more channels than the latents carries a variance in the
-    second half, which is left out.
-    """
-    prediction = prediction[:, : noisy.shape[1]] if noisy.ndim == 4 else prediction
-    config = scheduler.config
-    if config.get("use_flow_sigmas") or "alphas_cumprod" not in vars(scheduler):
-        sigma: Tensor = scheduler.sigmas[step].to(noisy)
-        return noisy - sigma * prediction
-    time = scheduler.timesteps[step].round().long()
-    alpha: Tensor = scheduler.alphas_cumprod[time].to(noisy)
-    if config.prediction_type == "v_prediction":
-        return alpha.sqrt() * noisy - (1 - alpha).sqrt() * prediction
-    return (noisy - (1 - alpha).sqrt() * prediction) / alpha.sqrt()
-
-
 def decode_plain(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
     """Latents in the autoencoder's own layout, ``(B, C, H, W)``, scaled and shifted."""
     config = pipeline.vae.config

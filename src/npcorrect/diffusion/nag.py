@@ -17,7 +17,7 @@ from re import fullmatch
 from typing import TYPE_CHECKING, Any, Literal
 
 from npcorrect.diffusion.calls import Arguments
-from npcorrect.diffusion.guidance import nag_rule
+from npcorrect.diffusion.guidance import moved, nag_rule
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,22 +61,26 @@ class NagSpec:
 
 
 @contextmanager
-def attached(denoiser: nn.Module, spec: NagSpec, scale: float, latents: Any) -> Iterator[None]:
+def attached(
+    denoiser: nn.Module, spec: NagSpec, scale: float, latents: Any
+) -> Iterator[list[Tensor]]:
     """NAG at ``scale``, the paper's phi, on all sites of a denoiser, and off again.
 
     ``latents`` are those of the call, of the denoiser's shape; they say how many tokens are the
-    image's.
+    image's. Gives a list that fills with how far each site's image features were moved, ``(B,)``.
     """
     count = spec.image_tokens(latents)
     norms = [m for name, m in denoiser.named_modules() if fullmatch(spec.positive, name)]
     handles = [norm.register_forward_pre_hook(_by_the_positive, with_kwargs=True) for norm in norms]
 
+    changes: list[Tensor] = []
+
     def guided(stock: Any, site: NagSite) -> Any:
-        return nag_processor(stock, site, _guide(spec, scale, site, count))
+        return nag_processor(stock, site, _guide(spec, scale, site, count, changes))
 
     try:
         with replaced(denoiser, spec.sites, guided):
-            yield
+            yield changes
     finally:
         for handle in handles:
             handle.remove()
@@ -108,7 +112,7 @@ def _by_the_positive(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[A
 
 
 def _guide(
-    spec: NagSpec, scale: float, site: NagSite, count: int
+    spec: NagSpec, scale: float, site: NagSite, count: int, changes: list[Tensor]
 ) -> Callable[[Tensor, int | None], Tensor]:
     tokens = {"all": slice(None), "first": slice(0, count), "last": slice(-count, None)}
 
@@ -117,6 +121,7 @@ def _guide(
         place = (tokens[site.tokens], slice(width))
         z_pos, z_neg = z_2BTD[:, *place].chunk(2)
         z = nag_rule(z_pos, z_neg, scale, spec.tau, spec.alpha, spec.norm)
+        changes.append(moved(z, z_pos))
         guided[:, *place] = z.repeat(2, 1, 1)
         return guided
 

@@ -24,6 +24,7 @@ from npcorrect.diffusion.families import FamilySpec
 from npcorrect.diffusion.memory import out_of_memory, release
 from npcorrect.diffusion.restart import Clean
 from npcorrect.diffusion.sampling import Draw, Steering, Stock
+from npcorrect.diffusion.schedulers import prediction
 from npcorrect.errors import ModelError, PromptError
 from npcorrect.records import Drawing, Generation, Origin, Request
 
@@ -48,7 +49,9 @@ class PipelineModel:
         Raises:
             InputError: the model cannot do what was asked, or a negative could have no effect.
         """
-        made = plan.plan(request, self.family, self.defaults)
+        made = plan.plan(request, self.family, self.defaults, self.stock.levels)
+        if made.looks:
+            prediction(self.pipeline.scheduler)
         self.check_text(request.prompt, prompt=True)
         self.check_text(request.negative_prompt or "")
         return made
@@ -83,7 +86,8 @@ class PipelineModel:
         Where memory runs out, the batch is halved, now and from now on, and a warning is logged.
 
         Raises:
-            ModelError: memory is too small for a single picture, or an origin is another model's.
+            ModelError: memory is too small for a single picture, an origin is another model's, the
+                scheduler's steps are not known, or a negative acted in no step.
         """
         if drawings:
             shared(drawings)
@@ -130,7 +134,7 @@ class PipelineModel:
         draw = Draw(self.stock, drawings, acting, steering, begin)
 
         def report(step: int) -> None:
-            watch.step(step, steering.start + len(self.pipeline.scheduler.timesteps))
+            watch.step(step, first.num_inference_steps)
 
         drawn = draw.run(report)
         seconds = (perf_counter() - started) / len(drawings)
@@ -138,17 +142,17 @@ class PipelineModel:
             Generation(
                 image=image,
                 drawing=drawing,
-                evaluations=evaluations,
+                evaluations=drawn.evaluations[row],
                 seconds=seconds,
-                steering=tuple(changes),
+                steering=tuple(looks.changes[row]),
                 start_step=first.restart_step if begin is not None or looks.rewinds else 0,
                 rewinds=looks.rewinds,
                 looks=looks.count,
+                answers=tuple(looks.answers[row]),
+                receipt=drawn.receipts[row],
                 origin=drawn.clean.origin(row, self.name) if drawn.clean else None,
             )
-            for row, (drawing, image, evaluations, changes) in enumerate(
-                zip(drawings, drawn.images, drawn.evaluations, looks.changes, strict=True)
-            )
+            for row, (drawing, image) in enumerate(zip(drawings, drawn.images, strict=True))
         ]
 
     def _begin(self, drawings: Sequence[Drawing]) -> Clean | None:

@@ -31,6 +31,7 @@ class Rule:
     ``replaces`` rules put the negative in the unconditional branch's place. ``renewable`` ones act
     beside it, so that a look can renew the negative; ``beside`` ones compute it in the same step.
     ``guided`` ones need classifier-free guidance; ``attends`` ones act within attention instead.
+    ``delay`` is the number of steps with which a drawing begins and in which no negative acts yet.
     """
 
     guided: ClassVar[bool] = True
@@ -38,6 +39,7 @@ class Rule:
     renewable: ClassVar[bool] = False
     beside: ClassVar[bool] = False
     attends: ClassVar[bool] = False
+    delay: ClassVar[int] = 0
 
     def __init__(self, scale: float, weight: float) -> None:
         self.scale, self.weight = scale, weight
@@ -52,25 +54,35 @@ class Rule:
         """The negative's weight where the request is silent."""
         return defaults.negative_scale
 
-    def first(self, acting: bool, look: bool) -> Branch:
-        """The branch that a step of the window computes with the prompt's.
-
-        ``acting`` says whether there is a negative, ``look`` whether the picture is looked at.
-        """
+    def first(self, acting: bool) -> Branch:
+        """The branch that a step computes with the prompt's; ``acting``: a negative may act."""
         return "empty"
 
     def second(self, predictions: Predictions, acting: bool) -> Tensor:
         """The pipeline's second branch, ``(B, ...)``, from the predictions that the step computed.
 
-        All predictions are of one shape. ``acting`` says whether the negative acts in this step.
+        All predictions are of one shape. ``acting`` says whether a negative may act in this step.
+        Where none does, this is the very tensor that :meth:`plain` returns.
+        """
+        return predictions["empty"]
+
+    def plain(self, predictions: Predictions) -> Tensor:
+        """The second branch, ``(B, ...)``, with which the step would be one without the negative.
+
+        Looks see what emerges by it, and receipts say how far from it the negative has moved. To be
+        asked before :meth:`second`; ``predictions`` are those that the step has computed by then.
         """
         return predictions["empty"]
 
     def attached(
         self, denoiser: nn.Module, spec: NagSpec, latents: Any
-    ) -> AbstractContextManager[None]:
-        """The rule within attention for one call with latents like these, and off again."""
-        return nullcontext()
+    ) -> AbstractContextManager[list[Tensor]]:
+        """The rule within attention for one call with latents like these, and off again.
+
+        Gives the list that the call fills: how far each attention module's features were moved,
+        ``(B,)``; see :func:`npcorrect.diffusion.guidance.moved`.
+        """
+        return nullcontext([])
 
 
 class Paper(Rule):
@@ -86,13 +98,17 @@ class Paper(Rule):
         """The share of the released schedule, 3 of 50 steps, whatever the family's defaults are."""
         return PAPER_WINDOW
 
-    def first(self, acting: bool, look: bool) -> Branch:
-        """The negative's branch, in every step of the window: it replaces the unconditional one."""
-        return "negative"
+    def first(self, acting: bool) -> Branch:
+        """The negative's branch where it acts: it replaces the unconditional one."""
+        return "negative" if acting else "empty"
 
     def second(self, predictions: Predictions, acting: bool) -> Tensor:
         """The negative's prediction ``(B, ...)`` unchanged, from which the pipeline guides."""
-        return predictions["negative"]
+        return predictions[self.first(acting)]
+
+    def plain(self, predictions: Predictions) -> Tensor:
+        """The prompt's prediction, which alone is computed beside the negative's."""
+        return predictions["positive" if "negative" in predictions else "empty"]
 
 
 class Extra(Rule):
@@ -122,19 +138,21 @@ class Turns(Extra):
     """As ``extra``, but a step computes the unconditional branch or the negative's, in turn.
 
     The difference to the prompt's prediction that a step does not compute stays as it was, so that
-    a negative costs no third evaluation.
+    a negative costs no third evaluation. The first step computes the unconditional branch, so that
+    no negative acts in it.
     """
 
     beside = False
+    delay = 1
 
     def __init__(self, scale: float, weight: float) -> None:
         super().__init__(scale, weight)
         self._differences: dict[Branch, Tensor] = {}
         self._last: Branch = "negative"
 
-    def first(self, acting: bool, look: bool) -> Branch:
-        """Whichever was not computed last; a look needs the unconditional branch."""
-        return "negative" if acting and not look and self._last == "empty" else "empty"
+    def first(self, acting: bool) -> Branch:
+        """Whichever was not computed last."""
+        return "negative" if acting and self._last == "empty" else "empty"
 
     def second(self, predictions: Predictions, acting: bool) -> Tensor:
         """The stand-in for the sum of the newest differences, ``(B, ...)``.
@@ -151,6 +169,12 @@ class Turns(Extra):
             return computed
         empty, negative = (positive - self._differences[b] for b in ("empty", "negative"))
         return self.combined(positive, empty, negative)
+
+    def plain(self, predictions: Predictions) -> Tensor:
+        """The unconditional branch, or what its newest difference makes it in this step."""
+        if "empty" in predictions:
+            return predictions["empty"]
+        return predictions["positive"] - self._differences["empty"]
 
 
 class Nag(Rule):
@@ -175,7 +199,7 @@ class Nag(Rule):
 
     def attached(
         self, denoiser: nn.Module, spec: NagSpec, latents: Any
-    ) -> AbstractContextManager[None]:
+    ) -> AbstractContextManager[list[Tensor]]:
         """Guided features at all of the family's sites."""
         from npcorrect.diffusion.nag import attached
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from inspect import signature
-from math import inf
 from typing import Any
 
 import torch
@@ -17,11 +16,13 @@ from torch import Tensor, nn
 from npcorrect.diffusion.base import Watch
 from npcorrect.diffusion.calls import Arguments
 from npcorrect.diffusion.families import FamilySpec
-from npcorrect.diffusion.latents import clean
 from npcorrect.diffusion.looks import Looks
+from npcorrect.diffusion.receipt import Tally
 from npcorrect.diffusion.restart import Begin, Clean, Rewind, restartable, starting_at
 from npcorrect.diffusion.rules import RULES, Rule
+from npcorrect.diffusion.schedulers import call_steps, clean, sigma
 from npcorrect.diffusion.window import (
+    Emerging,
     GuidanceSchedule,
     Negatives,
     Recorded,
@@ -29,7 +30,7 @@ from npcorrect.diffusion.window import (
     attached,
     window,
 )
-from npcorrect.records import Drawing
+from npcorrect.records import Drawing, Receipt
 
 _GUIDED = 2.0
 """Any scale at which every pipeline makes its second branch; used where only that is wanted."""
@@ -96,6 +97,16 @@ class Stock:
         sigmas: Tensor = self._recorded(drawing, [drawing.prompt], None)[1].sigmas
         return sigmas
 
+    def levels(self, drawing: Drawing) -> list[float]:
+        """The noise level with which each step of the pipeline begins, falling.
+
+        Raises:
+            ModelError: see :func:`npcorrect.diffusion.schedulers.call_steps`.
+        """
+        scheduler = self._recorded(drawing, [drawing.prompt], None)[1]
+        steps = call_steps(scheduler, drawing.num_inference_steps)
+        return [float(sigma(scheduler, steps.index(step))) for step in dict.fromkeys(steps)]
+
     def _recorded(
         self, drawing: Drawing, prompts: Sequence[str], texts: Sequence[str] | None
     ) -> tuple[Arguments, Any]:
@@ -110,12 +121,12 @@ class Stock:
             self._call(aside, drawing, first, [0] * len(prompts), scale, texts if second else None)
         return recorder.arguments, aside.scheduler
 
-    def expected(self, step: int, noisy: Tensor, prediction: Tensor) -> Tensor:
-        """The clean latents that a prediction at ``step``, from 0, stands for; all of one shape.
+    def expected(self, call: int, noisy: Tensor, prediction: Tensor) -> Tensor:
+        """The clean latents that a prediction at a call, from 0, stands for; all of one shape.
 
         ``noisy`` and ``prediction`` are ``(B, ...)``, in the denoiser's layout.
         """
-        return clean(self.pipeline.scheduler, step, noisy, self.family.sign * prediction)
+        return clean(self.pipeline.scheduler, call, noisy, self.family.sign * prediction)
 
     def decoded(self, latents: Tensor, height: int, width: int) -> list[Image]:
         """Clean latents ``(B, ...)``, in the denoiser's layout, as ``B`` pictures."""
@@ -158,10 +169,14 @@ class Stock:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures, the evaluations that each took, and what another draw can begin with, if any."""
+    """Pictures, the evaluations that each took, and in what its negative acted, if there was one.
+
+    ``clean`` is what another draw can begin with, if any.
+    """
 
     images: list[Image]
     evaluations: list[int]
+    receipts: list[Receipt | None]
     clean: Clean | None
 
 
@@ -219,23 +234,35 @@ class Draw:
         return [drawing.seed for drawing in self.drawings]
 
     def run(self, on_step: Callable[[int], None]) -> Drawn:
-        """Draw, and go back as often as the looks demand it."""
+        """Draw, and go back as often as the looks demand it.
+
+        Raises:
+            ModelError: a negative acted in no step, or the scheduler's steps are not known.
+        """
+        tally = Tally(len(self.drawings))
         done = self.origin
         begin = done.noised(self.first.restart_step, self.seeds, 0) if done else None
         evaluations = torch.zeros(len(self.drawings), dtype=torch.long)
         while True:
             self.steering.start = begin.step if begin else 0
             schedule = self.schedule()
-            with window(self.stock.denoiser, self.stock.family.calls, schedule, on_step) as hook:
+            calls = self.stock.family.calls
+            with window(self.stock.denoiser, calls, schedule, on_step, tally) as hook:
                 images, latents = self._call(begin)
             evaluations += hook.evaluations
             if latents is not None:
                 sigmas = done.sigmas if done else self.stock.pipeline.scheduler.sigmas
                 done = Clean(latents, sigmas.clone())
             if images is not None:
-                return Drawn(images, evaluations.tolist(), done)
+                return Drawn(images, evaluations.tolist(), self._receipts(tally), done)
             assert done is not None
             begin = done.noised(self.first.restart_step, self.seeds, self.steering.looks.rewinds)
+
+    def _receipts(self, tally: Tally) -> list[Receipt | None]:
+        if self.negatives is None:
+            return [None] * len(self.drawings)
+        tally.check()
+        return [*tally.receipts()]
 
     def _call(self, begin: Begin | None) -> tuple[list[Image] | None, Tensor | None]:
         """The pictures by the stock call, None where they go back, and their clean latents."""
@@ -254,11 +281,13 @@ class Draw:
 
     def schedule(self) -> GuidanceSchedule:
         """What the hook is to do in the pipeline's next call."""
+        steps, begin = self.first.num_inference_steps, self.steering.start
         common = GuidanceSchedule(
             len(self.drawings),
             self.guided,
             first=self.steering.looks.first,
-            start=self.steering.start,
+            start=begin,
+            steps=lambda: call_steps(self.stock.pipeline.scheduler, steps, begin),
         )
         first, family = self.first, self.stock.family
         rule = self.rule(first.true_cfg_scale + family.scale_offset, first.negative_scale)
@@ -269,11 +298,10 @@ class Draw:
             )  # fmt: skip
         if self.negatives is None:
             return common
-        start, stop = first.window
         acting = replace(
             common,
             rule=rule,
-            window=(start, inf if stop == first.num_inference_steps else stop),
+            window=first.window,
             rescales=family.rescales,
         )
         if not self.rule.replaces:
@@ -286,7 +314,7 @@ class Draw:
             )
         if not family.guides_always and first.standing_negative is None:
             return replace(acting, second="negative", alone=True)
-        whole = (start, stop) == (0, first.num_inference_steps)
+        whole = first.window == (0, steps)
         empty = None if whole else self.stock.condition(first, self.prompts, self.empties)
         return replace(acting, second="negative", empty=empty)
 
@@ -324,17 +352,16 @@ class Steering:
             condition = spec.kept(condition)
         return Negatives(list(rows), condition)
 
-    def steer(self, step: int, noisy: Tensor, guided: Tensor) -> Negatives:
+    def steer(self, emerging: Emerging) -> Negatives:
         """Look at the emerging pictures and renew their negatives.
-
-        ``noisy`` and ``guided`` are the step's latents and guided prediction, ``(B, ...)``.
 
         Raises:
             Rewind: this was the last look, and the pictures are wrong and may go back.
         """
         first = self._drawings[0]
-        clean = self._stock.expected(step - self.start, noisy, guided)
-        if self.looks.take(step, self._stock.decoded(clean, first.height, first.width)):
+        clean = self._stock.expected(emerging.call, emerging.noisy, emerging.guided)
+        images = self._stock.decoded(clean, first.height, first.width)
+        if self.looks.take(emerging.step, images, emerging.acts):
             raise Rewind(clean)
         return self.negatives()
 

@@ -2,13 +2,13 @@
 
 A pipeline under guidance asks its denoiser for two branches a step: under the prompt, and under a
 second text. The hook evaluates the branches that the rule needs in this step, and hands the
-pipeline what the rule makes of them. It counts steps by itself, and every evaluation that really
-happens.
+pipeline what the rule makes of them. It follows the scheduler's steps, of which some have several
+calls, and counts every evaluation that really happens, and those in which a negative acted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from npcorrect.diffusion.calls import Arguments, Calls
 from npcorrect.diffusion.current_call import Branch, Evaluation, announce
-from npcorrect.diffusion.guidance import paper_rule, rescaled
+from npcorrect.diffusion.guidance import moved, paper_rule, rescaled
 from npcorrect.diffusion.nag import NagSpec
+from npcorrect.diffusion.receipt import Tally
 from npcorrect.diffusion.rules import Rule
 
 
@@ -38,9 +39,24 @@ class Negatives:
     condition: Arguments
 
 
-Steer = Callable[[int, Tensor, Tensor], Negatives]
-"""Called with a step, from 0, the noisy latents of the batch and the guided prediction, both as
-the denoiser sees them; returns the negatives from this step on."""
+@dataclass(frozen=True)
+class Emerging:
+    """What a look is shown before ``step``, the pipeline's ``call`` of its loop; both from 0.
+
+    ``noisy`` and ``guided`` are the latents of the batch and the prediction under plain guidance,
+    ``(B, ...)``, as the denoiser sees them. A text that the look puts in a negative's place acts
+    from ``acts`` on, within the window.
+    """
+
+    step: int
+    call: int
+    acts: int
+    noisy: Tensor
+    guided: Tensor
+
+
+Steer = Callable[[Emerging], Negatives]
+"""Returns the negatives from now on."""
 
 
 @dataclass
@@ -54,7 +70,8 @@ class GuidanceSchedule:
     ``look_steps``, within the window or not, they are asked for anew with ``steer``. ``standing``
     ones act within attention where no others do. ``first`` is
     the number of the first picture, where others were drawn before it, ``start`` that of the first
-    step.
+    step. ``steps`` is asked in the first call, and has the step of each call of the pipeline's
+    loop.
     """
 
     batch: int
@@ -72,18 +89,28 @@ class GuidanceSchedule:
     rescales: bool = False
     first: int = 0
     start: int = 0
+    steps: Callable[[], Sequence[int]] = tuple
 
 
 class Window(ModelHook):  # type: ignore[misc, unused-ignore]
     """The hook; ``evaluations`` counts the denoiser's rows so far, for each picture of a batch."""
 
     def __init__(
-        self, calls: Calls, schedule: GuidanceSchedule, on_step: Callable[[int], None] | None
+        self,
+        calls: Calls,
+        schedule: GuidanceSchedule,
+        on_step: Callable[[int], None] | None,
+        tally: Tally,
     ) -> None:
         super().__init__()
         self.calls, self.schedule, self.on_step = calls, schedule, on_step
         self.step = schedule.start
         self.evaluations = torch.zeros(schedule.batch, dtype=torch.long)
+        self._tally = tally
+        self._steps: Sequence[int] = ()
+        self._call = 0
+        self._computed: Branch = "empty"
+        self._unseen = set(schedule.look_steps) if schedule.steer else set()
         self._pending: Tensor | None = None
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -91,7 +118,11 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
 
         The output has the rows that the pipeline expects, ``(B, ...)`` or ``(2 B, ...)``: the
         prompt's, and a second branch from which the pipeline makes the rule's prediction.
+
+        Raises:
+            ModelError: the scheduler's steps are not known, or a negative has never acted.
         """
+        self._steps = self._steps or self.schedule.steps()
         arguments = self.calls.bind(self.fn_ref.original_forward, args, kwargs)
         as_record = arguments.pop("return_dict", True)
         if not self.schedule.guided:
@@ -111,11 +142,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         if self._pending is None:
             self._pending = self._positive(module, arguments)
             return self._pending
-        positive, branch = self._pending, self._branch()
-        computed = positive
-        if branch is not None:
-            computed = self._evaluate(self._condition(arguments, branch), (branch,))
-        output = self._combined(arguments, positive, branch, computed)
+        output = self._second(arguments, self._pending)
         self._pending = None
         self._advance()
         return output
@@ -124,42 +151,42 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         """One call that holds both branches; what is skipped is left out of it."""
         positive, second = self.calls.split(arguments, self.schedule.batch)
         branch = self._branch()
-        if branch is None:
-            v_pos = computed = self._positive(module, positive)
-        elif self._attended is not None:
+        if branch is None or self._attended is not None or (self._looks and branch == "negative"):
             v_pos = self._positive(module, positive)
-            computed = self._evaluate(self._condition(second, branch), (branch,))
+            output = self._second(second, v_pos)
         else:
             both, condition = arguments, self._condition(second, branch)
             if condition is not second:
                 both = self.calls.join(*self.calls.ordered(positive, condition))
             halves = self._evaluate(both, self.calls.ordered("positive", branch)).chunk(2)
             v_pos, computed = self.calls.ordered(*halves)
-        output = self._combined(positive, v_pos, branch, computed)
+            output = self._combined(positive, v_pos, branch, computed)
         return torch.cat(self.calls.ordered(v_pos, output))
 
     @property
-    def _rule(self) -> Rule | None:
-        """The rule, within its window."""
-        start, stop = self.schedule.window
-        return self.schedule.rule if start <= self.step < stop else None
-
-    @property
     def _acting(self) -> bool:
-        """Whether any negative acts in this step."""
+        """Whether any negative may act in this step."""
+        start, stop = self.schedule.window
         negatives = self.schedule.negatives
-        return self._rule is not None and (negatives is None or bool(negatives.rows))
+        inside = self.schedule.rule is not None and start <= self.step < stop
+        return inside and (negatives is None or bool(negatives.rows))
 
     @property
     def _looks(self) -> bool:
-        """Whether the pictures are looked at before this step."""
-        return self.schedule.steer is not None and self.step in self.schedule.look_steps
+        """Whether the pictures are still to be looked at before this step."""
+        return self.step in self._unseen
 
     def _branch(self) -> Branch | None:
-        """The branch to compute with the positive one; None: none."""
-        if self._rule is not None:
-            return self._rule.first(self._acting, self._looks)
-        return None if self.schedule.alone else "empty"
+        """The branch to compute with the positive one, the same in all calls of a step.
+
+        None: none.
+        """
+        rule, acting = self.schedule.rule, self._acting
+        if self.schedule.alone and not acting:
+            return None
+        if acting and self._call and self._steps[self._call - 1] == self.step:
+            return self._computed
+        return rule.first(acting) if rule else "empty"
 
     def _condition(self, second: Arguments, branch: Branch) -> Arguments:
         """The arguments of a branch, from those that the pipeline gives its second one."""
@@ -173,7 +200,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
     @property
     def _attended(self) -> Negatives | None:
         """The negatives that act within attention in this step, if any do."""
-        acts = self._acting and self._rule is not None and self._rule.attends
+        acts = self._acting and self.schedule.rule is not None and self.schedule.rule.attends
         return self.schedule.negatives if acts else self.schedule.standing
 
     def _positive(self, module: nn.Module, arguments: Arguments) -> Tensor:
@@ -184,46 +211,76 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         assert schedule.attention is not None
         negative = arguments | attended.condition
         latents = arguments[self.calls.state[0]]
-        with schedule.rule.attached(module, schedule.attention, latents):
+        with schedule.rule.attached(module, schedule.attention, latents) as changes:
             both = self._evaluate(self.calls.join(arguments, negative), ("positive", "negative"))
-        return both[: self.schedule.batch]
+        if changes and self._acting:
+            mean = torch.stack([change.to(changes[0].device) for change in changes]).mean(dim=0)
+            self._tally.add(self.step, range(schedule.batch), mean)
+        return both[: schedule.batch]
+
+    def _second(self, arguments: Arguments, positive: Tensor) -> Tensor:
+        """The pipeline's second branch, where the prompt's prediction is there already."""
+        branch = self._branch()
+        if self._looks and branch == "negative":
+            # Renewed before it is computed, the negative acts in this very step.
+            self._look(arguments, {"positive": positive}, self.step)
+            branch = self._branch()
+        if branch is None:
+            return positive
+        computed = self._evaluate(self._condition(arguments, branch), (branch,))
+        return self._combined(arguments, positive, branch, computed)
 
     def _combined(
-        self, arguments: Arguments, positive: Tensor, branch: Branch | None, computed: Tensor
+        self, arguments: Arguments, positive: Tensor, branch: Branch, computed: Tensor
     ) -> Tensor:
         """The second branch that makes the pipeline's guidance equal to the rule.
 
         ``arguments`` are those of either branch, ``computed`` is the prediction of ``branch``.
         """
-        if self._looks:
-            self._look(arguments, positive, computed)
-        rule = self._rule
-        if rule is None or branch is None:
+        rule, negatives = self.schedule.rule, self.schedule.negatives
+        if rule is None:
             return computed
-        negatives = self.schedule.negatives
-        if negatives is None:
-            return rule.second({"positive": positive, branch: computed}, self._acting)
-        if not (rule.beside and negatives.rows):
-            predictions = {"positive": positive, branch: computed}
-            return rule.second(predictions, self._acting).to(computed.dtype)
-        rows, second = negatives.rows, computed.clone()
-        beside = self.calls.rows(arguments, rows, self.schedule.batch) | negatives.condition
-        predictions = {
-            "positive": positive[rows],
-            branch: computed[rows],
-            "negative": self._evaluate(beside, ("negative",), rows),
-        }
-        second[rows] = rule.second(predictions, acting=True).to(second.dtype)
-        return second
+        predictions: dict[Branch, Tensor] = {"positive": positive, branch: computed}
+        self._computed = branch
+        if self._looks:
+            self._look(arguments, predictions, self.step if rule.beside else self.step + 1)
+            negatives = self.schedule.negatives
+        if not self._acting:
+            return rule.second(predictions, acting=False)
+        rows = list(range(self.schedule.batch)) if negatives is None else negatives.rows
+        if rule.beside:
+            assert negatives is not None
+            beside = self.calls.rows(arguments, rows, self.schedule.batch) | negatives.condition
+            predictions = {name: value[rows] for name, value in predictions.items()}
+            predictions["negative"] = self._evaluate(beside, ("negative",), rows)
+        plain = rule.plain(predictions)
+        second = rule.second(predictions, acting=True)
+        if second is not plain:
+            change = moved(*(self._guided(predictions, branch) for branch in (second, plain)))
+            self._tally.add(self.step, rows, change)
+        if not rule.beside:
+            return second.to(computed.dtype)
+        whole = computed.clone()
+        whole[rows] = second.to(whole.dtype)
+        return whole
 
-    def _look(self, arguments: Arguments, positive: Tensor, empty: Tensor) -> None:
-        """Ask for the negatives anew, with the guided prediction of this step."""
-        assert self.schedule.steer is not None
+    def _guided(self, predictions: Mapping[Branch, Tensor], second: Tensor) -> Tensor:
+        """What the pipeline makes of the prompt's prediction and its second branch."""
         assert self.schedule.rule is not None
+        positive = predictions["positive"]
+        guided = paper_rule(positive, second, self.schedule.rule.scale)
+        return rescaled(guided, positive) if self.schedule.rescales else guided
+
+    def _look(self, arguments: Arguments, predictions: Mapping[Branch, Tensor], acts: int) -> None:
+        """Ask for the negatives anew, with this step's prediction under plain guidance."""
+        schedule = self.schedule
+        assert schedule.rule is not None
+        assert schedule.steer is not None
+        self._unseen.remove(self.step)
         noisy = _stacked(arguments[self.calls.state[0]])
-        guided = paper_rule(positive, empty, self.schedule.rule.scale)
-        guided = rescaled(guided, positive) if self.schedule.rescales else guided
-        self.schedule.negatives = self.schedule.steer(self.step, noisy, guided)
+        guided = self._guided(predictions, schedule.rule.plain(predictions))
+        schedule.negatives = schedule.steer(Emerging(self.step, self._call, acts, noisy, guided))
+        self._tally.withdraw(set(range(schedule.batch)) - set(schedule.negatives.rows))
 
     def _evaluate(
         self, arguments: Arguments, branches: Sequence[Branch], rows: list[int] | None = None
@@ -233,11 +290,20 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         self.evaluations[pictures] += len(branches)
         numbers = [self.schedule.first + picture for picture in pictures]
         whose = tuple((number, branch) for branch in branches for number in numbers)
-        with announce(Evaluation(self.step, whose)):
+        with announce(Evaluation(self.schedule.start + self._call, whose)):
             return _stacked(self.fn_ref.original_forward(**arguments, return_dict=True).sample)
 
     def _advance(self) -> None:
-        self.step += 1
+        """Go on with the next call, and where a step is done, say so."""
+        before = self.step
+        self._call += 1
+        done = self._call == len(self._steps)
+        self.step = self._steps[-1] + 1 if done else self._steps[self._call]
+        if self.step == before:
+            return
+        start, stop = self.schedule.window
+        if self.schedule.rule is not None and start < stop <= self.step:
+            self._tally.check()
         if self.on_step is not None:
             self.on_step(self.step)
 
@@ -298,7 +364,12 @@ def window(
     calls: Calls,
     schedule: GuidanceSchedule,
     on_step: Callable[[int], None] | None = None,
+    tally: Tally | None = None,
 ) -> Iterator[Window]:
-    """Follow a schedule for one draw; ``on_step`` is told the number of each step done, from 1."""
-    with attached(denoiser, Window(calls, schedule, on_step)) as hook:
+    """Follow a schedule for one draw; ``on_step`` is told the number of each step done, from 1.
+
+    ``tally`` learns in what the negatives acted; one may go with all draws of the same pictures.
+    """
+    hook = Window(calls, schedule, on_step, tally or Tally(schedule.batch))
+    with attached(denoiser, hook):
         yield hook

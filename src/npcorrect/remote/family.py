@@ -16,6 +16,7 @@ class ServerRule:
     guided = True
     replaces = True
     attends = False
+    delay = 0
 
     def default_window(self, defaults: Defaults) -> float:
         """A share of 1: a server's negative acts in all steps."""

@@ -124,7 +124,7 @@ def test_the_seed_stays_the_originals_and_nobody_looks_or_begins_in_the_middle()
 @pytest.mark.parametrize("name", GUIDED)
 def test_the_window_is_three_fiftieths_and_the_scale_the_familys_own(name: str) -> None:
     row = FAMILIES[name]
-    request = Request("a cat", scale=7.7, window=0.5, rule="extra", steps=50, candidates=5)
+    request = Request("a cat", scale=7.7, negative=0.5, rule="extra", steps=50, candidates=5)
     made = plan(released(request), row, row.defaults)
     for drawing in (made.drawing(0, None), made.drawing(1, "two cats")):
         assert drawing.window == (0, 3)

@@ -51,7 +51,7 @@ def released(request: Request) -> Request:
         rule="paper",
         scale=None,
         ranker="paper",
-        window=None,
+        negative=None,
         looks=None,
         strength=None,
         rewinds=None,

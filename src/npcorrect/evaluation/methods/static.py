@@ -25,7 +25,7 @@ class _Pasting(Wrapper):
 
     def plan(self, request: Request) -> Plan:
         paper = released(request)
-        return super().plan(replace(paper, scale=request.scale, window=1.0))
+        return super().plan(replace(paper, scale=request.scale, negative=1.0))
 
     def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         pasted = [replace(drawing, negative_prompt=NEGATIVE) for drawing in drawings]

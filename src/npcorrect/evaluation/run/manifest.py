@@ -19,7 +19,7 @@ from npcorrect.evaluation.methods import find
 from npcorrect.evaluation.plugins import label
 from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 GROWING = ("methods", "limit", "seeds")
 """The settings by which a run may grow."""
 MAX_IMAGES, MAX_SEEDS, MAX_LIMIT, MAX_REPEATS = 1000, 1000, 10**7, 100
