@@ -212,7 +212,7 @@ def test_a_word_is_where_the_text_changes_with_it(
     call, row = positive_row(*whole)
     (name,) = TEXTS & whole[0].calls[call].keys()
     texts = [drawn.calls[call][name][row] for drawn in whole]
-    change_T = (texts[0] - texts[1]).norm(dim=-1)
+    change_T = (texts[0] - texts[1]).flatten(1).norm(dim=-1)
     places = places_of(prompt_tokens(model, prompts[0]), prompts[0], "red")
     first = int(change_T.nonzero()[0])
     assert set(places) <= {first, *change_T.topk(len(places)).indices.tolist()}

@@ -51,7 +51,7 @@ def draw(
 def stock(model: PipelineModel, negative: str | None, scale: float | None = None) -> Any:
     """The stock pipeline's picture; a scale of None turns guidance off."""
     family, pipeline = model.family, model.pipeline
-    off = 0.0 if "z-image" in family.name else 1.0
+    off = family.least_scale
     arguments: dict[str, Any] = {family.scale_argument: off if scale is None else scale}
     if family.name.startswith("flux2"):
         if negative is not None:
@@ -402,7 +402,17 @@ def by_hand(model: PipelineModel, text: str) -> Any:
         batch = ids(getattr(pipeline, f"tokenizer{number}"), text, 96)
         states = getattr(pipeline, f"text_encoder{number}")(batch.input_ids)[0]
         return states[0, : batch.attention_mask.sum()]
-    if name in ("chroma", "pixart-sigma", "sana"):
+    if name == "krea2":
+        template = pipeline.prompt_template_encode_prefix, pipeline.prompt_template_encode_suffix
+        batch = ids(pipeline.tokenizer, text.join(template))
+        states = pipeline.text_encoder(batch.input_ids, output_hidden_states=True).hidden_states
+        chosen = torch.cat([states[k] for k in pipeline.text_encoder_select_layers], dim=-1)
+        return chosen[0, pipeline.prompt_template_encode_start_idx :]
+    if name == "ovis-image":
+        (whole,) = pipeline._get_messages(text)
+        states = pipeline.text_encoder(ids(pipeline.tokenizer, whole).input_ids)[0]
+        return states[0, pipeline.user_prompt_begin_id :]
+    if name in ("chroma", "bria", "pixart-sigma", "pixart-alpha", "sana", "aura-flow"):
         return pipeline.text_encoder(**_inputs(ids(pipeline.tokenizer, text)))[0][0]
     if name == "lumina2":
         batch = ids(pipeline.tokenizer, text)
@@ -457,7 +467,7 @@ def test_phrases_can_be_read_alone_and_texts_with_their_padding_hidden(
 @pytest.mark.parametrize("family", GUIDED)
 def test_a_scale_without_guidance_is_refused(models: Models, family: str) -> None:
     model = models(family)
-    off = 0.0 if "z-image" in family else 1.0
+    off = model.family.least_scale
     with pytest.raises(SettingsError, match=f"no effect on .*above {off:g}"):
         model.plan(request(scale=off))
 
@@ -465,7 +475,7 @@ def test_a_scale_without_guidance_is_refused(models: Models, family: str) -> Non
 @pytest.mark.parametrize("family", GUIDED)
 def test_an_original_without_guidance_is_the_stock_pipelines(models: Models, family: str) -> None:
     model = models(family)
-    off = 0.0 if "z-image" in family else 1.0
+    off = model.family.least_scale
     drawn = draw(model, None, scale=off, candidates=0)
     assert same(drawn.image, stock(model, None))
     assert drawn.evaluations == steps_of(model)

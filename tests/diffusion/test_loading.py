@@ -103,6 +103,16 @@ def test_a_single_file_takes_what_it_lacks_from_its_base(folders: Path, tmp_path
         ),
         ({"double_blocks.0.img_attn.norm.key_norm.scale": 4}, "flux-schnell", False),
         ({"transformer_blocks.0.img_mod.1.weight": 4}, "qwen-image", False),
+        (
+            {
+                "double_layers.0.attn.w2q.weight": 4,
+                "double_layers.0.attn.w1q.weight": 4,
+                "cond_seq_linear.weight": 4,
+                "t_embedder.mlp.0.weight": 4,
+            },
+            "aura-flow",
+            False,
+        ),
     ],
 )
 def test_files_are_recognised_by_their_keys(
@@ -290,6 +300,15 @@ def test_folders_whose_index_is_no_index_are_refused(tmp_path: Path, content: st
     (tmp_path / "model_index.json").write_text(content)
     with pytest.raises(ModelError, match=r"cannot be read|which npc does not know"):
         identified(tmp_path)
+
+
+def test_a_distilled_model_without_a_rule_is_refused_by_name(tmp_path: Path) -> None:
+    index = {"_class_name": "Krea2Pipeline", "is_distilled": True}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="was distilled to draw without guidance"):
+        identified(tmp_path)
+    (tmp_path / "model_index.json").write_text(json.dumps(index | {"is_distilled": False}))
+    assert identified(tmp_path).family.name == "krea2"
 
 
 def test_a_pipe_in_place_of_a_model_does_not_hang(tmp_path: Path) -> None:

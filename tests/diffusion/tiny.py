@@ -28,6 +28,10 @@ _LUMINA_TEMPLATE = (
     "you are an assistant designed to generate superior images with the superior degree of "
     "image-text alignment based on textual prompts or user prompts. <prompt start>"
 )
+_OVIS_TEMPLATE = (
+    "user describe the image by detailing the color, quantity, text, shape, size, texture, spatial "
+    "relationships of the objects and background: "
+)
 _WORDS = (
     "zero one two three four five six small large tiny red blue green yellow pink purple black "
     "white circle circles square squares star stars cross crosses heart hearts triangle triangles "
@@ -51,7 +55,7 @@ _CHAT_TEMPLATE = (
 
 
 def _vocabulary() -> dict[str, int]:
-    templates = f"{_IMAGE_TEMPLATE} {_LUMINA_TEMPLATE} {_WORDS}"
+    templates = f"{_IMAGE_TEMPLATE} {_LUMINA_TEMPLATE} {_OVIS_TEMPLATE} {_WORDS}"
     words = pre_tokenizers.Whitespace().pre_tokenize_str(templates)
     tokens = (*_SPECIAL, "\n", "<", ">", *(word for word, _ in words))
     return {token: place for place, token in enumerate(dict.fromkeys(tokens))}
@@ -156,6 +160,20 @@ def t5(width: int = WIDTH) -> Any:
     return transformers.T5EncoderModel(config)
 
 
+def umt5() -> Any:
+    config = transformers.UMT5Config(
+        vocab_size=len(VOCABULARY),
+        d_model=WIDTH,
+        d_kv=8,
+        d_ff=37,
+        num_layers=2,
+        num_heads=4,
+        pad_token_id=VOCABULARY["<pad>"],
+        eos_token_id=VOCABULARY["</s>"],
+    )
+    return transformers.UMT5EncoderModel(config)
+
+
 def gemma() -> Any:
     config = transformers.Gemma2Config(
         vocab_size=len(VOCABULARY),
@@ -212,6 +230,27 @@ def qwen_vl() -> Any:
     return transformers.Qwen2_5_VLForConditionalGeneration(config)
 
 
+def qwen3_vl(layers: int) -> Any:
+    text = _qwen_text(layers) | {
+        "head_dim": 16,
+        "rope_parameters": {
+            "rope_type": "default",
+            "mrope_section": [4, 2, 2],
+            "rope_theta": 1e6,
+        },
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+        "deepstack_visual_indexes": [0],
+    }
+    config = transformers.Qwen3VLConfig(text_config=text, vision_config=vision)
+    return transformers.Qwen3VLModel(config)
+
+
 def qwen3(layers: int, causal: bool) -> Any:
     config = transformers.Qwen3Config(**_qwen_text(layers), head_dim=8)
     return transformers.Qwen3ForCausalLM(config) if causal else transformers.Qwen3Model(config)
@@ -229,6 +268,18 @@ def vae(channels: int, kind: type[Any] = diffusers.AutoencoderKL, **changes: Any
         "sample_size": SIZE,
     }
     return kind(**settings | changes)
+
+
+def qwen_vae() -> Any:
+    return diffusers.AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
 
 
 def flow_scheduler(**settings: Any) -> Any:
@@ -369,20 +420,37 @@ def qwen_image() -> Any:
         joint_attention_dim=WIDTH,
         axes_dims_rope=(8, 4, 4),
     )
-    codec = diffusers.AutoencoderKLQwenImage(
-        base_dim=8,
-        z_dim=4,
-        dim_mult=[1, 1, 1, 1],
-        num_res_blocks=1,
-        temperal_downsample=[False, True, True],
-        latents_mean=[0.0] * 4,
-        latents_std=[1.0] * 4,
-    )
     return diffusers.QwenImagePipeline(
         transformer=transformer,
         scheduler=flow_scheduler(use_dynamic_shifting=True),
-        vae=codec,
+        vae=qwen_vae(),
         text_encoder=qwen_vl(),
+        tokenizer=tokenizer(),
+    )
+
+
+def krea2() -> Any:
+    transformer = diffusers.Krea2Transformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=48,
+        timestep_embed_dim=16,
+        text_hidden_dim=WIDTH,
+        text_num_attention_heads=2,
+        text_num_key_value_heads=2,
+        text_intermediate_size=48,
+        num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=1,
+        axes_dims_rope=(8, 4, 4),
+    )
+    return diffusers.Krea2Pipeline(
+        transformer=transformer,
+        scheduler=flow_scheduler(use_dynamic_shifting=True),
+        vae=qwen_vae(),
+        text_encoder=qwen3_vl(36),
         tokenizer=tokenizer(),
     )
 
@@ -410,6 +478,25 @@ def chroma() -> Any:
     )
 
 
+def bria() -> Any:
+    transformer = diffusers.BriaTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=[4, 4, 8],
+    )
+    return diffusers.BriaPipeline(
+        transformer=transformer,
+        scheduler=flow_scheduler(use_dynamic_shifting=True),
+        vae=vae(4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1),
+        text_encoder=t5(),
+        tokenizer=t5_tokenizer(),
+    )
+
+
 def pixart_sigma() -> Any:
     transformer = diffusers.PixArtTransformer2DModel(
         sample_size=SIZE // 8,
@@ -431,6 +518,10 @@ def pixart_sigma() -> Any:
         text_encoder=t5(),
         tokenizer=t5_tokenizer(),
     )
+
+
+def pixart_alpha() -> Any:
+    return diffusers.PixArtAlphaPipeline(**pixart_sigma().components)
 
 
 def sana() -> Any:
@@ -496,6 +587,52 @@ def lumina2() -> Any:
         vae=vae(4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1),
         text_encoder=gemma(),
         tokenizer=gemma_tokenizer(),
+    )
+
+
+def aura_flow() -> Any:
+    transformer = diffusers.AuraFlowTransformer2DModel(
+        sample_size=SIZE // 8,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=WIDTH,
+        caption_projection_dim=WIDTH,
+        pos_embed_max_size=64,
+    )
+    return diffusers.AuraFlowPipeline(
+        transformer=transformer,
+        scheduler=flow_scheduler(shift=1.73),
+        vae=vae(4),
+        text_encoder=umt5(),
+        tokenizer=t5_tokenizer(),
+    )
+
+
+def ovis_image() -> Any:
+    transformer = diffusers.OvisImageTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        out_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(4, 4, 8),
+    )
+    chat_tokenizer = tokenizer()  # as many tokens before the text as the pipeline leaves out
+    chat_tokenizer.chat_template = _CHAT_TEMPLATE.replace("\n{{ m.content", " {{ m.content")
+    return diffusers.OvisImagePipeline(
+        transformer=transformer,
+        scheduler=flow_scheduler(use_dynamic_shifting=True),
+        vae=vae(4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1),
+        text_encoder=qwen3(2, causal=False),
+        tokenizer=chat_tokenizer,
     )
 
 
@@ -583,10 +720,15 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "flux-dev": flux,
     "flux-schnell": flux_schnell,
     "qwen-image": qwen_image,
+    "krea2": krea2,
     "chroma": chroma,
+    "bria": bria,
     "pixart-sigma": pixart_sigma,
+    "pixart-alpha": pixart_alpha,
     "sana": sana,
     "lumina2": lumina2,
+    "aura-flow": aura_flow,
+    "ovis-image": ovis_image,
     "kandinsky5": kandinsky5,
     "z-image": z_image,
     "z-image-turbo": z_image,

@@ -70,6 +70,13 @@ def _cross(call: Mapping[str, Any], row: int, queries: int, keys: int) -> Sides:
     return Sides(slice(0, queries), slice(0, keys))
 
 
+def _aura_flow(call: Mapping[str, Any], row: int, queries: int, keys: int) -> Sides:
+    """A few tokens of the model's own, the text, then the image, in patches of 2 x 2."""
+    image = call["hidden_states"].shape[-2] // 2 * (call["hidden_states"].shape[-1] // 2)
+    start = keys - image - call["encoder_hidden_states"].shape[1]
+    return Sides(slice(keys - image, queries), slice(start, keys - image))
+
+
 def _lumina2(call: Mapping[str, Any], row: int, queries: int, keys: int) -> Sides:
     """Each row is its own text without padding, the image, and padding up to the longest row."""
     texts = call["encoder_attention_mask"].sum(dim=1).tolist()
@@ -93,7 +100,13 @@ LAYOUTS: dict[str, Layout] = {
     "FluxTransformer2DModel": Layout(_JOINT, _text_first),
     "Flux2Transformer2DModel": Layout(_JOINT, _text_first),
     "ChromaTransformer2DModel": Layout(_JOINT, _text_first),
+    "BriaTransformer2DModel": Layout(_JOINT, _text_first),
+    "OvisImageTransformer2DModel": Layout(_JOINT, _text_first),
+    "AuraFlowTransformer2DModel": Layout(
+        r"(joint|single)_transformer_blocks\.\d+\.attn", _aura_flow
+    ),
     "QwenImageTransformer2DModel": Layout(_JOINT, _text_first),
+    "Krea2Transformer2DModel": Layout(_JOINT, _text_first),
     "Lumina2Transformer2DModel": Layout(r"layers\.\d+\.attn", _lumina2),
     "Kandinsky5Transformer3DModel": Layout(
         r"visual_transformer_blocks\.\d+\.cross_attention", _cross

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npcorrect.diffusion.pipeline import PipelineModel
-from npcorrect.diffusion.text import fast
+from npcorrect.diffusion.text import dropped, fast
 from npcorrect.english import ARTICLES, in_words
 from npcorrect.errors import SettingsError
 from npcorrect.lexicon import singular
@@ -91,8 +91,7 @@ def _frame(model: PipelineModel) -> Frame:
     spec, mark = model.family.text, "\u2045"
     template = spec.prompt_template or spec.template
     before, _, after = template(model.pipeline, mark).partition(mark)
-    dropped = getattr(model.pipeline, "prompt_template_encode_start_idx", 0)
-    return Frame(before, after, dropped)
+    return Frame(before, after, dropped(model.pipeline))
 
 
 def _sana(model: PipelineModel) -> Frame:

@@ -16,7 +16,7 @@ from npcorrect.diffusion import latents
 from npcorrect.diffusion.calls import Calls
 from npcorrect.diffusion.nag import NagSite, NagSpec
 from npcorrect.diffusion.rules import RULES, Rule
-from npcorrect.diffusion.text import TextSpec, chat, lowered, prompt_template
+from npcorrect.diffusion.text import TextSpec, between, chat, lowered, prompt_template
 from npcorrect.plan import Defaults
 
 
@@ -269,6 +269,22 @@ QWEN_IMAGE = FamilySpec(
     decode=latents.decode_qwen,
     restarts=True,
 )
+KREA2 = FamilySpec(
+    "krea2",
+    "Krea 2",
+    "Krea2Pipeline",
+    Calls("separate", shared=("position_ids",)),
+    TextSpec(
+        (("tokenizer", "text_encoder"),),
+        layers=(2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35),
+        template=between("prompt_template_encode_prefix", "prompt_template_encode_suffix"),
+    ),
+    _defaults(28, 4.5, 1024, 512),
+    ("krea/Krea-2-Raw",),
+    scale_offset=1.0,
+    decode=latents.decode_krea2,
+    restarts=True,
+)
 CHROMA = FamilySpec(
     "chroma",
     "Chroma",
@@ -278,6 +294,18 @@ CHROMA = FamilySpec(
     _defaults(35, 5.0, 1024, 512),
     ("lodestones/Chroma1-HD",),
     nag=NagSpec(_DOUBLE_AND_SINGLE),
+    decode=latents.decode_packed,
+    encode=latents.encode_packed,
+    restarts=True,
+)
+BRIA = FamilySpec(
+    "bria",
+    "BRIA 3.2",
+    "BriaPipeline",
+    Calls("negative first", shared=("txt_ids", "img_ids")),
+    _T5,
+    _defaults(30, 5.0, 1024, 128),
+    ("briaai/BRIA-3.2",),
     decode=latents.decode_packed,
     encode=latents.encode_packed,
     restarts=True,
@@ -292,6 +320,14 @@ PIXART_SIGMA = FamilySpec(
     ("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",),
     arguments=_AS_ASKED,
     nag=_CROSS,
+)
+PIXART_ALPHA = replace(
+    PIXART_SIGMA,
+    name="pixart-alpha",
+    title="PixArt-Alpha",
+    pipeline="PixArtAlphaPipeline",
+    defaults=_defaults(20, 4.5, 1024, 120),
+    checkpoints=("PixArt-alpha/PixArt-XL-2-1024-MS",),
 )
 SANA = FamilySpec(
     "sana",
@@ -320,6 +356,29 @@ LUMINA2 = FamilySpec(
     sign=-1,
     restarts=True,
     encode=latents.encode_plain,
+)
+AURA_FLOW = FamilySpec(
+    "aura-flow",
+    "AuraFlow",
+    "AuraFlowPipeline",
+    Calls("negative first"),
+    _T5,
+    _defaults(50, 3.5, 1024, 256),
+    ("fal/AuraFlow",),
+    restarts=True,
+    encode=latents.encode_plain,
+)
+OVIS_IMAGE = FamilySpec(
+    "ovis-image",
+    "Ovis-Image",
+    "OvisImagePipeline",
+    _FLUX_CALLS,
+    TextSpec((("tokenizer", "text_encoder"),), template=chat(thinking=False, after_system=True)),
+    _defaults(50, 5.0, 1024, 256),
+    ("AIDC-AI/Ovis-Image-7B",),
+    decode=latents.decode_packed,
+    encode=latents.encode_packed,
+    restarts=True,
 )
 KANDINSKY5 = FamilySpec(
     "kandinsky5",
@@ -395,10 +454,15 @@ FAMILIES: dict[str, FamilySpec] = {
         SD35,
         SD35_TURBO,
         QWEN_IMAGE,
+        KREA2,
         CHROMA,
+        BRIA,
         PIXART_SIGMA,
+        PIXART_ALPHA,
         SANA,
         LUMINA2,
+        AURA_FLOW,
+        OVIS_IMAGE,
         KANDINSKY5,
         Z_IMAGE,
         Z_IMAGE_TURBO,

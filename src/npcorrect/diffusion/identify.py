@@ -29,6 +29,7 @@ _FILE_TYPES = {
     "flux-dev": "flux-dev",
     "flux-schnell": "flux-schnell",
     "chroma": "chroma",
+    "auraflow": "aura-flow",
     "lumina2": "lumina2",
     "sana": "sana",
     "z-image-turbo": "z-image",
@@ -271,6 +272,11 @@ def _member(
     if pipeline == "StableDiffusion3Pipeline" and not turbo:
         normed = bool(config("transformer").get("qk_norm"))
         return FAMILIES["sd35" if normed else "sd3"], f"qk_norm is {'set' if normed else 'not set'}"
+    if pipeline == "Krea2Pipeline" and index.get("is_distilled"):
+        raise ModelError(
+            f"The model {name!r} was distilled to draw without guidance, so that a negative has no "
+            "effect on it; give the model that it was distilled from."
+        )
     rows = families_of(pipeline)
     if len(rows) == 1:
         return rows[0], f"the pipeline is {pipeline}"

@@ -36,8 +36,17 @@ def decode_packed(pipeline: Any, latents: Tensor, height: int, width: int) -> Te
 
 def decode_qwen(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
     """Packed latents for a video autoencoder, ``(B, C, 1, H, W)`` once unpacked."""
-    config = pipeline.vae.config
     unpacked = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
+    return _decoded_frame(pipeline, unpacked)
+
+
+def decode_krea2(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
+    """As Qwen-Image's; the pipeline itself knows how much the autoencoder shrinks."""
+    return _decoded_frame(pipeline, pipeline._unpack_latents(latents, height, width))
+
+
+def _decoded_frame(pipeline: Any, unpacked: Tensor) -> Tensor:
+    config = pipeline.vae.config
     unpacked = unpacked.to(pipeline.vae.dtype)
     mean, std = (
         _per_channel(value, unpacked) for value in (config.latents_mean, config.latents_std)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _PLACE = "\ue000"
 """Stands for the text in a template; a character that no prompt has."""
 
+_DROPPED = ("prompt_template_encode_start_idx", "user_prompt_begin_id")
+"""What pipelines call :func:`dropped`."""
+
 
 def bare(pipeline: Any, text: str) -> str:
     """The text itself: the template of families that write nothing around a prompt."""
@@ -32,13 +35,22 @@ def prompt_template(name: str) -> Callable[[Any, str], str]:
     return lambda pipeline, text: str(getattr(pipeline, name).format(text))
 
 
-def chat(thinking: bool) -> Callable[[Any, str], str]:
-    """The tokenizer's own chat template, with the text as the user's message."""
+def between(before: str, after: str) -> Callable[[Any, str], str]:
+    """The template of a pipeline that has what comes ``before`` a text and ``after`` it apart."""
+    return lambda pipeline, text: getattr(pipeline, before) + text + getattr(pipeline, after)
+
+
+def chat(thinking: bool, after_system: bool = False) -> Callable[[Any, str], str]:
+    """The tokenizer's own chat template, with the text as the user's message.
+
+    There it comes ``after_system``, the pipeline's own words, where these are no message.
+    """
 
     def template(pipeline: Any, text: str) -> str:
+        before = pipeline.system_prompt if after_system else ""
         return str(
             pipeline.tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}],
+                [{"role": "user", "content": before + text}],
                 tokenize=False,
                 add_generation_prompt=True,
                 enable_thinking=thinking,
@@ -94,7 +106,8 @@ class TextSpec:
             kept = np.array(batch["attention_mask"][i]).astype(bool)
             special = np.array(batch["special_tokens_mask"][i]).astype(bool)
             if before:
-                kept &= starts >= len(before)
+                # A token may begin with the blank before the text.
+                kept &= starts >= len(before.rstrip(" "))
             if after:
                 special |= starts >= len(text) - len(after)
             encoded.append(TokenStates(np.ascontiguousarray(states[i][kept]), special[kept]))
@@ -130,8 +143,12 @@ class TextSpec:
         """The number of tokens that a text takes of the pipeline's ``max_sequence_length``."""
         template = self.prompt_template if prompt and self.prompt_template else self.template
         tokenizer = fast(getattr(pipeline, self.encoders[0][0]))
-        dropped = getattr(pipeline, "prompt_template_encode_start_idx", 0)
-        return len(tokenizer(template(pipeline, text))["input_ids"]) - dropped
+        return len(tokenizer(template(pipeline, text))["input_ids"]) - dropped(pipeline)
+
+
+def dropped(pipeline: Any) -> int:
+    """The number of a template's first tokens that a pipeline leaves out of what it reads."""
+    return next((int(getattr(pipeline, name)) for name in _DROPPED if hasattr(pipeline, name)), 0)
 
 
 def fast(tokenizer: Any) -> Any:
