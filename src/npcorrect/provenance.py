@@ -9,6 +9,7 @@ from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
+from re import fullmatch
 from typing import Any
 
 from npcorrect.errors import ModelError
@@ -123,7 +124,9 @@ def _hash(path: Path) -> str:
 
 
 def _commit(name: str, revision: str | None) -> str:
-    """The commit of a Hub id in the local cache; empty where it is not there."""
+    """The commit of a Hub id in the local cache; empty where it is not there, or no such id."""
+    if fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is None:
+        return ""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

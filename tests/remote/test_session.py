@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -145,6 +148,31 @@ def test_a_server_of_our_own_draws_for_us(tmp_path: Path) -> None:
         assert picture.size == (16, 16)
     assert lost.returncode == 2
     assert "the server at" in lost.stderr.lower()
+
+
+def test_a_server_needs_neither_torch_nor_the_hub(tmp_path: Path) -> None:
+    with drawing_server() as server:
+        code = f"""
+import sys
+for name in ("torch", "diffusers", "transformers", "huggingface_hub"):
+    sys.modules[name] = None
+from npcorrect import correct_prompt
+from npcorrect.vlm.base import Reply
+from npcorrect.vlm.fake import FakeVLM
+yes = FakeVLM([Reply("yes")], repeat=True)
+result = correct_prompt("two red apples", model={server.name!r}, vlm=yes, seed=7)
+result.save({str(tmp_path / "out")!r})
+print(result.accepted, result.best.generation.image.size)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+            check=False,
+        )
+    assert done.stdout == "True (32, 32)\n", done.stderr
+    assert server.drawn[-1]["seed"] == 7
 
 
 def settings(model: str = SERVER, vlm: str = "http://localhost:1/v1#m", **load: Any) -> Any:

@@ -96,6 +96,31 @@ def test_an_address_with_a_key_is_refused_without_repeating_it(name: str) -> Non
     assert "SEC" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "address", "model"),
+    [
+        ("http://127.0.0.1:7860", "http://127.0.0.1:7860", ""),
+        ("http://127.0.0.1:7860/", "http://127.0.0.1:7860", ""),
+        ("http://127.0.0.1:7860/sdapi/v1", "http://127.0.0.1:7860", ""),
+        ("http://127.0.0.1:7860#dream", "http://127.0.0.1:7860", "dream"),
+        ("http://host/v1/images/generations#m", "http://host/v1", "m"),
+        ("HTTPS://host/v1/images/edits/#m", "HTTPS://host/v1", "m"),
+        ("openai:gpt-image-1", addresses.OPENAI, "gpt-image-1"),
+    ],
+)
+def test_servers_that_draw_have_names_too(name: str, address: str, model: str) -> None:
+    server = addresses.image_server(name)
+    assert (server.address, server.model) == (address, model)
+    assert addresses.is_server(name)
+    assert addresses.speaks_openai(server) == (not address.endswith("7860"))
+
+
+@pytest.mark.parametrize("name", ["http://host/v1", "http://host:port", "openai:", "mini", "a/b"])
+def test_what_names_no_server_that_draws_is_one_sentence(name: str) -> None:
+    with pytest.raises(SettingsError, match="is not understood"):
+        addresses.image_server(name)
+
+
 def key_for(name: str, keys: dict[str, str] | None = None, named: str | None = None) -> str:
     secrets = {address: SecretStr(key) for address, key in (keys or {}).items()}
     return addresses.key_for(addresses.server(name), secrets, named)
