@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from npcorrect.errors import InputError, ModelError, SettingsError
+from npcorrect.evaluation.run.manifest import RunSettings
 from npcorrect.mini.scene import IMAGE_SIZE, Scene, Thing, to_image
 from npcorrect.records import Request
 from npcorrect.session import SessionSettings, check, load_model, open_session
@@ -116,6 +118,27 @@ def test_a_benchmark_is_drawn_by_the_server(tmp_path: Path) -> None:
             "--out", str(tmp_path / "run"),
         )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("method", ["npc-paper", "npc-oracle", "npc-no-negatives", "static"])
+def test_methods_that_need_a_model_in_this_process_are_refused(tmp_path: Path, method: str) -> None:
+    (tmp_path / "prompts.txt").write_text(f"{PROMPT}\n")
+    done = npc(
+        tmp_path, "bench", "run", str(tmp_path / "prompts.txt"), "--methods", f"base,{method}",
+        "--model", SERVER, "--vlm", "http://localhost:1/v1#m", "--judge", "http://localhost:1/v1#m",
+        "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert repr(method) in done.stderr
+
+
+def test_a_manifests_server_is_not_asked(tmp_path: Path) -> None:
+    made = RunSettings("mini", ("base",), load=LoadSettings(model=SERVER))
+    content = {"settings": TypeAdapter(RunSettings).dump_python(made, mode="json")}
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    done = npc(tmp_path, "bench", "run", "--manifest", str(tmp_path / "manifest.json"))
+    assert done.returncode == 2
+    assert "names a server that draws" in done.stderr
 
 
 def test_openais_shape_is_drawn_and_verified_but_not_corrected(tmp_path: Path) -> None:

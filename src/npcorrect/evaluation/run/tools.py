@@ -18,10 +18,13 @@ from npcorrect.evaluation.run.manifest import RunSettings, validate
 from npcorrect.records import Request
 from npcorrect.session import SessionSettings
 from npcorrect.vlm import build
+from npcorrect.vlm.addresses import is_server
 from npcorrect.vlm.settings import VLMTable
 
 JUDGES = "npcorrect.judges"
 """The entry points of judges."""
+IN_PROCESS = ("npc-no-negatives", "npc-oracle", "npc-paper", "static")
+"""The methods that need a model in this process."""
 NO_JUDGE = "none"
 """Leaves all pictures to upstream's own evaluator."""
 
@@ -39,6 +42,13 @@ def check(settings: RunSettings, source: Benchmark, table: VLMTable) -> None:
     """
     validate(settings)
     check_judge(settings, source)
+    inside = [name for name in settings.methods if name in IN_PROCESS]
+    if inside and is_server(settings.load.model):
+        raise SettingsError(
+            f"The method {inside[0]!r} chooses the steps in which a negative acts, or a score of "
+            "its own, which a server that draws does not let it; leave it out, or name a model "
+            "that runs here."
+        )
     if "rewrite" in settings.methods and not settings.roles.vlm:
         raise SettingsError("The method 'rewrite' needs a language model; name one with --vlm.")
     prompt = source.samples()[0].prompt
