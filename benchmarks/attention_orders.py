@@ -98,7 +98,6 @@ def rankings(model: PipelineModel, among: Sequence[Picture]) -> dict[str, Scores
     paper, required = paper_ranker(model), requirement_ranker(model)
     middle, keys = centred(model, texts), Keys(model)
     return {
-        "random order": lambda p: np.zeros(len(p.proposed)),
         "the proposer's order": lambda p: -np.arange(float(len(p.proposed))),
         "longest first": lambda p: np.array(
             [len(r["negative"].split()) for r in p.proposed], float
@@ -109,7 +108,7 @@ def rankings(model: PipelineModel, among: Sequence[Picture]) -> dict[str, Scores
             ScoreRanker("words", DrawnSpace(model), lambda asked: paper_salient(asked.prompt))
         ),
         "`requirements`": score_of(required),
-        "`salient` (`requirements` without the last term)": score_of(salient_ranker(model)),
+        "`salient`": score_of(salient_ranker(model)),
         "last term alone": score_of(required, ("negative",)),
         "`requirements`, centred": score_of(requirement_ranker(middle)),
         "`salient`, centred": score_of(salient_ranker(middle)),

@@ -3,77 +3,112 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from attention_orders import rankings
 from attention_statistics import (
+    COMPARISONS,
     CONTROLS,
     PROPOSED,
     Floats,
     Picture,
     Record,
     Scores,
-    mean_of,
+    auc,
+    binary_cells,
+    difference_cells,
+    each,
+    estimated,
+    mean,
     pictures,
-    prediction,
     spearman,
-    with_interval,
+    tested,
 )
 
 from npcorrect.analysis import measures
-from npcorrect.analysis.measures import Words
+from npcorrect.analysis.measures import Measure, Words
 from npcorrect.analysis.plots import Panel, curves_figure
 from npcorrect.analysis.spans import places_of, prompt_tokens, salient_terms
 from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.evaluation.report.metrics import Comparison
 from npcorrect.mini.embedded import embedded
 from npcorrect.ranking import paper_salient
 from npcorrect.records import Checklist
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "why-it-works.md"
 FIGURE = DOCUMENT.with_name("attention.png")
+KINDS = ("empty", *PROPOSED, *CONTROLS)
+SALIENT = "`salient`"
+ORDERS_COMPARED = (
+    ("`paper`, without the last term", "`paper`"),
+    (SALIENT, "`requirements`"),
+    (SALIENT, "`paper`"),
+    (SALIENT, "the proposer's order"),
+    (SALIENT, "longest first"),
+    ("`paper`", "the proposer's order"),
+    ("`paper`'s words, our vectors", "`paper`"),
+    ("`requirements`", "`paper`'s words, our vectors"),
+    ("`salient`, centred", SALIENT),
+    ("`salient`, words without marks", SALIENT),
+    ("`salient`, largest component", SALIENT),
+    ("`salient`, blocks' keys", SALIENT),
+)
 
 
-class Gaze:
-    """Attention measures of records; which words are salient is its one choice."""
+@dataclass(frozen=True)
+class View:
+    """A measure of attention in records, by one definition and one choice of salient words."""
 
-    def __init__(self, model: PipelineModel, salient: Callable[[Checklist], Sequence[str]]) -> None:
-        self._model, self._salient = model, salient
-        self._words: dict[str, Words] = {}
+    name: str
+    measure: Measure
+    model: PipelineModel
+    salient: Callable[[Checklist], Sequence[str]]
+    released: bool = False
+    _words: dict[str, Words] = field(default_factory=dict)
 
-    def words(self, checklist: Checklist) -> Words:
-        """Places of a prompt's tokens, counted among its words."""
+    def words(self, checklist: Checklist, tokens: int) -> Words:
+        """Places of a prompt's tokens; ``tokens`` counts those of the whole text."""
         prompt = checklist.prompt
         if prompt not in self._words:
-            tokens = prompt_tokens(self._model, prompt)
-            terms = [term for term in self._salient(checklist) if re.search(rf"\b{term}\b", prompt)]
-            places = {p for term in terms for p in places_of(tokens, prompt, term)}
-            everything = tuple(token.place for token in tokens)
-            self._words[prompt] = Words(everything, tuple(sorted(places)))
+            parts = prompt_tokens(self.model, prompt)
+            terms = [term for term in self.salient(checklist) if re.search(rf"\b{term}\b", prompt)]
+            places = {p for term in terms for p in places_of(parts, prompt, term)}
+            ours = Words(tuple(part.place for part in parts), tuple(sorted(places)))
+            self._words[prompt] = measures.released_words(ours, tokens) if self.released else ours
         return self._words[prompt]
 
-    def series(self, name: str, picture: Picture, record: Record) -> Floats:
-        """A measure at each step, ``(S,)``."""
-        text_ST = torch.tensor(record["words"], dtype=torch.float64)
-        series: Floats = MEASURES[name](text_ST, self.words(picture.checklist)).numpy()
+    def series(self, picture: Picture, record: Record) -> Floats:
+        """The measure at each step, ``(S,)``."""
+        values = record["released" if self.released else "words"]
+        text_ST = torch.tensor(values, dtype=torch.float64)
+        words = self.words(picture.checklist, text_ST.shape[1])
+        series: Floats = self.measure(text_ST, words).numpy()
         return series
 
-    def tail(self, name: str, picture: Picture, record: Record) -> float:
+    def tail(self, picture: Picture, record: Record) -> float:
         """Its mean over the last steps."""
-        return float(self.series(name, picture, record)[-measures.TAIL :].mean())
+        return float(self.series(picture, record)[-measures.TAIL :].mean())
 
-    def rise(self, name: str, picture: Picture, record: Record) -> float:
-        """Its tail against that of the redraw with the empty negative."""
-        return self.tail(name, picture, record) - self.tail(name, picture, picture.empty)
+    def tails(self, picture: Picture) -> Floats:
+        """That of each proposed redraw."""
+        return np.array([self.tail(picture, record) for record in picture.proposed])
 
 
-MEASURES = {
-    "score": measures.salient_score,
-    "fraction": measures.fraction,
-    "ratio": measures.ratio,
-}
+def views_of(model: PipelineModel) -> list[View]:
+    """The definitions that are compared; the released score and fraction are one and the same."""
+    score, share = measures.salient_score, measures.fraction
+    return [
+        View("our score, required words", score, model, salient_terms),
+        View("our fraction, required words", share, model, salient_terms),
+        View("released fraction, required words", share, model, salient_terms, released=True),
+        View("our score, paper's words", score, model, paper_words),
+        View("our fraction, paper's words", share, model, paper_words),
+        View("released fraction, paper's words", share, model, paper_words, released=True),
+    ]
 
 
 def paper_words(checklist: Checklist) -> tuple[str, ...]:
@@ -82,151 +117,232 @@ def paper_words(checklist: Checklist) -> tuple[str, ...]:
     return (*salient.quantities, *salient.objects)
 
 
-def success_table(among: Sequence[Picture]) -> Iterator[str]:
+def table(columns: str, rows: Sequence[str]) -> str:
+    """Columns and rows, their cells separated by bars, in Markdown."""
+    rule = "|".join("---" for _ in columns.split("|"))
+    return "\n".join((f"| {columns} |", f"|{rule}|", *(f"| {row} |" for row in rows)))
+
+
+def success_table(among: Sequence[Picture]) -> str:
     """How often each kind of negative corrects."""
-    yield "| negative | redraws | right | requirements met |"
-    yield "|---|---|---|---|"
-    originals = with_interval(mean_of(lambda p: p.original["met"]), among, ".1%")
-    yield f"| the failed picture itself | {len(among)} | 0 % | {originals} |"
-    kinds: dict[str, Callable[[Picture], Sequence[Record]]] = {"empty": lambda p: (p.empty,)}
-    for source in (*PROPOSED, *CONTROLS):
-        kinds[source] = lambda p, source=source: [r for r in p.redraws if r["source"] == source]
-    for name, of in kinds.items():
-        share = [
-            with_interval(
-                mean_of(lambda p: np.mean([r[key] for r in of(p)]) if of(p) else np.nan),  # noqa: B023
-                among,
-                ".1%",
-            )
+    originals = estimated(each(lambda p: p.original["met"], among), ".1%")
+    rows = [f"the failed picture itself | {len(among)} | 0 % | {originals}"]
+    for kind in KINDS:
+        right, met = (
+            estimated(each(lambda p: mean([r[key] for r in p.of(kind)]), among), ".1%")  # noqa: B023
             for key in ("correct", "met")
-        ]
-        yield f"| {name} | {sum(len(of(p)) for p in among)} | {share[0]} | {share[1]} |"
-
-
-def rise_table(gazes: Mapping[str, Gaze], among: Sequence[Picture]) -> Iterator[str]:
-    """How far attention rises against the empty negative."""
-    yield "| salient words | negative | change of score | change of fraction | score rises in |"
-    yield "|---|---|---|---|---|"
-    for words, gaze in gazes.items():
-        for source in (*PROPOSED, *CONTROLS):
-
-            def rises(p: Picture, name: str) -> list[float]:
-                return [gaze.rise(name, p, r) for r in p.redraws if r["source"] == source]  # noqa: B023
-
-            cells = [
-                with_interval(mean_of(lambda p: _mean(rises(p, name))), among, "+.4f")  # noqa: B023
-                for name in ("score", "fraction")
-            ]
-            up = with_interval(mean_of(lambda p: _mean([r > 0 for r in rises(p, "score")])), among)
-            yield f"| {words} | {source} | {cells[0]} | {cells[1]} | {up} |"
-
-
-def attention_table(gazes: Mapping[str, Gaze], among: Sequence[Picture]) -> Iterator[str]:
-    """Whether a rise of attention goes with correction."""
-    yield "| salient words | rise of the | AUC within a picture | AUC over all | rank correlation |"
-    yield "|---|---|---|---|---|"
-    for words, gaze in gazes.items():
-        for name in MEASURES:
-            if name == "ratio" and any(not gaze.words(p.checklist).background for p in among):
-                continue
-            rises: Scores = lambda p: np.array([gaze.rise(name, p, r) for r in p.proposed])  # noqa: B023, E731
-            within, over_all, _ = prediction(rises, among)
-            together = with_interval(
-                mean_of(lambda p: spearman(rises(p), np.array([r["met"] for r in p.proposed]))),  # noqa: B023
-                among,
-            )
-            yield f"| {words} | {name} | {within} | {over_all} | {together} |"
-
-
-def ranking_table(
-    scores: Mapping[str, Scores], gaze: Gaze, among: Sequence[Picture]
-) -> Iterator[str]:
-    """How well text alone predicts correction, and the rise of the salient score."""
-    yield (
-        "| order | AUC within a picture | AUC over all | right at the first try "
-        "| rank correlation with the rise |"
-    )
-    yield "|---|---|---|---|---|"
-    for name, of in scores.items():
-        cells = prediction(of, among)
-        rise = with_interval(
-            mean_of(
-                lambda p: spearman(
-                    of(p),  # noqa: B023
-                    np.array([gaze.rise("score", p, r) for r in p.proposed]),
-                )
-            ),
-            among,
         )
-        yield f"| {name} | {' | '.join(cells)} | {rise if name != 'random order' else ''} |"
-    mixed = sum(0 < picture.right.mean() < 1 for picture in among)
-    yield f"\n{mixed} of these {len(among)} pictures have right and wrong redraws to tell apart."
+        rows.append(f"{kind} | {sum(len(p.of(kind)) for p in among)} | {right} | {met}")
+    return table("negative | redraws | right | requirements met", rows)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+CORRECTION = (
+    "compared | n | right, first of each | only one right | difference | p | Holm "
+    "| requirements met, difference | p | Holm"
+)
 
 
-def figure(gaze: Gaze, among: Mapping[str, Sequence[Picture]], path: Path) -> None:
-    """The salient score's change against the empty negative, step by step, for each rule."""
+def first_right(kind: str, among: Sequence[Picture]) -> Floats:
+    """Whether the first negative of a kind corrected; NaN where there is none."""
+    return each(lambda p: mean([r["correct"] for r in p.of(kind)[:1]]), among)
+
+
+def met(kind: str, among: Sequence[Picture]) -> Floats:
+    """The share of requirements met, in the mean over a kind's negatives."""
+    return each(lambda p: mean([r["met"] for r in p.of(kind)]), among)
+
+
+def correction_rows(
+    names: Sequence[str], sides: Sequence[tuple[tuple[str, Sequence[Picture]], ...]]
+) -> list[str]:
+    """A row for each pair of kinds of negatives, each kind among pictures in the same order."""
+    right = tested([(first_right(*a), first_right(*b)) for a, b in sides])
+    share = tested([(met(*a), met(*b)) for a, b in sides])
+    return [
+        f"{name} | {_n(first)} | {binary_cells(first)} | {difference_cells(second, '.1%')}"
+        for name, first, second in zip(names, right, share, strict=True)
+    ]
+
+
+def correction_tests(among: Sequence[Picture]) -> str:
+    """Kinds of negatives against each other on the same failures."""
+    names = [f"{first}, {second}" for first, second in COMPARISONS]
+    sides = [((first, among), (second, among)) for first, second in COMPARISONS]
+    return table(CORRECTION, correction_rows(names, sides))
+
+
+def rule_tests(extra: Sequence[Picture], paper: Sequence[Picture]) -> str:
+    """The two rules against each other on the same failures, for each kind of negative."""
+    by = {p.original["prompt"]: p for p in paper}
+    ours = [p for p in extra if p.original["prompt"] in by]
+    theirs = [by[p.original["prompt"]] for p in ours]
+    sides = [((kind, ours), (kind, theirs)) for kind in KINDS]
+    return table(CORRECTION, correction_rows([f"{kind}: extra, paper" for kind in KINDS], sides))
+
+
+def rise_tests(views: Sequence[View], among: Sequence[Picture]) -> str:
+    """How attention changes from one kind of negative to another, on the same failures."""
+
+    def tails(view: View, kind: str) -> Floats:
+        return each(lambda p: mean([view.tail(p, r) for r in p.of(kind)]), among)
+
+    rows = [(view, first, second) for view in views for first, second in COMPARISONS]
+    tests = tested([(tails(view, first), tails(view, second)) for view, first, second in rows])
+    lines = [
+        f"{view.name} | {first}, {second} | {_n(test)} | {difference_cells(test, '.4f')}"
+        for (view, first, second), test in zip(rows, tests, strict=True)
+    ]
+    return table("attention | compared | n | difference | p | Holm", lines)
+
+
+def attention_table(views: Sequence[View], among: Sequence[Picture]) -> str:
+    """Whether attention tells, within a picture, right redraws from wrong ones."""
+    tails = [[view.tails(picture) for picture in among] for view in views]
+    within = [_within(found, among) for found in tails]
+    chance = np.full(len(among), 0.5)
+    against_chance = tested([(found, chance) for found in within])
+    against_first = tested([(found, within[0]) for found in within[1:]])
+    shares = [np.array([r["met"] for r in picture.proposed]) for picture in among]
+    lines = []
+    for place, (test, other) in enumerate(zip(against_chance, (None, *against_first), strict=True)):
+        together = [spearman(a, b) for a, b in zip(tails[place], shares, strict=True)]
+        lines.append(
+            f"{views[place].name} | {_n(test)} | {estimated(within[place])} | {_ps(test)} "
+            f"| {difference_cells(other, '.2f')} | {estimated(np.array(together))}"
+        )
+    columns = "attention | n | AUC within a picture | p | Holm | against the first row's"
+    return table(f"{columns} | p | Holm | rank correlation with what is met", lines)
+
+
+@dataclass(frozen=True)
+class Order:
+    """How an order of the negatives does on each picture."""
+
+    within: Floats
+    first: Floats
+    with_attention: Floats
+
+
+def orders(scores: Mapping[str, Scores], view: View, among: Sequence[Picture]) -> dict[str, Order]:
+    """Every order on every picture; of equal scores the one that was proposed first is first."""
+    tails = [view.tails(picture) for picture in among]
+    found = {}
+    for name, of in scores.items():
+        values = [of(picture) for picture in among]
+        first = [p.right[np.argmax(v)] for p, v in zip(among, values, strict=True)]
+        rise = [spearman(v, t) for v, t in zip(values, tails, strict=True)]
+        found[name] = Order(_within(values, among), np.array(first), np.array(rise))
+    return found
+
+
+def ranking_table(found: Mapping[str, Order], among: Sequence[Picture]) -> str:
+    """How well text alone predicts correction, and attention to the salient words."""
+    chance = np.full(len(among), 0.5)
+    tests = tested([(order.within, chance) for order in found.values()])
+    lines = [
+        f"{name} | {_n(test)} | {estimated(order.within)} | {_ps(test)} "
+        f"| {estimated(order.first, '.1%')} | {estimated(order.with_attention)}"
+        for (name, order), test in zip(found.items(), tests, strict=True)
+    ]
+    made = table(
+        "order | n | AUC within a picture | p | Holm | right at the first try "
+        "| rank correlation with attention",
+        lines,
+    )
+    random = estimated(each(lambda p: mean(p.right.tolist()), among), ".1%")
+    return f"{made}\n\nIn a random order, {random} are right at the first try."
+
+
+def ranking_tests(found: Mapping[str, Order]) -> str:
+    """Orders against each other on the same failures."""
+    within = tested([(found[a].within, found[b].within) for a, b in ORDERS_COMPARED])
+    first = tested([(found[a].first, found[b].first) for a, b in ORDERS_COMPARED])
+    lines = [
+        f"{a}, {b} | {_n(auc_test)} | {difference_cells(auc_test, '.2f')} "
+        f"| {_n(first_test)} | {binary_cells(first_test)}"
+        for (a, b), auc_test, first_test in zip(ORDERS_COMPARED, within, first, strict=True)
+    ]
+    return table(
+        "compared | n | AUC, difference | p | Holm "
+        "| n | right at the first try | only one right | difference | p | Holm",
+        lines,
+    )
+
+
+def _within(scores: Sequence[Floats], among: Sequence[Picture]) -> Floats:
+    """The AUC of the negatives of each picture; NaN where all are right or all wrong."""
+    return np.array([auc(p.right, found) for p, found in zip(among, scores, strict=True)])
+
+
+def _n(comparison: Comparison | None) -> int:
+    return comparison.difference.n if comparison else 0
+
+
+def _ps(comparison: Comparison | None) -> str:
+    """P against chance, and after Holm's correction."""
+    return " | ".join(difference_cells(comparison, ".2f").split(" | ")[1:])
+
+
+def figure(views: Sequence[View], sets: Mapping[str, Sequence[Picture]], path: Path) -> None:
+    """Each measure's change against the empty negative, step by step."""
     panels = []
-    for rule, those in among.items():
-        curves = {}
-        for source in (*PROPOSED, *CONTROLS):
-            rows = [
-                np.mean(
-                    [
-                        gaze.series("score", p, r) - gaze.series("score", p, p.empty)
-                        for r in p.redraws
-                        if r["source"] == source
-                    ],
-                    axis=0,
-                )
-                for p in those
-                if any(r["source"] == source for r in p.redraws)
-            ]
-            curves[source] = np.stack(rows)
-        panels.append(Panel(f"rule {rule}: change of the salient score", curves))
-    title = "Attention to the required words, against that under the empty negative"
+    for rule, among in sets.items():
+        for view in views:
+            curves = {kind: _changes(view, kind, among) for kind in (*PROPOSED, *CONTROLS)}
+            panels.append(Panel(f"rule {rule}:\n{view.name}", curves))
+    title = "Attention to the salient words, against that under the empty negative"
     curves_figure(panels, title).savefig(path, dpi=160)
 
 
+def _changes(view: View, kind: str, among: Sequence[Picture]) -> Floats:
+    """The change of each picture that has a negative of the kind, ``(pictures, S)``."""
+    rows = []
+    for picture in among:
+        if found := [view.series(picture, record) for record in picture.of(kind)]:
+            (empty,) = picture.of("empty")
+            rows.append(np.mean(found, axis=0) - view.series(picture, empty))
+    return np.stack(rows)
+
+
 def fill(document: str, tables: Mapping[str, str]) -> str:
-    """The document with each table between its marks renewed."""
-    for name, table in tables.items():
+    """The document with each table between its marks renewed.
+
+    Raises:
+        ValueError: marks in the document have no table.
+    """
+    for name in re.findall(r"<!-- (?!end of )(.*?) -->", document):
+        if name not in tables:
+            raise ValueError(f"{DOCUMENT} has marks for {name!r}, which is no table")
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        if begin not in document or end not in document:
-            raise ValueError(f"{DOCUMENT} has no marks for {name!r}")
         head, _, rest = document.partition(begin)
-        document = f"{head}{begin}\n\n{table}\n\n{end}{rest.partition(end)[2]}"
+        document = f"{head}{begin}\n\n{tables[name]}\n\n{end}{rest.partition(end)[2]}"
     return document
 
 
 def write_report(records: Path) -> None:
     """Renew the tables and the figure of the document."""
     model = embedded()
-    sets = {
-        "tuning, rule extra": pictures(records, "tuning", "extra"),
-        "tuning, rule paper": pictures(records, "tuning", "paper"),
-        "minibench, rule extra": pictures(records, "minibench", "extra"),
-    }
-    gazes = {"required": Gaze(model, salient_terms), "paper's": Gaze(model, paper_words)}
-    tables = {}
-    for name, among in sets.items():
-        if not among:
-            continue
-        scores = rankings(model, among)
-        for what, lines in (
-            ("success", success_table(among)),
-            ("rise", rise_table(gazes, among)),
-            ("attention", attention_table(gazes, among)),
-            ("ranking", ranking_table(scores, gazes["required"], among)),
-        ):
-            tables[f"{what}: {name}"] = "\n".join(lines)
-            print(f"\n{what}: {name}, {len(among)} pictures\n{tables[f'{what}: {name}']}")
-    extra, paper, _ = sets.values()
-    drawn = {"extra": extra, "paper": paper}
-    figure(gazes["required"], {k: v for k, v in drawn.items() if v}, FIGURE)
-    document = DOCUMENT.read_text(encoding="utf-8")
-    kept = {name: table for name, table in tables.items() if f"<!-- {name} -->" in document}
-    DOCUMENT.write_text(fill(document, kept), encoding="utf-8")
+    views = views_of(model)
+    required = views[:3]
+    tables: dict[str, str] = {}
+    for which in ("tuning", "minibench"):
+        sets = {rule: pictures(records, which, rule) for rule in ("extra", "paper")}
+        drawn = {rule: among for rule, among in sets.items() if among}
+        for rule, among in drawn.items():
+            found = orders(rankings(model, among), views[0], among)
+            made = {
+                "success": success_table(among),
+                "correction": correction_tests(among),
+                "rise": rise_tests(required, among),
+                "attention": attention_table(views, among),
+                "ranking": ranking_table(found, among),
+                "orders": ranking_tests(found),
+            }
+            tables |= {f"{what}: {which}, rule {rule}": text for what, text in made.items()}
+        if len(drawn) == 2:
+            tables[f"rules: {which}"] = rule_tests(*drawn.values())
+        if which == "tuning" and drawn:
+            figure((required[0], required[2]), drawn, FIGURE)
+    for name, text in tables.items():
+        print(f"\n{name}\n{text}")
+    DOCUMENT.write_text(fill(DOCUMENT.read_text(encoding="utf-8"), tables), encoding="utf-8")

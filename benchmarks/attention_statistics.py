@@ -1,15 +1,18 @@
-"""Failed pictures, their redraws, and how well a score tells right redraws from wrong ones.
+"""Failed pictures, their redraws, and paired tests on them.
 
-Every interval is a 95 % percentile bootstrap over failed pictures (all negatives of a picture come
-together). "Within a picture" compares the negatives of one picture alone, which is what a ranking
-has to do; "over all" compares across pictures, and so also tells easy pictures from hard ones.
+Everything here is a value for each failed picture, NaN where it has none, and a comparison is of
+two such values on the same pictures: McNemar's exact test where they are right or wrong, else the
+paired bootstrap of the means, with Holm's correction over the comparisons of one column of a table;
+:mod:`npcorrect.evaluation.report.metrics` has them. No two pictures are of one prompt. Intervals
+are 95 %. "Within a picture" compares the negatives of one picture alone, which is what a ranking
+has to do.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,29 +21,39 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from npcorrect.evaluation.report import metrics
+from npcorrect.evaluation.report.metrics import Comparison, Estimate, Values
 from npcorrect.mini.grammar import parse
 from npcorrect.records import Checklist
 
 PROPOSED = ("targeted", "untargeted", "combined")
 CONTROLS = ("random phrase", "random caption")
-RESAMPLES = 2000
+COMPARISONS = (
+    *((kind, "empty") for kind in (*PROPOSED, *CONTROLS)),
+    ("targeted", "random phrase"),
+    ("untargeted", "random phrase"),
+    ("combined", "random caption"),
+)
+"""Kinds of negatives that are compared, each with the control of its own length."""
 Record = Mapping[str, Any]
 Floats = NDArray[np.float64]
-Statistic = Callable[[Sequence["Picture"]], float]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One failed picture and its redraws."""
+    """One failed picture and its redraws, in the order in which negatives were proposed."""
 
     original: Record
-    empty: Record
     redraws: tuple[Record, ...]
 
+    def of(self, kind: str) -> list[Record]:
+        """The redraws with negatives of a kind: ``empty``, one of PROPOSED or of CONTROLS."""
+        return [r for r in self.redraws if r["source"] == kind]
+
     @property
-    def proposed(self) -> tuple[Record, ...]:
+    def proposed(self) -> list[Record]:
         """The redraws with negatives that were proposed for it."""
-        return tuple(r for r in self.redraws if r["source"] in PROPOSED)
+        return [r for r in self.redraws if r["source"] in PROPOSED]
 
     @cached_property
     def checklist(self) -> Checklist:
@@ -63,38 +76,51 @@ def pictures(path: Path, which: str, rule: str) -> list[Picture]:
             groups.setdefault((record["prompt"], record["seed"]), []).append(record)
     found = []
     for records in groups.values():
-        by = {record["source"]: record for record in records}
-        if by.keys() >= {"none", "empty", *CONTROLS}:
-            others = tuple(r for r in records if r["source"] not in ("none", "empty"))
-            found.append(Picture(by["none"], by["empty"], others))
+        if {r["source"] for r in records} >= {"none", "empty", *CONTROLS}:
+            (original,) = (r for r in records if r["source"] == "none")
+            found.append(Picture(original, tuple(r for r in records if r is not original)))
     return found
 
 
-def with_interval(statistic: Statistic, among: Sequence[Picture], form: str = ".2f") -> str:
-    """A statistic and its interval; nothing where no picture has a value."""
-    if np.isnan(value := statistic(among)):
-        return ""
-    rng = np.random.default_rng(0)
-    draws = [
-        statistic([among[i] for i in rng.integers(len(among), size=len(among))])
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.nanpercentile(draws, (2.5, 97.5))
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+def each(value: Callable[[Picture], float], among: Sequence[Picture]) -> Floats:
+    """The value of every picture."""
+    return np.array([value(picture) for picture in among])
 
 
-def mean_of(values: Callable[[Picture], float]) -> Statistic:
-    """The mean over the pictures that have a value, each worked out once."""
-    known: dict[int, float] = {}
+def mean(values: Sequence[float]) -> float:
+    """The mean; NaN of nothing."""
+    return float(np.mean(values)) if len(values) else float("nan")
 
-    def statistic(among: Sequence[Picture]) -> float:
-        for picture in among:
-            if id(picture) not in known:
-                known[id(picture)] = values(picture)
-        found = [known[id(picture)] for picture in among if not np.isnan(known[id(picture)])]
-        return float(np.mean(found)) if found else float("nan")
 
-    return statistic
+def estimated(values: Floats, form: str = ".2f") -> str:
+    """The mean with its interval, as a cell; empty where no picture has a value."""
+    found = metrics.estimate(_values(values))
+    return "" if found is None else _interval(found, form)
+
+
+def tested(pairs: Sequence[tuple[Floats, Floats]]) -> list[Comparison | None]:
+    """Each pair compared, with Holm's correction over all of them; None where none has both."""
+    made = [metrics.compare(_values(first), _values(second)) for first, second in pairs]
+    corrected = iter(metrics.holm([one.p for one in made if one is not None]))
+    return [None if one is None else replace(one, holm=next(corrected)) for one in made]
+
+
+def difference_cells(comparison: Comparison | None, form: str) -> str:
+    """The difference of the means with its interval, p, and p after Holm's correction."""
+    if comparison is None:
+        return "| |"
+    difference = _interval(comparison.difference, f"+{form}")
+    return f"{difference} | {_p(comparison.p)} | {_p(comparison.holm)}"
+
+
+def binary_cells(comparison: Comparison | None) -> str:
+    """Both shares, the discordant pairs, and the cells of the difference."""
+    if comparison is None:
+        return "| | | |"
+    first, second = comparison.first.mean, comparison.second.mean
+    discordant = f"{comparison.first_better}, {comparison.second_better}"
+    cells = difference_cells(comparison, ".1%")
+    return f"{first:.1%}, {second:.1%} | {discordant} | {cells}"
 
 
 def auc(right: Floats, scores: Floats) -> float:
@@ -117,25 +143,13 @@ Scores = Callable[[Picture], Floats]
 """A score for each proposed redraw of a picture."""
 
 
-def prediction(scores: Scores, among: Sequence[Picture]) -> list[str]:
-    """AUC within a picture and over all, and success of the best scored negative, as cells."""
-    memory: dict[int, Floats] = {}
+def _values(values: Floats) -> Values:
+    return {(place, 0): None if np.isnan(v) else float(v) for place, v in enumerate(values)}
 
-    def known(picture: Picture) -> Floats:
-        if id(picture) not in memory:
-            memory[id(picture)] = scores(picture)
-        return memory[id(picture)]
 
-    def over_all(chosen: Sequence[Picture]) -> float:
-        right = np.concatenate([picture.right for picture in chosen])
-        return auc(right, np.concatenate([known(picture) for picture in chosen]))
+def _interval(estimate: Estimate, form: str) -> str:
+    return f"{estimate.mean:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
 
-    def first(picture: Picture) -> float:
-        best = known(picture)
-        return float(picture.right[best == best.max()].mean())
 
-    return [
-        with_interval(mean_of(lambda p: auc(p.right, known(p))), among),
-        with_interval(over_all, among),
-        with_interval(mean_of(first), among, ".1%"),
-    ]
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
