@@ -305,10 +305,11 @@ def from_pipeline(
     The family is found by the pipeline's class and configuration, unless ``family`` names it.
 
     Raises:
-        ModelError: no family is of this class, or there is none of this name.
+        ModelError: no family is of this class, there is none of this name, or diffusers cannot draw
+            with the model.
     """
     from npcorrect.diffusion.families import FAMILIES
-    from npcorrect.diffusion.identify import family_of_pipeline
+    from npcorrect.diffusion.identify import family_of_pipeline, refuse_embedded_guidance
     from npcorrect.diffusion.pipeline import PipelineModel
     from npcorrect.errors import ModelError
 
@@ -316,6 +317,7 @@ def from_pipeline(
         raise ModelError(f"The family {family!r} is unknown; use {', '.join(FAMILIES)}.")
     row = FAMILIES[family] if family else family_of_pipeline(pipeline)
     known = name or str(pipeline.config.get("_name_or_path") or "") or type(pipeline).__name__
+    refuse_embedded_guidance(known, row, lambda part: getattr(pipeline, part).config)
     return PipelineModel(known, pipeline, row)
 
 

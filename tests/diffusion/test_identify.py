@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from diffusers import QwenImageTransformer2DModel
 
 import npcorrect
 from npcorrect.diffusion.families import FAMILIES
-from npcorrect.diffusion.identify import family_of_pipeline
+from npcorrect.diffusion.identify import family_of_pipeline, identify
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
 from npcorrect.records import Request
+from npcorrect.settings import LoadSettings
 from tests.diffusion.drawing import draw_one, resolved
-from tests.diffusion.tiny import NEGATIVE, PROMPT, SIZE
+from tests.diffusion.tiny import NEGATIVE, PROMPT, SIZE, build
 
 Models = Callable[[str], PipelineModel]
 NAMELESS = [name for name in FAMILIES if not name.endswith("-turbo")]
@@ -60,3 +63,28 @@ def test_a_family_and_a_name_can_be_told(models: Models) -> None:
     assert (model.name, model.family.name) == ("mine", "sdxl-turbo")
     with pytest.raises(ModelError, match="'sdxxl' is unknown; use flux-dev"):
         npcorrect.from_pipeline(pipeline, family="sdxxl")
+
+
+@pytest.mark.parametrize("family", [None, "qwen-image"])
+def test_a_qwen_image_with_embedded_guidance_is_refused_in_a_sentence(
+    tmp_path: Path, family: str | None
+) -> None:
+    transformer = QwenImageTransformer2DModel(
+        patch_size=2,
+        in_channels=16,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(4, 4, 8),
+        guidance_embeds=True,
+    )
+    pipeline = copy(build("qwen-image"))
+    pipeline.transformer = transformer
+    with pytest.raises(ModelError, match=r"guidance_embeds is true.*such as Qwen/Qwen-Image"):
+        npcorrect.from_pipeline(pipeline, family=family)
+    transformer.save_config(tmp_path / "transformer")
+    (tmp_path / "model_index.json").write_text('{"_class_name": "QwenImagePipeline"}')
+    with pytest.raises(ModelError, match=r"guidance_embeds is true.*such as Qwen/Qwen-Image"):
+        identify(LoadSettings(model=str(tmp_path), family=family))

@@ -201,7 +201,12 @@ def identify(settings: LoadSettings) -> Identified:
     kind: Kind = "folder" if source.is_folder else "hub"
     named = index.get("_class_name", "")
     pipeline = named if isinstance(named, str) else ""
+
+    def config(part: str) -> dict[str, Any]:
+        return source.read(f"{part}/config.json")
+
     if family is not None:
+        refuse_embedded_guidance(name, FAMILIES[family], config)
         return Identified(name, kind, FAMILIES[family], name, "told by --family")
     rows = families_of(pipeline)
     if not rows:
@@ -209,7 +214,8 @@ def identify(settings: LoadSettings) -> Identified:
             f"The model {name!r} is a {pipeline or 'pipeline without a name'}, which npc does not "
             f"know; the families are {_known()}."
         )
-    row, note = _member(name, pipeline, index, lambda part: source.read(f"{part}/config.json"))
+    row, note = _member(name, pipeline, index, config)
+    refuse_embedded_guidance(name, row, config)
     return Identified(name, kind, row, name, note)
 
 
@@ -247,6 +253,23 @@ def family_of_pipeline(pipeline: Any) -> FamilySpec:
         )
     name = str(pipeline.config.get("_name_or_path") or "")
     return _member(name, kind, pipeline.config, lambda part: getattr(pipeline, part).config)[0]
+
+
+def refuse_embedded_guidance(
+    name: str, row: FamilySpec, config: Callable[[str], Mapping[str, Any]]
+) -> None:
+    """Refuse a Qwen-Image that takes a guidance scale: its network is not in diffusers.
+
+    ``config`` gives the configuration of a part of the pipeline.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if row.pipeline == "QwenImagePipeline" and config("transformer").get("guidance_embeds"):
+        raise ModelError(
+            f"The model {name!r} is a Qwen-Image with an embedded guidance scale (guidance_embeds "
+            "is true), which diffusers cannot draw; use one without, such as Qwen/Qwen-Image."
+        )
 
 
 def _member(
