@@ -28,8 +28,11 @@ ATTACHMENT = "npcorrect"
 
 
 def guided_rules(rules: Mapping[str, type[Rule]] = RULES) -> Mapping[str, type[Rule]]:
-    """The rules that act on predictions; those within attention are not written for ComfyUI."""
-    return {name: rule for name, rule in rules.items() if not rule.attends}
+    """The rules that act on predictions alone; other ones are not written for ComfyUI.
+
+    Those act within attention, or learn from the noise levels of a schedule.
+    """
+    return {name: rule for name, rule in rules.items() if not (rule.attends or rule.learns)}
 
 
 def fresh_noise(like: Tensor, seed: int, turn: int) -> Tensor:

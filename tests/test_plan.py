@@ -192,6 +192,8 @@ def test_a_distilled_family_says_why_and_what_else() -> None:
     with pytest.raises(SettingsError, match=r"distilled.*use rule 'nag'"):
         plan(Request("a cat", rule="paper"), *_row("flux-schnell"))
     assert plan(Request("a cat"), *_row("flux-schnell")).template.rule == "nag"
+    with pytest.raises(SettingsError, match=r"^Rule 'vsf' is not written for SDXL-Turbo.*'nag'"):
+        plan(Request("a cat", rule="vsf"), *_row("sdxl-turbo"))
     with pytest.raises(SettingsError, match=r"'nag' is not written for Qwen-Image.*'paper'"):
         plan(Request("a cat", rule="nag"), *_row("qwen-image"))
 

@@ -17,7 +17,7 @@ from npcorrect.errors import PromptError, SettingsError
 from npcorrect.interval import Interval
 from npcorrect.prompt_marks import without_marks
 from npcorrect.records import Drawing, Origin, Request
-from npcorrect.settings import DrawSettings, check
+from npcorrect.settings import WITHIN_ATTENTION, DrawSettings, check
 
 T = TypeVar("T")
 LAST_LOOK = 2 / 3
@@ -37,7 +37,8 @@ class Defaults:
     default. ``window``, a share of the steps, ``looks``, ``strength``, ``rewinds`` and ``reseed``
     are those of rules by which looks can renew the negative; other rules look at finished pictures
     only, begin with noise and keep the seed. ``negative_scale`` is mu of rule ``extra``,
-    ``nag_scale`` phi of rule ``nag``. ``max_sequence_length`` counts tokens.
+    ``nag_scale`` phi of rule ``nag``, ``vsf_scale`` alpha of rule ``vsf``. ``max_sequence_length``
+    counts tokens.
     """
 
     num_inference_steps: int
@@ -51,6 +52,7 @@ class Defaults:
     max_sequence_length: int
     multiple: int = 0
     nag_scale: float = 4.0
+    vsf_scale: float = 3.5
     strength: float = 1.0
     rewinds: int = 0
 
@@ -291,7 +293,8 @@ def window_steps(
 def _rule(name: str, family: FamilyTraits) -> RuleTraits:
     if name in family.rules:
         return family.rules[name]
-    reason = family.distilled or f"rule {name!r} is not written for {family.title}"
+    unguided = family.distilled if name not in WITHIN_ATTENTION else ""
+    reason = unguided or f"rule {name!r} is not written for {family.title}"
     reason = reason[0].upper() + reason[1:]
     raise SettingsError(
         f"{reason}, so by rule {name!r} a negative prompt has no effect; "

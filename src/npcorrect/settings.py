@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="Settings")
 Panel = Literal["Picture", "Correction", "Model", "Roles"]
-RULES = ("paper", "extra", "turns", "nag")
+RULES = ("paper", "extra", "turns", "dynamic", "nag", "vsf")
+WITHIN_ATTENTION = ("nag", "vsf")
+"""The rules that need no guidance, and so act on distilled models too."""
 """The guidance rules; :mod:`npcorrect.diffusion.rules` has an object for each."""
 RANKERS = ("salient", "requirements", "paper", "source")
 """The text-space scores; :mod:`npcorrect.ranking` has a class for each."""
@@ -179,7 +181,8 @@ class DrawSettings(Settings):
     rule: str | None = option(
         None,
         "How the negative enters: in the unconditional branch's place ('paper'), beside it in "
-        "every step ('extra') or in turn ('turns'), or within attention ('nag').",
+        "every step ('extra'), in turn ('turns') or as far as the picture contains it ('dynamic'), "
+        "or within attention ('nag', 'vsf').",
         "Correction",
         choices=RULES,
         advanced=True,

@@ -36,6 +36,7 @@ def test_every_family_is_listed() -> None:
     assert rows["flux-dev"]["then"] == "prompt alone"
     assert rows["sdxl"]["then"] == "empty prompt"
     assert rows["z-image-turbo"]["rules"] == ["nag"]
+    assert rows["flux-schnell"]["rules"] == ["nag", "vsf"]
     assert "distilled" in rows["z-image-turbo"]["note"]
     table = npc("models").stdout
     assert all(name in table for name in FAMILIES)
@@ -64,7 +65,10 @@ def test_one_model_is_shown_without_its_weights(schnell: str) -> None:
             ("correct", "a cat", "--quantize", "3bit"),
             "'quantize' is '3bit'; give one of 8bit, 4bit",
         ),
-        (("correct", "a cat", "--rule", "magic"), "one of paper, extra, turns, nag"),
+        (("correct", "a cat", "--rule", "magic"), "one of paper, extra, turns, dynamic"),
+        (("correct", "a star", "--rule", "vsf"), "'vsf' is not written for the miniature model"),
+        (("correct", "a star", "--rule", "paper", "--scale", "1.0"), "scale of 1 a negative"),
+        (("correct", "a star", "--rule", "paper", "--scale", "1", "--seed", "3"), "has no effect"),
         (("correct", "two red stars", "--compile"), "--compile is for models from the Hub"),
     ],
 )
@@ -83,17 +87,19 @@ def test_a_real_model_without_eyes_is_one_sentence(schnell: str, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("rule", "evaluations"), [("nag", [4, 8, 8]), ("vsf", [4, 4, 4])])
 def test_a_model_from_a_folder_is_corrected_through_eyes_on_a_server(
-    schnell: str, tmp_path: Path
+    schnell: str, tmp_path: Path, rule: str, evaluations: list[int]
 ) -> None:
     with loopback() as server:
         done = npc("correct", "three red circles", "--model", schnell, "--vlm", server.name,
                    "--device", "cpu", "--size", "96", "-k", "2", "--batch", "2", "--no-cache",
-                   "--json", "--out", str(tmp_path))  # fmt: skip
+                   *(() if rule == "nag" else ("--rule", rule)), "--json",
+                   "--out", str(tmp_path))  # fmt: skip
     assert done.exit_code in (0, 3), done.stderr
     attempts = json.loads(done.stdout)["attempts"]
-    assert [attempt["generation"]["evaluations"] for attempt in attempts] == [4, 8, 8]
-    assert {attempt["generation"]["rule"] for attempt in attempts} == {"nag"}
+    assert [attempt["generation"]["evaluations"] for attempt in attempts] == evaluations
+    assert {attempt["generation"]["rule"] for attempt in attempts} == {rule}
     assert (tmp_path / "sheet.png").is_file()
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL.Image import Image
 from torch import Tensor
 
-from comfyui.family import Afterwards, guided_rules, packed_noise
+from comfyui.family import ANY, MINIATURE, Afterwards, Row, guided_rules, packed_noise
 from comfyui.guidance import Run, Schedule, second, shares, step_of
 from npcorrect.diffusion import restart
 from npcorrect.diffusion.base import Glance, Watch
@@ -26,7 +26,8 @@ from npcorrect.diffusion.rules import RULES, Extra, Paper
 from npcorrect.errors import SettingsError
 from npcorrect.mini.family import FAMILY
 from npcorrect.mini.model import assemble, build_modules
-from npcorrect.records import Drawing
+from npcorrect.plan import plan
+from npcorrect.records import Drawing, Request
 
 STEPS, SCALE, WEIGHT = 6, 3.0, 1.5
 PROMPT, NEGATIVE, RENEWED = "three red circles", "four circles", "two blue stars"
@@ -167,6 +168,14 @@ def test_a_negative_acts_as_on_the_diffusers_side(
     theirs, ours, evaluations = both(model, drawing(rule, window), after=after)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert evaluations[0] == evaluations[1]
+
+
+@pytest.mark.parametrize("rule", [name for name in RULES if name not in guided_rules()])
+@pytest.mark.parametrize("row", [ANY, MINIATURE])
+def test_rules_that_are_not_written_for_comfyui_are_refused_by_name(rule: str, row: Row) -> None:
+    assert {"dynamic", "nag", "vsf"}.isdisjoint(row.rules)
+    with pytest.raises(SettingsError, match=f"{rule!r} is not written for .* use rule 'paper'"):
+        plan(Request("a red star", rule=rule), row, row.defaults)
 
 
 @pytest.mark.parametrize("second_glance", [None, RENEWED, NEGATIVE])

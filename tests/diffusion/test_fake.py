@@ -190,3 +190,14 @@ def test_texts_that_differ_have_different_states() -> None:
     assert one.states.shape == (2, 2)
     assert one.states.tolist() != other.states.tolist()
     assert len(empty.states) == len(empty.special) == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "evaluations"),
+    [("paper", 7), ("extra", 11), ("turns", 8), ("dynamic", 11), ("nag", 7), ("vsf", 4)],
+)
+def test_evaluations_are_those_of_the_rule_in_three_of_four_steps(
+    rule: str, evaluations: int
+) -> None:
+    drawing = resolved(FakeImageModel(), Request(PROMPT, rule=rule, negative=3), NEGATIVE)
+    assert draw_one(FakeImageModel(), drawing).evaluations == evaluations

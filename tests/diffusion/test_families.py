@@ -12,7 +12,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from npcorrect.diffusion.base import Glance, Watch
 from npcorrect.diffusion.families import FAMILIES
@@ -30,6 +30,7 @@ GUIDED = [name for name, family in FAMILIES.items() if not family.distilled]
 DISTILLED = [name for name, family in FAMILIES.items() if family.distilled]
 RESTARTING = [name for name, family in FAMILIES.items() if family.restarts]
 WITH_NAG = [name for name, family in FAMILIES.items() if family.nag]
+WITH_VSF = ["flux-schnell", "sd35-turbo"]
 TOLERANCE = 2
 """Of 255: batches of different sizes take other paths through the matrix products."""
 
@@ -167,9 +168,10 @@ def test_evaluations_are_counted_and_skipped_work_is_skipped(
         acting = steps_of(model, window)
         expected = total + acting if after == "alone" else 2 * total
         assert drawn.evaluations == sum(rows) == expected
-        with counting(model) as rows:
-            drawn = draw(other, rule="extra", first_steps=window)
-        assert drawn.evaluations == sum(rows) == 2 * total + acting
+        for rule in ("extra", "dynamic"):
+            with counting(model) as rows:
+                drawn = draw(other, rule=rule, first_steps=window)
+            assert drawn.evaluations == sum(rows) == 2 * total + acting
 
 
 @contextmanager
@@ -193,6 +195,25 @@ def watched(
         yield seen
     finally:
         del scheduler.step
+
+
+def drawn_step(
+    model: PipelineModel, negative: str | None, rule: str
+) -> tuple[dict[str, Any], Tensor]:
+    """The prompt's arguments of a draw's first step, and the prediction for it."""
+    calls: list[dict[str, Any]] = []
+    forward, bind = type(denoiser(model)).forward, model.family.calls.bind
+    handle = denoiser(model).register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append(bind(forward, args, kwargs)), with_kwargs=True
+    )
+    try:
+        with watched(model) as steps:
+            draw(model, negative, rule=rule, steps=2)
+    finally:
+        handle.remove()
+    family = model.family
+    given = family.calls.rows(calls[-2], slice(0, 1), 1)  # Before them, the texts are recorded.
+    return {n: v for n, v in given.items() if n != "return_dict"}, steps[0][0]
 
 
 @pytest.mark.parametrize("family", GUIDED)
@@ -363,7 +384,7 @@ def test_same_seed_same_picture_and_the_hook_leaves_no_trace(models: Models, fam
     processors = {
         name: part.processor for name, part in module.named_modules() if hasattr(part, "processor")
     }
-    rules = [rule for rule in ("paper", "extra", "nag") if rule in model.family.rules]
+    rules = [rule for rule in model.family.rules if rule != "turns"]
     for rule in rules:
         first, again = (draw(model, rule=rule, negative=2) for _ in range(2))
         assert same(first.image, again.image)
@@ -376,6 +397,20 @@ def test_same_seed_same_picture_and_the_hook_leaves_no_trace(models: Models, fam
         assert not part._forward_hooks
         assert not part._forward_pre_hooks
         assert processors.get(name) is getattr(part, "processor", None)
+
+
+@pytest.mark.parametrize("family", GUIDED)
+def test_no_negative_an_empty_one_and_a_blank_are_told_apart(models: Models, family: str) -> None:
+    """None is what the family guides against by itself; a text is encoded, also an empty one."""
+    model = models(family)
+    drawn = {text: draw(model, text, rule="paper", window=STEPS) for text in (None, "", " ")}
+    assert same(drawn[None].image, without_a_negative(model))
+    assert drawn[None].drawing.negative_prompt is None
+    for text in ("", " "):
+        assert drawn[text].drawing.negative_prompt == text
+        assert same(drawn[text].image, stock(model, text, 3.0))
+    if family in ("flux-dev", "sdxl"):  # Without: the prompt alone, and zeros.
+        assert not same(drawn[None].image, drawn[""].image)
 
 
 def by_hand(model: PipelineModel, text: str) -> Any:
@@ -482,7 +517,7 @@ def test_an_original_without_guidance_is_the_stock_pipelines(models: Models, fam
 
 
 @pytest.mark.parametrize("family", DISTILLED)
-@pytest.mark.parametrize("rule", ["paper", "extra"])
+@pytest.mark.parametrize("rule", ["paper", "extra", "turns", "dynamic"])
 def test_guidance_on_a_distilled_model_is_refused(models: Models, family: str, rule: Any) -> None:
     with pytest.raises(SettingsError, match=r"distilled to draw without guidance.*use rule 'nag'"):
         models(family).plan(request(rule=rule, scale=4.0))
@@ -492,6 +527,13 @@ def test_guidance_on_a_distilled_model_is_refused(models: Models, family: str, r
 def test_nag_where_it_is_not_written_is_refused(models: Models, family: str) -> None:
     with pytest.raises(SettingsError, match=r"'nag' is not written for .* use rule 'paper'"):
         models(family).plan(request(rule="nag"))
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in WITH_VSF])
+def test_vsf_where_it_is_not_published_is_refused(models: Models, family: str) -> None:
+    other = "nag" if FAMILIES[family].distilled else "paper"
+    with pytest.raises(SettingsError, match=f"'vsf' is not written for .* use rule '{other}'"):
+        models(family).plan(request(rule="vsf"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -14,9 +14,10 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from npcorrect.diffusion.attention import AttentionSite
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.guidance import nag_rule
-from npcorrect.diffusion.nag import NagSite, NagSpec, attached
+from npcorrect.diffusion.nag import NagSpec, attached
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
 from npcorrect.records import Generation, Request
@@ -27,10 +28,10 @@ from tests.diffusion.test_families import (
     WITH_NAG,
     counting,
     denoiser,
+    drawn_step,
     pixels,
     same,
     steps_of,
-    watched,
 )
 from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT, SIZE
 
@@ -93,7 +94,7 @@ def test_cross_attention_equals_the_equations_by_hand() -> None:
     z = nag_rule(attended(0), attended(1), 4.0, 2.5, 0.25)
     expected = attention.to_out[0](z)
     before = attention(image, text)
-    with attached(holder, NagSpec((NagSite("attn2"),)), 4.0, image):
+    with attached(holder, NagSpec((AttentionSite("attn2"),)), 4.0, image):
         found = attention(image, text)
     torch.testing.assert_close(found, expected.repeat(2, 1, 1))
     assert torch.equal(attention(image, text), before)
@@ -282,38 +283,21 @@ def reference_sdxl(model: PipelineModel, given: dict[str, Any]) -> Tensor:
         network.set_attn_processor(stock)
 
 
-def drawn_step(model: PipelineModel, negative: str | None) -> tuple[dict[str, Any], Tensor]:
-    """The prompt's arguments of a draw's first step, and the prediction for it."""
-    calls: list[dict[str, Any]] = []
-    forward, bind = type(denoiser(model)).forward, model.family.calls.bind
-    handle = denoiser(model).register_forward_pre_hook(
-        lambda _, args, kwargs: calls.append(bind(forward, args, kwargs)), with_kwargs=True
-    )
-    try:
-        with watched(model) as steps:
-            draw(model, negative, steps=2)
-    finally:
-        handle.remove()
-    family = model.family
-    given = family.calls.rows(calls[-2], slice(0, 1), 1)  # Before them, the texts are recorded.
-    return {n: v for n, v in given.items() if n != "return_dict"}, steps[0][0]
-
-
 @torch.inference_mode()
 @pytest.mark.parametrize("family", ["flux-dev", "flux-schnell", "sd35-turbo", "sdxl-turbo"])
 def test_a_step_is_the_references(models: Models, family: str) -> None:
     model = models(family)
-    given, found = drawn_step(model, NEGATIVE)
+    given, found = drawn_step(model, NEGATIVE, "nag")
     if family.startswith("flux"):
         expected = reference_flux(model, given, pooled=True)
-        plain = drawn_step(model, None)[1]
+        plain = drawn_step(model, None, "nag")[1]
         kept = reference_flux(model, given, pooled=False)
         assert (kept - plain).norm() < (expected - plain).norm()
     else:
         reference = reference_sd3 if family.startswith("sd3") else reference_sdxl
         expected = reference(model, given)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(found, drawn_step(model, None)[1], rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(found, drawn_step(model, None, "nag")[1], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", REFERENCE)

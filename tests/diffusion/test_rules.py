@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from npcorrect.diffusion.current_call import Branch
 from npcorrect.diffusion.fake import FAKE_DEFAULTS
-from npcorrect.diffusion.nag import NagSpec
-from npcorrect.diffusion.rules import RULES, Extra, Nag, Paper, Rule, Turns
+from npcorrect.diffusion.rules import RULES, Dynamic, Extra, Nag, Paper, Rule, Turns, Vsf
 from npcorrect.plan import Defaults
 from npcorrect.settings import RULES as NAMES
+from npcorrect.settings import WITHIN_ATTENTION
 
 SCALE, WEIGHT = 3.5, 0.7
 SCALES = st.floats(1.1, 12)
@@ -37,6 +39,7 @@ def guided(rule: Rule, values: dict[Branch, Tensor], acting: bool = True) -> Ten
 
 def test_every_name_of_the_settings_has_a_rule() -> None:
     assert tuple(RULES) == NAMES
+    assert tuple(name for name, rule in RULES.items() if rule.attends) == WITHIN_ATTENTION
 
 
 @pytest.mark.parametrize(
@@ -45,29 +48,48 @@ def test_every_name_of_the_settings_has_a_rule() -> None:
         ("paper", {"guided", "replaces"}),
         ("extra", {"guided", "renewable", "beside"}),
         ("turns", {"guided", "renewable"}),
+        ("dynamic", {"guided", "beside", "learns"}),
         ("nag", {"attends"}),
+        ("vsf", {"attends"}),
     ],
 )
 def test_traits(name: str, traits: set[str]) -> None:
-    known = ("guided", "replaces", "renewable", "beside", "attends")
+    known = ("guided", "replaces", "renewable", "beside", "attends", "learns")
     assert {trait for trait in known if getattr(RULES[name], trait)} == traits
 
 
 @pytest.mark.parametrize(
     ("rule", "window", "scale"),
-    [(Paper, 3 / 50, 0.5), (Extra, 0.25, 0.5), (Turns, 0.25, 0.5), (Nag, 1.0, 4.0)],
+    [
+        (Paper, 3 / 50, 0.5),
+        (Extra, 0.25, 0.5),
+        (Turns, 0.25, 0.5),
+        (Dynamic, 1.0, 0.5),
+        (Nag, 1.0, 4.0),
+        (Vsf, 1.0, 6.0),
+    ],
 )
 def test_defaults_where_the_request_is_silent(
     rule: type[Rule], window: float, scale: float
 ) -> None:
     defaults = Defaults(
-        **(vars(FAKE_DEFAULTS) | {"window": 0.25, "negative_scale": 0.5, "nag_scale": 4.0})
+        **(
+            vars(FAKE_DEFAULTS)
+            | {"window": 0.25, "negative_scale": 0.5, "nag_scale": 4.0, "vsf_scale": 6.0}
+        )
     )
     assert (rule.default_window(defaults), rule.default_scale(defaults)) == (window, scale)
 
 
 @pytest.mark.parametrize(
-    ("name", "branch"), [("paper", "negative"), ("extra", "empty"), ("nag", "empty")]
+    ("name", "branch"),
+    [
+        ("paper", "negative"),
+        ("extra", "empty"),
+        ("dynamic", "empty"),
+        ("nag", "empty"),
+        ("vsf", "empty"),
+    ],
 )
 def test_branches_beside_the_prompts(name: str, branch: str) -> None:
     assert RULES[name](SCALE, WEIGHT).first(True) == branch
@@ -106,10 +128,51 @@ def test_extra_adds_a_direction_to_plain_guidance(scale: float, mu: float, seed:
     torch.testing.assert_close(guided(Extra(scale, mu), values), expected)
 
 
-@pytest.mark.parametrize("name", ["extra", "turns", "nag"])
+@pytest.mark.parametrize("name", ["extra", "turns", "dynamic", "nag", "vsf"])
 def test_without_a_negative_guidance_is_plain(name: str) -> None:
     values = predictions(0, "positive", "empty")
     assert RULES[name](SCALE, WEIGHT).second(values, acting=False) is values["empty"]
+
+
+LOG_RATIOS = st.lists(st.floats(-1, 1), min_size=1, max_size=8)
+
+
+@given(SCALES, WEIGHTS, st.integers(0, 99), LOG_RATIOS)
+def test_dynamic_takes_the_negative_away_by_the_odds_of_it(
+    scale: float, mu: float, seed: int, ratios: list[float]
+) -> None:
+    rule, odds = Dynamic(scale, mu), Dynamic.PRIOR / (1 - Dynamic.PRIOR)
+    for ratio in ratios:
+        rule.learn(torch.full((2,), ratio / Dynamic.TEMPERATURE))
+        p = min(max(odds / (1 + odds) * math.exp(ratio), Dynamic.LEAST), Dynamic.MOST)
+        odds = p / (1 - p)
+    values = predictions(seed, "positive", "empty", "negative")
+    v_pos, v_empty, v_neg = values.values()
+    expected = v_empty + scale * (v_pos - v_empty) - mu * odds * (v_neg - v_empty)
+    torch.testing.assert_close(guided(rule, values), expected, rtol=1e-4, atol=1e-4)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30))
+def test_dynamic_is_bounded(ratios: list[float]) -> None:
+    rule = Dynamic(SCALE, WEIGHT)
+    for ratio in ratios:
+        rule.learn(torch.tensor([ratio]))
+        (p,) = rule.posterior(torch.zeros(1))
+        assert Dynamic.LEAST * 0.999 <= p <= Dynamic.MOST * 1.001
+
+
+def test_dynamic_begins_with_the_prior_and_pictures_are_independent() -> None:
+    rule = Dynamic(SCALE, WEIGHT)
+    torch.testing.assert_close(rule.posterior(torch.zeros(2, 3)), torch.full((2,), Dynamic.PRIOR))
+    for _ in range(40):
+        rule.learn(torch.tensor([1e-3, -1e-3]))
+    related, unrelated = rule.posterior(torch.zeros(2)).tolist()
+    assert related == pytest.approx(Dynamic.MOST)
+    assert unrelated == pytest.approx(Dynamic.LEAST)
+    alone = Dynamic(SCALE, WEIGHT)
+    for _ in range(40):
+        alone.learn(torch.tensor([-1e-3]))
+    assert alone.posterior(torch.zeros(1)).item() == pytest.approx(unrelated)
 
 
 def test_nag_leaves_guidance_as_it_is() -> None:
@@ -179,11 +242,3 @@ def test_a_draw_begins_with_no_memory_of_another() -> None:
     used.second(predictions(0, "positive", "empty"), acting=True)
     assert used.first(True) == "negative"
     assert Turns(SCALE, WEIGHT).first(True) == "empty"
-
-
-@pytest.mark.parametrize("name", ["paper", "extra", "turns"])
-def test_rules_of_guidance_attach_nothing(name: str) -> None:
-    denoiser = nn.Linear(2, 2)
-    with RULES[name](SCALE, WEIGHT).attached(denoiser, NagSpec(()), torch.zeros(1)):
-        assert not denoiser._forward_hooks
-        assert not denoiser._forward_pre_hooks

@@ -10,10 +10,12 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from torch import Tensor
+from torch.distributions import Normal
 
 from npcorrect.diffusion.base import Glance, Watch
 from npcorrect.diffusion.pipeline import PipelineModel
-from npcorrect.diffusion.schedulers import call_steps, clean, prediction, sigma
+from npcorrect.diffusion.schedulers import call_steps, clean, log_ratio, prediction, sigma
 from npcorrect.errors import ModelError, SettingsError
 from npcorrect.records import Request
 from tests.diffusion.drawing import draw_one, resolved
@@ -236,3 +238,63 @@ def test_an_uncounted_scheduler_is_refused_before_anything_is_evaluated(
     monkeypatch.setattr(model.pipeline.scheduler, "set_timesteps", one_more)
     with pytest.raises(ModelError, match="DDIMScheduler has 4 evaluations in 3 steps"):
         draw_one(model, resolved(model, Request(PROMPT, seed=3), NEGATIVE))
+
+
+FIVE = 5
+BETAS: dict[str, Any] = {"beta_schedule": "scaled_linear", "timestep_spacing": "leading"}
+
+
+def set_for_five(kind: str) -> Any:
+    if kind == "flow":
+        return scheduler("FlowMatchEulerDiscreteScheduler", FIVE, shift=3.0)
+    return scheduler(kind, FIVE, **({} if kind.startswith("EDM") else BETAS))
+
+
+def levels(chain: Any, step: int) -> tuple[float, float]:
+    """Signal and noise before a step: ``x = a x0 + b e``."""
+    if "alphas_cumprod" not in vars(chain):
+        sigma = float(chain.sigmas[step])
+        return (1.0 if "sigma_data" in chain.config else 1 - sigma), sigma
+    alpha = float(chain.alphas_cumprod[int(chain.timesteps[step])])
+    return alpha**0.5, (1 - alpha) ** 0.5
+
+
+def density(chain: Any, step: int, noisy: Tensor, made: Tensor, given: Tensor) -> Tensor:
+    """``log p(x' | x, x0)`` of ancestral sampling where the step goes by ``made``, ``(B,)``.
+
+    By Bayes' rule on the forward process, from its levels alone.
+    """
+    (a, b), (c, d) = levels(chain, step), levels(chain, step + 1)
+    forward = a / c
+    variance = b**2 - forward**2 * d**2
+    posterior = d**2 * variance / b**2
+
+    def mean(x0: Tensor) -> Tensor:
+        return (c * variance * x0 + forward * d**2 * noisy) / b**2
+
+    logs: Tensor = Normal(mean(given), posterior**0.5).log_prob(mean(made))
+    return logs.flatten(1).mean(1)
+
+
+@pytest.mark.parametrize(
+    "kind", ["flow", "DDIMScheduler", "EulerDiscreteScheduler", "EDMEulerScheduler"]
+)
+def test_the_ratio_is_that_of_two_transitions(kind: str) -> None:
+    chain = set_for_five(kind)
+    generator = torch.Generator().manual_seed(0)
+    noisy, made, first, second = torch.randn(4, 3, 2, 4, 4, generator=generator).double()
+    for step in range(FIVE - 1):
+        expected = density(chain, step, noisy, made, first) - density(
+            chain, step, noisy, made, second
+        )
+        found = log_ratio(chain, step, made, first, second)
+        torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-6)
+    assert not log_ratio(chain, FIVE - 1, made, first, second).any()
+
+
+def test_a_step_towards_the_first_speaks_for_it() -> None:
+    chain = set_for_five("flow")
+    first, second = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    towards = log_ratio(chain, 1, torch.stack([first[0], second[1]]), first, second)
+    assert towards[0] > 0 > towards[1]
+    assert not log_ratio(chain, 1, first, second, second).any()

@@ -119,6 +119,7 @@ def facts(family: FamilySpec) -> dict[str, Any]:
         "steps": defaults.num_inference_steps,
         "scale": defaults.true_cfg_scale,
         "nag scale": defaults.nag_scale if family.nag else None,
+        "vsf scale": defaults.vsf_scale if family.vsf else None,
         "size": defaults.sizes[0],
         "tokens": defaults.max_sequence_length,
         "window": "all steps" if defaults.rule == "nag" else f"first {first}",

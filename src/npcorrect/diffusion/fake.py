@@ -199,9 +199,10 @@ class _Draw:
             ModelError: a negative acted in no step, and no look has withdrawn it.
         """
         rule = RULES[self.first.rule]
+        vsf = self.first.rule == "vsf"  # Within the one evaluation of a step.
         standing = self.first.standing_negative is not None
-        plain = 2 if rule.renewable or standing else 1
-        acting = 3 if rule.beside else 2
+        plain = 2 if rule.renewable or rule.beside or (standing and not vsf) else 1
+        acting = 3 if rule.beside else 1 if vsf else 2
         self.watch.check()
         step, total, window = self.start, self.first.num_inference_steps, self.first.window
         asked = self.first.negative_prompt is not None and window[0] < window[1]

@@ -13,10 +13,12 @@ from math import ceil
 from typing import Any, Literal
 
 from npcorrect.diffusion import latents
+from npcorrect.diffusion.attention import AttentionSite, AttentionSpec
 from npcorrect.diffusion.calls import Calls
-from npcorrect.diffusion.nag import NagSite, NagSpec
+from npcorrect.diffusion.nag import NagSpec
 from npcorrect.diffusion.rules import RULES, Rule
 from npcorrect.diffusion.text import TextSpec, between, chat, lowered, prompt_template
+from npcorrect.diffusion.vsf import VsfSpec
 from npcorrect.plan import Defaults
 
 
@@ -62,9 +64,10 @@ class FamilySpec:
     denoiser does, and so can begin with a noised picture. ``single`` pipelines draw a batch one by
     one, because their pictures depend on their neighbours' lengths. ``rescales`` says that a guided
     prediction gets the positive one's norm. ``sign`` is -1 where the denoiser predicts the negative
-    velocity. ``decode`` makes pixels of clean latents, ``encode`` clean latents of pixels, where a
-    draw can begin with a picture that exists. ``check_prompt`` and ``check_negative`` refuse
-    prompts and standing negatives that the model knows nothing of. ``checkpoints`` are well-known
+    velocity. ``nag`` and ``vsf`` say how it takes these rules. ``decode`` makes pixels of clean
+    latents, ``encode`` clean latents of pixels, where a draw can begin with a picture that exists.
+    ``check_prompt`` and ``check_negative`` refuse prompts and standing negatives that the model
+    knows nothing of. ``checkpoints`` are well-known
     members on the Hub, ``source`` says whose defaults these are.
     """
 
@@ -85,6 +88,7 @@ class FamilySpec:
     distilled: str = ""
     restarts: bool = False
     nag: NagSpec | None = None
+    vsf: VsfSpec | None = None
     single: bool = False
     rescales: bool = False
     sign: int = 1
@@ -119,8 +123,13 @@ class FamilySpec:
         return {
             name: rule
             for name, rule in RULES.items()
-            if (rule.guided and not self.distilled) or (rule.attends and self.nag is not None)
+            if (rule.guided and not self.distilled) or self.attention(name) is not None
         }
+
+    def attention(self, rule: str) -> AttentionSpec | None:
+        """How the family takes a rule that acts within attention, by its name; None: not at all."""
+        specs: dict[str, AttentionSpec | None] = {"nag": self.nag, "vsf": self.vsf}
+        return specs.get(rule)
 
 
 _T5 = TextSpec((("tokenizer", "text_encoder"),))
@@ -131,16 +140,17 @@ _FLUX_CALLS = Calls("separate", shared=("txt_ids", "img_ids"))
 # The strengths of NAG, and `nag_scale` in the defaults, are the reference's. It has no code for
 # SD 1.x, PixArt and Sana, which take SDXL's, nor for Chroma, FLUX.2 and Z-Image, which take
 # FLUX.1's and the paper's L1 norm.
-_CROSS = NagSpec((NagSite(r".*\.attn2"),), alpha=0.5, keeps=("added_cond_kwargs",))
+_CROSS = NagSpec((AttentionSite(r".*\.attn2"),), alpha=0.5, keeps=("added_cond_kwargs",))
+_SD3_SITES = (AttentionSite(r"transformer_blocks\.\d+\.attn"),)
 _DOUBLE_AND_SINGLE = (
-    NagSite(r"transformer_blocks\.\d+\.attn"),
-    NagSite(r"single_transformer_blocks\.\d+\.attn", "last", projected=False),
+    AttentionSite(r"transformer_blocks\.\d+\.attn"),
+    AttentionSite(r"single_transformer_blocks\.\d+\.attn", "last", projected=False),
 )
 _FLUX_NAG = NagSpec(_DOUBLE_AND_SINGLE, norm=2, positive=r"transformer_blocks\.\d+\.norm1")
 _JOINT_2 = NagSpec(
     (
-        NagSite(r"transformer_blocks\.\d+\.attn"),
-        NagSite(r"single_transformer_blocks\.\d+\.attn", "last"),
+        AttentionSite(r"transformer_blocks\.\d+\.attn"),
+        AttentionSite(r"single_transformer_blocks\.\d+\.attn", "last"),
     )
 )
 _AS_ASKED = {"use_resolution_binning": False, "clean_caption": False}
@@ -196,9 +206,7 @@ SD3 = FamilySpec(
     TextSpec((("tokenizer_3", "text_encoder_3"),), masked=False, padded=True),
     _defaults(28, 7.0, 1024, 256),
     ("stabilityai/stable-diffusion-3-medium-diffusers",),
-    nag=NagSpec(
-        (NagSite(r"transformer_blocks\.\d+\.attn"),), alpha=0.125, keeps=("pooled_projections",)
-    ),
+    nag=NagSpec(_SD3_SITES, alpha=0.125, keeps=("pooled_projections",)),
     restarts=True,
     encode=latents.encode_plain,
 )
@@ -219,6 +227,7 @@ SD35_TURBO = replace(
     source="the model card",
     title="Stable Diffusion 3.5 Large Turbo",
     defaults=_defaults(4, 0.0, 1024, 256, rule="nag"),
+    vsf=VsfSpec(_SD3_SITES, "last", beta=0.1, clips=("tokenizer", "tokenizer_2")),
     checkpoints=("stabilityai/stable-diffusion-3.5-large-turbo",),
     after="alone",
     distilled="Stable Diffusion 3.5 Turbo was distilled to draw without guidance, in 4 steps",
@@ -245,7 +254,8 @@ FLUX_SCHNELL = replace(
     name="flux-schnell",
     source="the model card",
     title="FLUX.1 [schnell]",
-    defaults=_defaults(4, 1.0, 1024, 256, rule="nag"),
+    defaults=replace(_defaults(4, 1.0, 1024, 256, rule="nag"), vsf_scale=6.0),
+    vsf=VsfSpec(_DOUBLE_AND_SINGLE, "first"),
     checkpoints=("black-forest-labs/FLUX.1-schnell",),
     arguments={"guidance_scale": 0.0},
     distilled="FLUX.1 [schnell] was distilled to draw without guidance, in 1 to 4 steps",
@@ -405,7 +415,7 @@ Z_IMAGE = FamilySpec(
     _defaults(50, 5.0, 1024, 512),
     ("Tongyi-MAI/Z-Image",),
     scale_offset=1.0,
-    nag=NagSpec((NagSite(r"layers\.\d+\.attention", "first"),), image_tokens=_z_image_tokens),
+    nag=NagSpec((AttentionSite(r"layers\.\d+\.attention", "first"),), image_tokens=_z_image_tokens),
     sign=-1,
     decode=latents.decode_listed,
 )

@@ -29,6 +29,18 @@ def extra_rule(v_pos: Tensor, v_empty: Tensor, v_neg: Tensor, scale: float, mu: 
     return paper_rule(v_pos, v_empty, scale) + mu * (v_pos - v_neg)
 
 
+def dynamic_rule(
+    v_pos: Tensor, v_empty: Tensor, v_neg: Tensor, scale: float, weight: Tensor
+) -> Tensor:
+    """``v_empty + scale (v_pos - v_empty) - weight (v_neg - v_empty)``: all ``(B, ...)``.
+
+    The negative is taken from the unconditional distribution; arXiv 2410.14398. ``weight``,
+    ``(B,)``, is each picture's own.
+    """
+    w = weight.view(-1, *[1] * (v_pos.ndim - 1)).to(v_pos.dtype)
+    return paper_rule(v_pos, v_empty, scale) - w * (v_neg - v_empty)
+
+
 def stand_in(target: Tensor, v_pos: Tensor, scale: float) -> Tensor:
     """The negative prediction ``(B, ...)`` from which :func:`paper_rule` arrives at ``target``.
 

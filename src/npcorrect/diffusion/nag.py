@@ -14,27 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from re import fullmatch
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from npcorrect.diffusion.calls import Arguments
+from npcorrect.diffusion.attention import AttentionSite, Within, replaced
+from npcorrect.diffusion.calls import Arguments, Calls
+from npcorrect.diffusion.current_call import Branch
 from npcorrect.diffusion.guidance import moved, nag_rule
+from npcorrect.records import Drawing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class NagSite:
-    """Attention modules, and where among their tokens the image is.
-
-    ``modules`` is a pattern of their names. ``tokens`` says which tokens of the attention's result
-    are the image's. ``projected`` says whether the module projects its result itself; if not, the
-    result is what it returns.
-    """
-
-    modules: str
-    tokens: Literal["all", "first", "last"] = "all"
-    projected: bool = True
+    from npcorrect.diffusion.sampling import Stock
 
 
 @dataclass(frozen=True)
@@ -47,17 +38,34 @@ class NagSpec:
     half's. ``image_tokens`` counts the tokens of latents of the denoiser's shape.
     """
 
-    sites: tuple[NagSite, ...]
+    sites: tuple[AttentionSite, ...]
     tau: float = 2.5
     alpha: float = 0.25
     norm: Literal[1, 2] = 1
     keeps: tuple[str, ...] = ()
     positive: str = ""
     image_tokens: Callable[[Any], int] = lambda latents: int(latents.shape[1])
+    branches: ClassVar[tuple[Branch, ...]] = ("positive", "negative")
 
-    def kept(self, condition: Arguments) -> Arguments:
-        """The part of a negative's arguments that acts within attention."""
+    def condition(
+        self, stock: Stock, drawing: Drawing, prompts: Sequence[str], texts: Sequence[str]
+    ) -> Arguments:
+        """The negatives' arguments that act within attention."""
+        condition = stock.condition(drawing, prompts, texts)
         return {name: value for name, value in condition.items() if name not in self.keeps}
+
+    @contextmanager
+    def within(
+        self,
+        denoiser: nn.Module,
+        scale: float,
+        calls: Calls,
+        arguments: Arguments,
+        condition: Arguments,
+    ) -> Iterator[Within]:
+        """NAG at ``scale``, the paper's phi; see :class:`AttentionSpec`."""
+        with attached(denoiser, self, scale, arguments[calls.state[0]]) as changes:
+            yield Within(calls.join(arguments, arguments | condition), changes)
 
 
 @contextmanager
@@ -75,7 +83,7 @@ def attached(
 
     changes: list[Tensor] = []
 
-    def guided(stock: Any, site: NagSite) -> Any:
+    def guided(stock: Any, site: AttentionSite) -> Any:
         return nag_processor(stock, site, _guide(spec, scale, site, count, changes))
 
     try:
@@ -86,33 +94,13 @@ def attached(
             handle.remove()
 
 
-@contextmanager
-def replaced(
-    denoiser: nn.Module, sites: Sequence[NagSite], made: Callable[[Any, NagSite], Any]
-) -> Iterator[None]:
-    """Other attention processors at the sites, ``made`` of the stock ones, and these again."""
-    places = [
-        (module, module.processor, site)
-        for name, module in denoiser.named_modules()
-        for site in sites
-        if fullmatch(site.modules, name)
-    ]
-    try:
-        for module, processor, site in places:
-            module.processor = made(processor, site)
-        yield
-    finally:
-        for module, processor, _ in places:
-            module.processor = processor
-
-
 def _by_the_positive(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A module's arguments with the positive half's ``emb`` for both halves."""
     return args, kwargs | {"emb": kwargs["emb"].chunk(2)[0].repeat(2, 1)}
 
 
 def _guide(
-    spec: NagSpec, scale: float, site: NagSite, count: int, changes: list[Tensor]
+    spec: NagSpec, scale: float, site: AttentionSite, count: int, changes: list[Tensor]
 ) -> Callable[[Tensor, int | None], Tensor]:
     tokens = {"all": slice(None), "first": slice(0, count), "last": slice(-count, None)}
 
@@ -129,7 +117,7 @@ def _guide(
 
 
 def nag_processor(
-    stock: Any, site: NagSite, guide: Callable[[Tensor, int | None], Tensor]
+    stock: Any, site: AttentionSite, guide: Callable[[Tensor, int | None], Tensor]
 ) -> Callable[..., Any]:
     """An attention processor: the stock one, with its features guided before the projection.
 

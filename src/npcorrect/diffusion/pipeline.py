@@ -23,6 +23,7 @@ from npcorrect.diffusion.base import (
 from npcorrect.diffusion.families import FamilySpec
 from npcorrect.diffusion.memory import out_of_memory, release
 from npcorrect.diffusion.restart import Clean
+from npcorrect.diffusion.rules import RULES
 from npcorrect.diffusion.sampling import Draw, Steering, Stock
 from npcorrect.diffusion.schedulers import prediction
 from npcorrect.errors import ModelError, PromptError
@@ -50,7 +51,7 @@ class PipelineModel:
             InputError: the model cannot do what was asked, or a negative could have no effect.
         """
         made = plan.plan(request, self.family, self.defaults, self.stock.levels)
-        if made.looks:
+        if made.looks or RULES[made.template.rule].learns:
             prediction(self.pipeline.scheduler)
         self.check_text(request.prompt, prompt=True)
         self.check_text(request.negative_prompt or "")

@@ -8,17 +8,15 @@ the predictions into what the pipeline is given as its second branch, from which
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar
+from math import log
+from typing import TYPE_CHECKING, ClassVar
 
 from npcorrect.diffusion.current_call import Branch
-from npcorrect.diffusion.guidance import extra_rule, stand_in
+from npcorrect.diffusion.guidance import dynamic_rule, extra_rule, stand_in
 from npcorrect.plan import Defaults
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from npcorrect.diffusion.nag import NagSpec
+    from torch import Tensor
 
 Predictions = Mapping[Branch, "Tensor"]
 PAPER_WINDOW = 3 / 50
@@ -30,7 +28,8 @@ class Rule:
 
     ``replaces`` rules put the negative in the unconditional branch's place. ``renewable`` ones act
     beside it, so that a look can renew the negative; ``beside`` ones compute it in the same step.
-    ``guided`` ones need classifier-free guidance; ``attends`` ones act within attention instead.
+    ``guided`` ones need classifier-free guidance; ``attends`` ones act within attention instead, as
+    the family's row says. ``learns`` ones are told after each step what it says of the negative.
     ``delay`` is the number of steps with which a drawing begins and in which no negative acts yet.
     """
 
@@ -40,6 +39,7 @@ class Rule:
     beside: ClassVar[bool] = False
     attends: ClassVar[bool] = False
     delay: ClassVar[int] = 0
+    learns: ClassVar[bool] = False
 
     def __init__(self, scale: float, weight: float) -> None:
         self.scale, self.weight = scale, weight
@@ -74,15 +74,8 @@ class Rule:
         """
         return predictions["empty"]
 
-    def attached(
-        self, denoiser: nn.Module, spec: NagSpec, latents: Any
-    ) -> AbstractContextManager[list[Tensor]]:
-        """The rule within attention for one call with latents like these, and off again.
-
-        Gives the list that the call fills: how far each attention module's features were moved,
-        ``(B,)``; see :func:`npcorrect.diffusion.guidance.moved`.
-        """
-        return nullcontext([])
+    def learn(self, log_ratio: Tensor) -> None:
+        """Take what a step says of the negative: ``(B,)``, see :func:`latents.log_ratio`."""
 
 
 class Paper(Rule):
@@ -177,6 +170,55 @@ class Turns(Extra):
         return predictions["positive"] - self._differences["empty"]
 
 
+class Dynamic(Extra):
+    """Dynamic negative guidance (arXiv 2410.14398): the more the picture contains it, the stronger.
+
+    ``v_empty + scale (v_pos - v_empty) - mu p / (1 - p) (v_neg - v_empty)``, with ``mu`` the weight
+    and ``p`` the posterior probability that the picture contains the negative, estimated from the
+    steps so far. A negative that has nothing to do with the picture switches itself off. It keeps
+    one negative, which ``p`` is about.
+    """
+
+    renewable = False
+    learns = True
+    PRIOR: ClassVar[float] = 0.2
+    """``p`` before the first step: the default of the authors' code."""
+    LEAST: ClassVar[float] = 1e-6
+    MOST: ClassVar[float] = 0.8
+    """``p`` stays between these, as in their code and its example: the weight is at most 4 mu."""
+    TEMPERATURE: ClassVar[float] = 600.0
+    """Of the evidence for one number of a picture: about their 0.2 times the 3,072 of theirs."""
+
+    def __init__(self, scale: float, weight: float) -> None:
+        super().__init__(scale, weight)
+        self._log_p: Tensor | None = None
+
+    @classmethod
+    def default_window(cls, defaults: Defaults) -> float:
+        """A share of 1: the posterior says when the negative acts."""
+        return 1.0
+
+    def posterior(self, like: Tensor) -> Tensor:
+        """``p`` of each picture, ``(B,)``; the prior before anything was learnt."""
+        if self._log_p is None:
+            return like.new_ones(like.shape[:1]).float() * self.PRIOR
+        return self._log_p.exp()
+
+    def combined(self, positive: Tensor, empty: Tensor, negative: Tensor) -> Tensor:
+        """The second branch from which the pipeline arrives at the rule's sum; all ``(B, ...)``."""
+        p = self.posterior(positive)
+        # lambda(x, t) = mu p(n | x) / (1 - p(n | x)); the paper's equation for the guidance scale.
+        weight = self.weight * p / (1 - p)
+        target = dynamic_rule(positive, empty, negative, self.scale, weight)
+        return stand_in(target, positive, self.scale).to(empty.dtype)
+
+    def learn(self, log_ratio: Tensor) -> None:
+        """Bayes' rule along the chain of steps, for each picture by itself; ``(B,)``."""
+        # p(n | x_{t-1}) = p(n | x_t) (p(x_{t-1} | x_t, n) / p(x_{t-1} | x_t)) ^ T; algorithm 1.
+        log_p = self.posterior(log_ratio).log() + self.TEMPERATURE * log_ratio.float()
+        self._log_p = log_p.clamp(log(self.LEAST), log(self.MOST))
+
+
 class Nag(Rule):
     """Normalized Attention Guidance (arXiv 2505.21179): the negative acts within attention.
 
@@ -197,13 +239,24 @@ class Nag(Rule):
         """The paper's phi by the family's defaults, ``nag_scale``."""
         return defaults.nag_scale
 
-    def attached(
-        self, denoiser: nn.Module, spec: NagSpec, latents: Any
-    ) -> AbstractContextManager[list[Tensor]]:
-        """Guided features at all of the family's sites."""
-        from npcorrect.diffusion.nag import attached
 
-        return attached(denoiser, spec, self.weight, latents)
+class Vsf(Nag):
+    """Value Sign Flip (arXiv 2508.10931): the picture attends to the negative with flipped values.
+
+    The weight is the paper's alpha. It acts within the one evaluation of a step.
+    """
+
+    @classmethod
+    def default_scale(cls, defaults: Defaults) -> float:
+        """The paper's alpha by the family's defaults, ``vsf_scale``."""
+        return defaults.vsf_scale
 
 
-RULES: Mapping[str, type[Rule]] = {"paper": Paper, "extra": Extra, "turns": Turns, "nag": Nag}
+RULES: Mapping[str, type[Rule]] = {
+    "paper": Paper,
+    "extra": Extra,
+    "turns": Turns,
+    "dynamic": Dynamic,
+    "nag": Nag,
+    "vsf": Vsf,
+}

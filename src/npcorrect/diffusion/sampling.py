@@ -19,8 +19,8 @@ from npcorrect.diffusion.families import FamilySpec
 from npcorrect.diffusion.looks import Looks
 from npcorrect.diffusion.receipt import Tally
 from npcorrect.diffusion.restart import Begin, Clean, Rewind, restartable, starting_at
-from npcorrect.diffusion.rules import RULES, Rule
-from npcorrect.diffusion.schedulers import call_steps, clean, sigma
+from npcorrect.diffusion.rules import RULES, Predictions, Rule
+from npcorrect.diffusion.schedulers import call_steps, clean, log_ratio, sigma
 from npcorrect.diffusion.window import (
     Emerging,
     GuidanceSchedule,
@@ -216,8 +216,9 @@ class Draw:
     @property
     def guided(self) -> bool:
         """Whether the pipeline computes a second branch, that is, guides at all."""
-        family, standing = self.stock.family, self.first.standing_negative is not None
-        needed = self.replaced or self.rule.renewable or (standing and self.rule.guided)
+        family, rule = self.stock.family, self.rule
+        standing = self.first.standing_negative is not None and rule.guided
+        needed = self.replaced or rule.renewable or rule.beside or standing
         wanted = needed or family.guides_always
         return wanted and self.first.true_cfg_scale > family.least_scale
 
@@ -293,7 +294,7 @@ class Draw:
         rule = self.rule(first.true_cfg_scale + family.scale_offset, first.negative_scale)
         if self.rule.attends and first.standing_negative and not self.guided:
             common = replace(
-                common, rule=rule, window=(0, 0), attention=family.nag,
+                common, rule=rule, window=(0, 0), attention=family.attention(first.rule),
                 standing=self.steering.standing(),
             )  # fmt: skip
         if self.negatives is None:
@@ -308,7 +309,8 @@ class Draw:
             return replace(
                 acting,
                 negatives=self.steering.negatives(),
-                attention=family.nag,
+                attention=family.attention(first.rule),
+                evidence=self.steering.evidence if self.rule.learns else None,
                 look_steps=first.look_steps,
                 steer=self.steering.steer if self.steering.looks.wanted else None,
             )
@@ -346,11 +348,10 @@ class Steering:
         if not acting:
             return Negatives([], {})
         rows, prompts, negatives = zip(*acting, strict=True)
-        condition = self._stock.condition(self._drawings[0], prompts, negatives)
-        spec = self._stock.family.nag
-        if RULES[self._drawings[0].rule].attends and spec is not None:
-            condition = spec.kept(condition)
-        return Negatives(list(rows), condition)
+        first, spec = self._drawings[0], self._stock.family.attention(self._drawings[0].rule)
+        if spec is None:
+            return Negatives(list(rows), self._stock.condition(first, prompts, negatives))
+        return Negatives(list(rows), spec.condition(self._stock, first, prompts, negatives))
 
     def steer(self, emerging: Emerging) -> Negatives:
         """Look at the emerging pictures and renew their negatives.
@@ -364,6 +365,19 @@ class Steering:
         if self.looks.take(emerging.step, images, emerging.acts):
             raise Rewind(clean)
         return self.negatives()
+
+    def evidence(
+        self, call: int, noisy: Tensor, guided: Tensor, predictions: Predictions
+    ) -> Tensor:
+        """How much likelier a step is under the negative than under the empty text, ``(B,)``.
+
+        See :func:`npcorrect.diffusion.schedulers.log_ratio`; tensors are ``(B, ...)``.
+        """
+        made, first, second = (
+            self._stock.expected(call, noisy, prediction)
+            for prediction in (guided, predictions["negative"], predictions["empty"])
+        )
+        return log_ratio(self._stock.pipeline.scheduler, call, made, first, second)
 
 
 def _keeping(last: list[Tensor]) -> Callable[..., Any]:

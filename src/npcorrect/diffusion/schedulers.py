@@ -74,8 +74,8 @@ def prediction(scheduler: Any) -> Prediction:
     if not flow and hasattr(scheduler, "alphas_cumprod") and kind in _DIFFUSION:
         return _DIFFUSION[kind]
     raise SettingsError(
-        f"What emerges under the scheduler {name} (prediction type {kind!r}) cannot be looked at; "
-        "give 0 looks, or use another scheduler."
+        f"What emerges under the scheduler {name} (prediction type {kind!r}) is not known; give 0 "
+        "looks and another rule than 'dynamic', or use another scheduler."
     )
 
 
@@ -103,6 +103,29 @@ def clean(scheduler: Any, call: int, noisy: Tensor, predicted: Tensor) -> Tensor
     if kind == "v":
         return _root(alpha) * noisy - _root(1 - alpha) * predicted
     return (noisy - _root(1 - alpha) * predicted) / _root(alpha)
+
+
+def log_ratio(scheduler: Any, call: int, made: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """``log p(x' | x, first) - log p(x' | x, second)`` for each number of a picture, ``(B,)``.
+
+    ``x'`` is where a timestep, by its place from 0, goes by the x0 estimate ``made``, without the
+    noise that a sampler may add; the other two are x0 estimates under two conditions; all
+    ``(B, ...)``. Transitions are the Gaussians of ancestral sampling (arXiv 2006.11239, equations 6
+    and 7), whose ratio is ``- (SNR' - SNR) (|made - first|^2 - |made - second|^2) / 2``, with the
+    signal-to-noise ratios after and before. The last timestep has no variance; it says nothing, 0.
+    """
+    difference = (made - first).square() - (made - second).square()
+    mean = difference.float().flatten(1).mean(dim=1)
+    if call + 1 >= len(scheduler.timesteps):
+        return mean * 0
+    return -(_snr(scheduler, call + 1) - _snr(scheduler, call)) / 2 * mean
+
+
+def _snr(scheduler: Any, call: int) -> float:
+    """The signal-to-noise ratio before a timestep; of a diffusion that of the whole signal."""
+    level = float(sigma(scheduler, call))
+    signal = 1 - level if prediction(scheduler) == "velocity" else 1.0
+    return (signal / level) ** 2
 
 
 def _root(value: Tensor) -> Tensor:

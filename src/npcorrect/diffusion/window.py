@@ -19,12 +19,12 @@ from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 
+from npcorrect.diffusion.attention import AttentionSpec
 from npcorrect.diffusion.calls import Arguments, Calls
 from npcorrect.diffusion.current_call import Branch, Evaluation, announce
 from npcorrect.diffusion.guidance import moved, paper_rule, rescaled
-from npcorrect.diffusion.nag import NagSpec
 from npcorrect.diffusion.receipt import Tally
-from npcorrect.diffusion.rules import Rule
+from npcorrect.diffusion.rules import Predictions, Rule
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,10 @@ class Emerging:
 Steer = Callable[[Emerging], Negatives]
 """Returns the negatives from now on."""
 
+Evidence = Callable[[int, Tensor, Tensor, Predictions], Tensor]
+"""Called with a call's place, from 0, the noisy latents and the guided prediction of some pictures,
+and their predictions; returns what it says of their negatives, as :meth:`Rule.learn` takes it."""
+
 
 @dataclass
 class GuidanceSchedule:
@@ -68,10 +72,10 @@ class GuidanceSchedule:
     branch guides, as the pipeline makes it or with the arguments in ``empty``; with ``alone`` it is
     not computed, and the prompt's branch stands alone. ``negatives`` are those that act now; at
     ``look_steps``, within the window or not, they are asked for anew with ``steer``. ``standing``
-    ones act within attention where no others do. ``first`` is
-    the number of the first picture, where others were drawn before it, ``start`` that of the first
-    step. ``steps`` is asked in the first call, and has the step of each call of the pipeline's
-    loop.
+    ones act within attention where no others do. A rule that learns does so by ``evidence``.
+    ``first`` is the number of the first picture, where others were drawn before it, ``start`` that
+    of the first step. ``steps`` is asked in the first call, and has the step of each call of the
+    pipeline's loop.
     """
 
     batch: int
@@ -82,10 +86,11 @@ class GuidanceSchedule:
     alone: bool = False
     empty: Arguments | None = None
     negatives: Negatives | None = None
-    attention: NagSpec | None = None
+    attention: AttentionSpec | None = None
     standing: Negatives | None = None
     look_steps: tuple[int, ...] = ()
     steer: Steer | None = None
+    evidence: Evidence | None = None
     rescales: bool = False
     first: int = 0
     start: int = 0
@@ -209,14 +214,14 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
             return self._evaluate(arguments, ("positive",))
         assert schedule.rule is not None
         assert schedule.attention is not None
-        negative = arguments | attended.condition
-        latents = arguments[self.calls.state[0]]
-        with schedule.rule.attached(module, schedule.attention, latents) as changes:
-            both = self._evaluate(self.calls.join(arguments, negative), ("positive", "negative"))
-        if changes and self._acting:
-            mean = torch.stack([change.to(changes[0].device) for change in changes]).mean(dim=0)
+        spec, weight = schedule.attention, schedule.rule.weight
+        with spec.within(module, weight, self.calls, arguments, attended.condition) as within:
+            rows = self._evaluate(within.arguments, spec.branches)
+        if within.changes and self._acting:
+            device = within.changes[0].device
+            mean = torch.stack([change.to(device) for change in within.changes]).mean(dim=0)
             self._tally.add(self.step, range(schedule.batch), mean)
-        return both[: schedule.batch]
+        return rows[: schedule.batch]
 
     def _second(self, arguments: Arguments, positive: Tensor) -> Tensor:
         """The pipeline's second branch, where the prompt's prediction is there already."""
@@ -258,6 +263,10 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         if second is not plain:
             change = moved(*(self._guided(predictions, branch) for branch in (second, plain)))
             self._tally.add(self.step, rows, change)
+        if self.schedule.evidence is not None:
+            noisy = _stacked(arguments[self.calls.state[0]])[rows]
+            guided = self._guided(predictions, second)
+            rule.learn(self.schedule.evidence(self._call, noisy, guided, predictions))
         if not rule.beside:
             return second.to(computed.dtype)
         whole = computed.clone()
