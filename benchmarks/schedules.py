@@ -66,7 +66,7 @@ def row(
         if generation is None:
             continue
         (score,) = ClassicalJudge().scores([(sample, generation.image)])
-        scores[sample.number, 0] = score.value
+        scores[sample.id, 0] = score.value
         if generation.receipt and generation.receipt.moved is not None:
             moved.append(generation.receipt.moved)
     found = estimate(scores)

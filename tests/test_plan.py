@@ -153,6 +153,16 @@ def test_the_miniature_knows_its_own_words_as_negatives() -> None:
     assert plan(request, FAMILY, DEFAULTS).template.standing_negative == request.negative_prompt
 
 
+@pytest.mark.parametrize(("steps", "start"), [(2, 0), (3, 1), (4, 2), (12, 6)])
+def test_the_default_strength_leaves_a_step_in_which_the_negative_can_act(
+    steps: int, start: int
+) -> None:
+    made = planned(STEPS, rule="turns", steps=steps, looks=0)
+    assert made.template.restart_step == start
+    with pytest.raises(SettingsError, match="acts from its next step on"):
+        planned(STEPS, rule="turns", steps=steps, looks=0, strength=1 / steps)
+
+
 def test_noise_levels_are_asked_of_the_model_where_they_are_wanted() -> None:
     asked: list[Drawing] = []
 

@@ -192,7 +192,10 @@ def plan(
     rule = _rule(name, family)
     _check_interval(request, family)
     restarts = rule.renewable and family.restarts
-    start = start_step(_or(request.strength, defaults.strength if restarts else 1.0), steps)
+    strength = _or(request.strength, defaults.strength if restarts else 1.0)
+    start = start_step(strength, steps)
+    if request.strength is None:  # The default leaves a step in which the negative can act.
+        start = max(min(start, steps - 1 - rule.delay), 0)
     room = max(round(LAST_LOOK * steps) - start, 0)
     looks = _or(request.looks, min(defaults.looks, room) if rule.renewable else 0)
     template = Drawing(

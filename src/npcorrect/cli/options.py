@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from npcorrect.errors import SettingsError
 from npcorrect.settings import Option, Settings, check, options
@@ -96,8 +97,10 @@ def _taken(hint: Any) -> Sequence[Option]:
 
 def _flags(hint: Any) -> tuple[str, ...]:
     """The flags that a command declares itself for a parameter."""
-    declared = (one for one in get_args(hint)[1:] if hasattr(one, "param_decls"))
-    return tuple(flag for one in declared for flag in one.param_decls or ())
+    declared = (one for one in get_args(hint)[1:] if isinstance(one, OptionInfo))
+    # Within ``Annotated``, typer takes an option's first flag for its default.
+    names = (name for one in declared for name in (one.default, *(one.param_decls or ())))
+    return tuple(name for name in names if isinstance(name, str) and name.startswith("-"))
 
 
 def _parameter(one: Option, own: Collection[str]) -> tuple[inspect.Parameter, bool]:
