@@ -50,7 +50,7 @@ def terms(model: PipelineModel) -> Terms:
 
 @pytest.fixture(scope="module")
 def samples(model: PipelineModel, terms: Terms) -> Sequence[AttentionSample]:
-    request = Request(PROMPT, steps=STEPS, negative=1, batch=2)
+    request = Request(PROMPT, steps=STEPS, negative=2, batch=2)
     under = conditions(CHECKLIST, NEGATIVES[:2])
     return tuple(compare(model, request, SEEDS, terms, under))
 

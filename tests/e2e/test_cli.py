@@ -124,7 +124,7 @@ def test_attention_is_shown_and_tabulated(tmp_path: Path) -> None:
         (["three red circles", "--terms", "three,cats"], "'cats'"),
         (["three lamps"], "'lamps'"),
         (["two stars", "--rule", "nope"], "'nope'"),
-        (["two stars", "--negative", "99"], "99"),
+        (["two stars", "-n", "99"], "99"),
     ],
 )
 def test_attend_refuses_what_cannot_be_shown(
