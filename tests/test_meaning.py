@@ -24,10 +24,16 @@ CASES = [
     json.loads(line)
     for line in (Path(__file__).parent / "data" / "negatives.jsonl").read_text().splitlines()
 ]
-PASSED = {"blue dish", "ice cream", "football player"}
+PASSED = {
+    *("blue dish", "ice cream", "football player", "knitting needles", "pastry"),
+    *("bookshelves", "redhead", "dessert", "locomotive", "sand dunes", "surfboards", "blue eyes"),
+    *("evening sky", "pastries", "snowy stop sign", "noodles", "meat", "fortress", "sand", "ice"),
+    *("chopping board", "frozen water"),
+}
 """What the reader is known to miss: a bowl is no dish in WordNet."""
 LOST = {
-    *("rough sea", "parked car", "crowded beach", "beach umbrella", "modern car", "red ball gown"),
+    *("parked car", "beach umbrella", "red ball gown", "empty bowl", "photograph", "landed plane"),
+    *("clean-shaven man", "vanilla cake", "whole cake", "summer forest", "brown-eyed husky"),
 }
 """Faults that it is known to refuse."""
 
@@ -94,13 +100,19 @@ def test_the_official_prompts_own_things_are_refused_and_wrong_numbers_kept(
         *("a no-go sign", "without a hat", "absence of cats", "0 cats", "not visible"),
         *("the image shows four cats", "The picture depicts a cat", "there are four cats"),
         *("background", "the background", "an image", "objects", "it is red"),
+        *("too few cats", "empty of people", "unable to see a cat", "barely visible cat", "N.A."),
+        *("null", "cat omitted", "excluded cat", "fails to include cats", "unsure", "sans hat"),
+        *("there's a cat", "an image showing a cat", "appears to be a cat", "only shows a cat"),
+        *("we see a cat", "the photo displays a cat", "something else", "the main subject"),
     ],
 )
 def test_what_names_nothing_that_can_be_seen_is_no_negative(text: str) -> None:
     assert clean(text, Checklist("three dogs", ())) is None
 
 
-@pytest.mark.parametrize("text", ["a headless man", "blurry background", "clutter", "notebook"])
+@pytest.mark.parametrize(
+    "text", ["a headless man", "blurry background", "clutter", "notebook", "a few cats", "nobleman"]
+)
 def test_words_that_only_look_like_absences_name_something(text: str) -> None:
     assert not is_absence(text)
     assert not says_nothing(text)
@@ -110,6 +122,8 @@ def test_a_sentence_about_a_picture_is_made_a_thing() -> None:
     assert bare("The image shows four cats") == "four cats"
     assert bare("In the picture there are two dogs.") == "two dogs."
     assert bare("four cats") == "four cats"
+    assert bare("An image showing four cats") == "four cats"
+    assert bare("This is a dog") == "a dog"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +157,20 @@ def test_a_sentence_about_a_picture_is_made_a_thing() -> None:
         (asked("a red car and a blue car"), "green car", False),
         (asked("a red car"), "red and blue striped shirt", False),
         (asked("a teddy bear"), "brown bear", False),
+        (asked("books left of a lamp"), "books on the right", False),
+        (asked("a toothbrush left of a hair drier"), "toothbrush", True),
+        (asked("a traffic light showing green"), "traffic light", True),
+        (asked("a traffic light showing green"), "red traffic light", False),
+        (asked("a car painted red"), "blue car", False),
+        (asked("a black cat"), "kitten", True),
+        (asked("a man sitting on a bench"), "seated man", True),
+        (asked("a bride and a groom"), "a couple", True),
+        (asked("an elderly woman"), "elderly man", False),
+        (asked("a red car in front of a diner"), "blue car", False),
+        (asked("a silver spoon"), "metal spoon", True),
+        (asked("a calm lake"), "calm water", True),
+        (asked("foam in the shape of a heart"), "heart", True),
+        (asked("a watercolor of a fox"), "watercolor texture", True),
     ],
 )
 def test_what_a_requirement_asks_for(checklist: Checklist, text: str, is_asked: bool) -> None:
@@ -160,6 +188,12 @@ def test_what_a_requirement_asks_for(checklist: Checklist, text: str, is_asked: 
         ("white bed", "black bed", False),
         ("white bed", "white chair", False),
         ("four circles", "four circles and one star", False),
+        ("a man in a hat", "man in hat", True),
+        ("man wearing a hat", "man with a red hat", True),
+        ("cat on a table", "cat under a table", False),
+        ("wooden table", "wood table", True),
+        ("blue sky", "sky", True),
+        ("teddy bear", "bear", False),
     ],
 )
 def test_near_duplicates_are_one(one: str, other: str, near: bool) -> None:

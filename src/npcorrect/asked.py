@@ -33,11 +33,16 @@ PICTURES = word_set(
 )
 VAGUE = PICTURES | {"background", "foreground", "object", "thing", "item", "element", "stuff"}
 """Nouns that name nothing in particular."""
-POSTURES = word_set(
-    "sitting seated standing lying sleeping jumping running walking flying swimming kneeling "
-    "crouching"
-)
-"""What one can do only one of."""
+POSTURES = {
+    word: family
+    for family in (
+        *("sitting seated perched", "standing", "lying reclining sleeping asleep", "awake"),
+        *("jumping leaping", "running sprinting", "walking strolling", "flying", "swimming"),
+        *("kneeling", "crouching", "dancing", "parked", "driving"),
+    )
+    for word in family.split()
+}
+"""What one can do only one of: words with the family of those that mean the same."""
 _MAKING = word_set("made built woven carved crafted constructed composed formed sculpted knitted")
 
 
@@ -69,7 +74,8 @@ class Asked:
 
     def named(self, mention: Mention) -> list[Thing]:
         """The things of the prompt that a mention can mean; empty where it means none."""
-        return [thing for thing in self.things if can_mean(mention, thing.noun)]
+        known = [thing for thing in self.things if can_mean(mention, thing.noun)]
+        return [thing for thing in known if thing.noun == mention.noun] or known
 
 
 @lru_cache(maxsize=256)
@@ -145,7 +151,7 @@ class _Reading:
 
     def asked(self) -> Asked:
         """What was collected; who is said to do nothing may do what any of them does."""
-        postures = POSTURES & {word for said in self._words.values() for word in said}
+        postures = POSTURES.keys() & {word for said in self._words.values() for word in said}
         for said in self._words.values():
             said |= postures if said.isdisjoint(postures) else set()
         things = (
@@ -232,7 +238,11 @@ def _in_apposition(mention: Mention) -> tuple[str, ...]:
     """What someone is besides: a robot chef is a robot too."""
     if not lexicon.is_kind_of(mention.noun, "person"):
         return ()
-    return tuple(w for w in mention.modifiers if lexicon.is_noun(w) and not is_descriptive(w))
+    return tuple(
+        word
+        for word in mention.modifiers
+        if lexicon.is_noun(word) and not (lexicon.is_adjective(word) or word.endswith("ing"))
+    )
 
 
 def _possible(counts: Sequence[Number | None]) -> frozenset[int]:

@@ -47,6 +47,7 @@ _SYNONYMS = (
     ("potted plant", "houseplant"),
     ("beach", "seashore", "seaside", "shore"),
     ("sea", "ocean"),
+    ("fire", "flame"),
     ("glass", "eyeglass", "spectacle"),
 )
 _KINDS_OF = {
@@ -63,12 +64,23 @@ _KINDS_OF = {
     "couple": "person",
     "crowd": "person",
     "bear cub": "bear",
+    **dict.fromkeys(("mother", "grandmother", "queen", "princess", "bride"), "woman"),
+    **dict.fromkeys(("father", "grandfather", "king", "prince", "groom"), "man"),
     "bus": "vehicle",
     "train": "vehicle",
     "rose": "flower",
     "tulip": "flower",
     "lily": "flower",
+    "parasol": "umbrella",
+    "t-shirt": "shirt",
+    "lake": "water",
+    "river": "water",
+    "sea": "water",
 }
+_OPPOSITES = (
+    *({"calm", "rough"}, {"calm", "stormy"}, {"modern", "vintage"}, {"bare", "leafy"}),
+    *({"full", "crescent"}, {"frozen", "flowing"}, {"empty", "crowded"}, {"empty", "filled"}),
+)
 _COLORS = {
     "blonde": "blond",
     "charcoal": "black",
@@ -232,6 +244,8 @@ def material(word: str) -> str | None:
 
 def opposite(word: str, other: str) -> bool:
     """Whether two adjectives, in any degree, belong to opposite clusters: "tiny" and "larger"."""
+    if {word, other} in _OPPOSITES:
+        return True
     lexicon = _lexicon()
     clusters = lexicon.adjectives.get(_base(word), ())
     others = set(lexicon.adjectives.get(_base(other), ()))

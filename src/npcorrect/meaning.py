@@ -17,27 +17,36 @@ from collections.abc import Callable, Iterable, Sequence
 from npcorrect import lexicon
 from npcorrect.asked import POSTURES, VAGUE, Asked, Thing, asked, can_mean, is_picture, materials
 from npcorrect.english import ARTICLES, word_set
-from npcorrect.phrases import Mention, Number, mentions, side, words
+from npcorrect.phrases import Mention, Number, is_descriptive, mentions, side, words
 from npcorrect.records import Checklist
 
 _ABSENCES = word_set(
     "no not without never none zero nothing nobody nowhere neither nor cannot lack lacks lacking "
     "missing absent absence devoid nil unclear unknown unseen invisible hidden hardly fewer less "
-    "except unidentifiable indeterminate unspecified instead"
+    "except unidentifiable indeterminate unspecified instead null undefined undetermined unable "
+    "nonexistent insufficient omitted omits excluded excludes excluding failed fails barely "
+    "scarcely undetected undetectable unidentified unrecognizable unsure uncertain minus sans"
 )
+_ABSENT_PHRASES = re.compile(r"\b(?:too few|empty of|free of|n[/.]a)\b")
 _PREAMBLE = re.compile(
-    r"^(?:(?:in )?(?:the|this) (?:photo|photograph|picture|image|scene),? )?"
-    r"(?:shows|depicts|contains|features|has|there (?:is|are)|i (?:can )?see|it (?:is|shows)) ",
+    r"^(?:(?:in )?(?:(?:the|this|an?) )?(?:photo|photograph|picture|image|scene),? )?"
+    r"(?:(?:only|also|clearly) )?"
+    r"(?:(?:shows|showing|depicts|depicting|displays|portrays|contains|features|has)"
+    r"|there(?: is| are|'s|\u2019s)|(?:i|we|you|one) (?:can )?sees?|it (?:is|shows)|this is"
+    r"|these are|(?:appears|seems) (?:to be|to show|like)) ",
     re.IGNORECASE,
 )
+_NO_THING = word_set("everything something anything else other main whole entire subject prompt")
+_ACROSS = {"left": "right", "right": "left", "above": "below", "below": "above"}
 _PATTERNS = word_set("plain striped checkered checked spotted dotted plaid floral zigzag")
 
 
 def is_absence(text: str) -> bool:
     """Whether a text says that something is not there, or cannot be told."""
     lower = text.lower().replace("\u2019", "'")
-    split = re.split(r"[\W_]+", lower)
-    return not _ABSENCES.isdisjoint(split) or "n't" in lower or "n/a" in lower or split == ["na"]
+    split = re.findall(r"[^\W_]+", lower)
+    said = not _ABSENCES.isdisjoint(split) or "n't" in lower or split == ["na"]
+    return said or _ABSENT_PHRASES.search(" ".join(lower.split())) is not None
 
 
 def says_nothing(phrase: str) -> str:
@@ -46,7 +55,8 @@ def says_nothing(phrase: str) -> str:
         return "it says that something is absent or unclear; name only what is there"
     if bare(phrase) != phrase.strip():
         return "it is a statement; name the thing alone"
-    if all(word in ARTICLES or lexicon.singular(word) in VAGUE for word in words(phrase)):
+    empty = ARTICLES | VAGUE | _NO_THING
+    if all(word in empty or lexicon.singular(word) in VAGUE for word in words(phrase)):
         return "it names nothing in particular"
     return ""
 
@@ -91,13 +101,8 @@ def is_near(phrase: str, other: str) -> bool:
     """Whether two phrases name the same, or one the same and more: "white bed", "a large bed"."""
     if phrase == other:
         return True
-    pairs = (mentions(phrase), mentions(other))
-    if len(pairs[0]) != 1 or len(pairs[1]) != 1:
-        return False
-    (one,), (two,) = pairs
-    if not lexicon.same(one.noun, two.noun) or _several(one) != _several(two):
-        return False
-    return _says_all(one.modifiers, two.modifiers) or _says_all(two.modifiers, one.modifiers)
+    named, others = mentions(phrase), mentions(other)
+    return 0 < len(named) == len(others) and all(map(_are_near, named, others))
 
 
 def parts(phrase: str) -> list[str]:
@@ -107,7 +112,7 @@ def parts(phrase: str) -> list[str]:
 
 def _part_is_asked(part: str, wanted: Asked) -> bool:
     named = [mention for mention in mentions(part) if not is_picture(mention)]
-    said = [word for word in words(part) if word not in ARTICLES]
+    said = {word for word in words(part) if word not in ARTICLES}
     if named and wanted.named(named[0]):
         first, *others = named
         return not (_is_incompatible(first, wanted) or _stands_elsewhere(first, others, wanted))
@@ -115,7 +120,8 @@ def _part_is_asked(part: str, wanted: Asked) -> bool:
         return True
     if any(_names(mention, wanted) for mention in named):
         return True
-    return not named and any(thing.words.issuperset(said) for thing in wanted.things)
+    told = said - VAGUE or said
+    return not named and any(thing.words.issuperset(told) for thing in wanted.things)
 
 
 def _names(mention: Mention, wanted: Asked) -> bool:
@@ -123,7 +129,11 @@ def _names(mention: Mention, wanted: Asked) -> bool:
     if wanted.named(mention):
         return not _is_incompatible(mention, wanted)
     before = {lexicon.singular(w) for w in mention.words[:-1] if lexicon.material(w) is None}
-    return any(thing.noun in before for thing in wanted.things)
+    if any(thing.noun in before for thing in wanted.things):
+        return True
+    return not is_descriptive(mention.noun) and any(
+        mention.noun in thing.words.difference(thing.noun.split()) for thing in wanted.things
+    )
 
 
 def _is_incompatible(mention: Mention, wanted: Asked) -> bool:
@@ -141,15 +151,24 @@ def _contradicts(mention: Mention, thing: Thing) -> bool:
     said, wanted = mention.said, thing.words.difference(thing.noun.split()[-1:])
     if lexicon.same(mention.noun, thing.noun):
         said, wanted = mention.modifiers, thing.words.difference(thing.noun.split())
-    groups = (lexicon.color, _member(_PATTERNS), _member(POSTURES))
+    groups = (lexicon.color, _member(_PATTERNS), POSTURES.get)
     if any(_differs(group, said, wanted) for group in groups):
         return True
     made = materials(said)
-    if made and thing.materials and made.isdisjoint(thing.materials):
+    if made and thing.materials and not _may_be_one(made, thing.materials):
         return True
     if mention.place and thing.places and mention.place not in thing.places:
         return True
     return any(lexicon.opposite(word, other) for word in said for other in wanted)
+
+
+def _may_be_one(made: Iterable[str], wanted: Iterable[str]) -> bool:
+    """Whether a material is one that is wanted, a kind of it, or what it is a kind of."""
+    return any(
+        one == other or lexicon.is_kind_of(one, other) or lexicon.is_kind_of(other, one)
+        for one in made
+        for other in wanted
+    )
 
 
 def _miscounts(mention: Mention, counts: frozenset[int]) -> bool:
@@ -174,7 +193,10 @@ def _differs(group: Callable[[str], object], said: Iterable[str], wanted: Iterab
 
 
 def _stands_elsewhere(first: Mention, others: Sequence[Mention], wanted: Asked) -> bool:
-    """Whether a thing stands on another side of some other thing than asked for."""
+    """Whether a thing stands on another side, of the picture or of a thing, than asked for."""
+    known = {thing.noun for thing in wanted.named(first)}
+    if any(_ACROSS.get(first.place) == s for a, s, _ in wanted.relations if a in known):
+        return True
     for other in others:
         where = side(other.joint)
         nouns = [(one.noun, two.noun) for one in wanted.named(first) for two in wanted.named(other)]
@@ -183,6 +205,22 @@ def _stands_elsewhere(first: Mention, others: Sequence[Mention], wanted: Asked) 
         if where and (sides or swapped) and where not in sides:
             return True
     return False
+
+
+def _are_near(one: Mention, two: Mention) -> bool:
+    if _several(one) != _several(two) or side(one.joint) != side(two.joint):
+        return False
+    said = one.modifiers, two.modifiers
+    if not lexicon.same(one.noun, two.noun):
+        said = one.said, two.said
+        if not (_is_kind_by_its_last_word(one, two) or _is_kind_by_its_last_word(two, one)):
+            return False
+    return _says_all(*said) or _says_all(*reversed(said))
+
+
+def _is_kind_by_its_last_word(one: Mention, two: Mention) -> bool:
+    """Whether a noun of several words is a kind of the other, its last: a blue sky is a sky."""
+    return one.noun.endswith(f" {two.noun}") and lexicon.is_kind_of(one.noun, two.noun)
 
 
 def _several(mention: Mention) -> Number | None:
@@ -198,4 +236,5 @@ def _alike(word: str, other: str) -> bool:
     color = lexicon.color(word)
     if color is not None:
         return color == lexicon.color(other)
-    return lexicon.similar(word, other)
+    made = lexicon.material(word)
+    return lexicon.similar(word, other) or (made is not None and made == lexicon.material(other))

@@ -29,6 +29,8 @@ _COUNTS |= dict.fromkeys(("extra", "additional", "another", "more", "duplicate")
 _GROUPS: dict[str, Number | None] = {"pair": 2, "couple": 2, "duo": 2, "trio": 3, "quartet": 4}
 _GROUPS |= dict.fromkeys(("lot", "lots", "plenty", "number"), "many")
 _GROUPS |= dict.fromkeys(("group", "bunch", "set", "row", "pile", "stack", "collection"))
+_PEOPLE: dict[str, Number] = {"couple": 2, "duo": 2, "trio": 3, "crowd": "many"}
+"""Words for so many people, where no "of" follows."""
 _ORDINALS = {word: n for n, word in enumerate(("second", "third", "fourth", "fifth", "sixth"), 2)}
 
 _DEFINITE = word_set("the this these those its his her their my our your")
@@ -65,6 +67,7 @@ _LIKENESS = word_set("like resembling than shaped")
 _SIZES_AND_AGES = word_set("small large short tall young old")
 _SHADES = word_set("dark light bright pale deep and")
 _MEASURES = word_set("size shape height width length")
+_COLORING = word_set("painted dyed colored coloured tinted showing glowing")
 _PARTICIPLES = word_set("made built woven held worn hung cut hanging standing sailing")
 _ALIVE = ("person", "animal")
 
@@ -222,14 +225,15 @@ def mentions(text: str) -> tuple[Mention, ...]:
         if piece.place and mentioned:
             mentioned[-1] = replace(mentioned[-1], place=piece.place)
         read = _read(piece)
-        if read is None and mentioned and _LINKS & set(piece.joint):
+        if read is None and mentioned and (_LINKS | _COLORING) & set(piece.joint):
             mentioned[-1] = replace(
                 mentioned[-1], modifiers=(*mentioned[-1].modifiers, *piece.words)
             )
         elif read is None:
             carried += tuple(piece.words)
         else:
-            measure = bool(mentioned) and mentioned[-1].noun in _MEASURES and read.joint == ("of",)
+            before = mentioned[-1].noun if mentioned and read.joint == ("of",) else ""
+            measure = before in _MEASURES and before != "shape"
             likeness = measure or not _LIKENESS.isdisjoint(read.joint)
             modifiers = (*carried, *read.modifiers)
             mentioned.append(replace(read, modifiers=modifiers, likeness=likeness))
@@ -271,6 +275,9 @@ def _pieces(tokens: Sequence[str]) -> Iterator[_Piece]:
                 yield piece
                 piece = _Piece((), [])
             piece.joint += (token,)
+        elif token in _PLACES and after == "of" and piece.words:
+            yield piece
+            piece = _Piece((token,), [])
         elif token in _GROUPS and after == "of":
             piece.number, piece.determined = _GROUPS[token], True
         elif token in _DETERMINERS or (_number(token) is not None and after != "of"):
@@ -334,6 +341,8 @@ def _final_verb(piece: list[str]) -> tuple[str, ...]:
 
 def _read(piece: _Piece) -> Mention | None:
     """The thing that a piece names, or None where its words only describe."""
+    if _shows_color(piece.words):
+        piece = replace(piece, words=[piece.words[-1], *piece.words[:-2]])
     if not piece.words or _ends_with_color(piece) or _is_predicate(piece):
         return None
     for stop in range(len(piece.words), 0, -1):
@@ -345,6 +354,11 @@ def _read(piece: _Piece) -> Mention | None:
     return None
 
 
+def _shows_color(row: Sequence[str]) -> bool:
+    """Whether a noun has its colour behind it: "a light showing green", "a car painted red"."""
+    return len(row) > 2 and row[-2].endswith(("ing", "ed")) and lexicon.color(row[-1]) is not None
+
+
 def _is_predicate(piece: _Piece) -> bool:
     """Whether a lone adjective follows "is", such as "small", which is a noun elsewhere."""
     linked = bool(piece.joint) and piece.joint[-1] in _LINKS and not piece.determined
@@ -352,10 +366,17 @@ def _is_predicate(piece: _Piece) -> bool:
 
 
 def _is_thing(phrase: Sequence[str]) -> bool:
-    """Whether it is a noun; a young girl is a girl, whatever the dictionary says."""
-    if len(phrase) > 1 and any(lexicon.similar(phrase[0], word) for word in _SIZES_AND_AGES):
+    """Whether it is a noun; young girls and black cats are girls and cats, whatever WordNet says.
+
+    A brown bear, which is a kind of bear there, and orange juice are nouns.
+    """
+    noun, first = lexicon.singular(" ".join(phrase)), phrase[0]
+    if len(phrase) > 1 and any(lexicon.similar(first, word) for word in _SIZES_AND_AGES):
         return False
-    return lexicon.is_noun(lexicon.singular(" ".join(phrase)))
+    colored = len(phrase) > 1 and lexicon.color(first) is not None
+    if colored and not lexicon.is_more_than_color(first):
+        return lexicon.is_noun(noun) and lexicon.is_kind_of(noun, noun.split()[-1])
+    return lexicon.is_noun(noun)
 
 
 def _ends_with_color(piece: _Piece) -> bool:
@@ -380,6 +401,8 @@ def _may_follow_noun(row: Sequence[str], place: int) -> bool:
 def _mention(piece: _Piece, start: int, stop: int) -> Mention:
     noun = " ".join(piece.words[start:stop])
     single = lexicon.singular(noun)
+    if noun in _PEOPLE and piece.number in (None, 1):
+        single, piece = "person", replace(piece, number=_PEOPLE[noun])
     after = (word for word in piece.words[stop:] if is_descriptive(word))
     return Mention(
         single,
