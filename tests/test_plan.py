@@ -284,7 +284,8 @@ NUMBERS = st.none() | st.integers(-3, 40) | st.floats() | st.text(max_size=4) | 
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(
-    ("steps", "scale", "looks", "strength", "rewinds", "negative", "size", "rule", "batch"), NUMBERS
+    ("steps", "scale", "looks", "strength", "rewinds", "negative", "size", "rule", "batch",
+     "negative_prompt"), NUMBERS
 )))  # fmt: skip
 def test_any_settings_make_a_plan_or_one_sentence(settings: dict[str, Any]) -> None:
     try:

@@ -140,6 +140,15 @@ def test_names_are_the_flags() -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "lowres"])
 def test_an_empty_text_is_taken_where_it_means_something(text: str) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @takes_settings
+    def show(draw: DrawSettings) -> None:
+        typer.echo(repr(draw.negative_prompt))
+
+    assert CliRunner().invoke(app, ["--negative-prompt", text]).output == f"{text!r}\n"
+    assert CliRunner().invoke(app, []).output == "None\n"
     assert read(DrawSettings, {"negative-prompt": text}, "here").negative_prompt == text
     body = model_of(DrawSettings).model_validate({"negative-prompt": text})
     assert body.model_dump()["negative_prompt"] == text

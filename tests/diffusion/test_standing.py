@@ -8,6 +8,7 @@ import pytest
 
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.errors import PromptError
 from npcorrect.records import Generation, Request
 from tests.diffusion.conftest import STEPS
 from tests.diffusion.drawing import draw_one, resolved
@@ -98,6 +99,12 @@ def test_beside_nag_it_is_the_unconditional_branch_where_there_is_one(
     redrawn = draw(model, NEGATIVE, OTHER, rule="nag", scale=3.0)
     assert redrawn.evaluations == 3 * steps_of(model)
     assert not same(redrawn.image, draw(model, NEGATIVE, None, rule="nag", scale=3.0).image)
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "flux-dev"])
+def test_one_that_is_longer_than_the_model_reads_is_refused(models: Models, family: str) -> None:
+    with pytest.raises(PromptError, match=r"20[12] tokens.*shorten it"):
+        models(family).plan(Request(PROMPT, negative_prompt="cat " * 200))
 
 
 def test_an_empty_text_a_blank_and_none_are_told_apart(models: Models) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 OF_A_RUN = (
     "steps", "scale", "size", "height", "width", "looks", "reseed", "strength", "rewinds", "rule",
-    "negative_scale", "negative", "ranker", "batch",
+    "negative_prompt", "negative_scale", "negative", "ranker", "batch",
 )  # fmt: skip
 """The options of every picture of a run; seeds and candidates are the methods'."""
 METHODS = "base,best-of-n,static,npc-paper,npc"
