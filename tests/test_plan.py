@@ -306,3 +306,9 @@ def test_a_plan_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_weight_that_the_rule_does_not_take_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"negative scale 2 has no effect.*rule 'extra'"):
+        plan(Request("x", rule="paper", negative_scale=2.0), FakeFamily(), FAKE_DEFAULTS)
+    assert plan(Request("x", rule="extra", negative_scale=2.0), FakeFamily(), FAKE_DEFAULTS)

@@ -12,12 +12,14 @@ from PIL import Image
 import npcorrect
 from npcorrect import session as module
 from npcorrect.diffusion.fake import FakeImageModel
+from npcorrect.diffusion.families import FAMILIES
 from npcorrect.errors import InputError, ModelError, SettingsError, VLMError
 from npcorrect.records import Request
 from npcorrect.session import (
     Session,
     SessionSettings,
     check,
+    check_request,
     correct_prompt,
     from_pipeline,
     load,
@@ -215,3 +217,55 @@ def test_a_model_that_gives_nothing_leaves_the_picture_unscored() -> None:
 def test_the_table_of_servers_reaches_the_roles() -> None:
     made = replace(settings(vlm=SERVER), table=read_table({"tries": 1}))
     assert made.vlm.table.tries == 1
+
+
+STARS = Request("two red stars")
+
+
+@pytest.mark.parametrize(
+    ("roles", "says"),
+    [
+        ({"votes": 3}, "'votes' is 3"),
+        ({"questions": "single"}, "'questions' is 'single'"),
+        ({"budget": "9 calls"}, "'budget' is '9 calls'"),
+        ({"votes": 3, "vlm": "openai:x", "verifier": "embedded"}, "'votes' is 3"),
+    ],
+)
+def test_how_models_are_asked_is_refused_where_none_is(
+    roles: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key")
+    with pytest.raises(SettingsError, match=says):
+        check(SessionSettings(roles=RoleSettings(**roles)), STARS)
+    asked = RoleSettings(**roles | {"vlm": "openai:x", "verifier": None})
+    assert check(SessionSettings(roles=asked), STARS)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "a/b/c", "../x", "x y"])
+def test_a_local_model_whose_folder_is_gone_is_refused_at_once(name: str) -> None:
+    with pytest.raises(SettingsError, match="There is no folder"):
+        check(SessionSettings(roles=RoleSettings(vlm=f"local:{name}")), STARS)
+
+
+def test_a_local_model_of_the_hub_or_of_a_folder_is_not(tmp_path: Path) -> None:
+    for name in ("owner/name-2.5", "gpt2", str(tmp_path)):
+        assert check(SessionSettings(roles=RoleSettings(vlm=f"local:{name}")), STARS)
+
+
+def test_an_original_that_the_embedded_verifier_cannot_read_is_refused() -> None:
+    large = Image.new("RGB", (128, 96))
+    sized_otherwise = replace(STARS, size=96)
+    for refused in (
+        lambda: check(SessionSettings(), sized_otherwise, large),
+        lambda: correct_prompt("two red stars", original=large, size=96),
+    ):
+        with pytest.raises(SettingsError, match=r"128 x 96 pixels.*sides of 96"):
+            refused()
+    assert check(SessionSettings(), STARS, Image.new("RGB", (96, 96)))
+
+
+def test_a_weight_that_the_models_own_rule_does_not_take_is_refused() -> None:
+    request = replace(STARS, negative_scale=2.0)
+    with pytest.raises(SettingsError, match="has no effect"):
+        check_request(SessionSettings(), request, FAMILIES["sdxl"])
+    assert check(SessionSettings(), request)

@@ -32,6 +32,7 @@ from npcorrect.session import (
     Session,
     SessionSettings,
     check,
+    check_device,
     check_request,
     family_of,
     open_session,
@@ -99,7 +100,8 @@ class Batch:
         wrong = []
         for job in self.jobs:
             try:
-                check_request(self.settings, self._folder(job).asked.request, family)
+                folder = self._folder(job)
+                check_request(self.settings, folder.request, family, folder.original)
             except InputError as error:
                 wrong.append(f"{job.place}: {error}")
         if wrong:
@@ -130,6 +132,8 @@ class Batch:
                 again on one job.
         """
         self.check()
+        if pool is None:
+            check_device(self.settings.load)
         prepare(self.out)
         if not self.overwrite:
             self.collect()

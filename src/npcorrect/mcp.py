@@ -25,7 +25,7 @@ from npcorrect.files import decode_picture
 from npcorrect.loop import Event
 from npcorrect.records import Request
 from npcorrect.result import Result, cost_record
-from npcorrect.session import Session, SessionSettings, check, open_session
+from npcorrect.session import Session, SessionSettings, check, check_device, open_session
 from npcorrect.settings import DrawSettings, model_of
 
 T = TypeVar("T")
@@ -50,6 +50,7 @@ def serve(settings: SessionSettings) -> None:
         InputError: a setting cannot work.
     """
     check(settings)
+    check_device(settings.load)
     with ExitStack() as stack:
         server(lambda: stack.enter_context(open_session(settings))).run("stdio")
 

@@ -85,6 +85,11 @@ class RuleTraits(Protocol):
         """The steps with which a drawing begins and in which the negative cannot act yet."""
         ...
 
+    @property
+    def weighs(self) -> bool:
+        """Whether the negative has a weight of its own."""
+        ...
+
     def default_window(self, defaults: Defaults) -> float:
         """The share of the steps in which the negative acts where the request is silent."""
         ...
@@ -222,6 +227,8 @@ def plan(
         _refuse_without_effect(template, family, rule)
     if standing is not None:
         template = replace(template, share_branch=_shares_branch(template, family, rule))
+    if request.rule is not None:
+        refuse_idle_weight(request, name, family)
     reseeds = _or(request.reseed, defaults.reseed and rule.renewable)
     if reseeds and request.seed + request.candidates >= 2**63:
         raise SettingsError(
@@ -376,6 +383,22 @@ def _without_guidance(drawing: Drawing, family: FamilyTraits) -> SettingsError:
     return SettingsError(
         f"At a true CFG scale of {drawing.true_cfg_scale:g} a negative prompt has no effect on "
         f"{family.title}; give a scale above {family.least_scale:g}."
+    )
+
+
+def refuse_idle_weight(request: Request, rule: str, family: FamilyTraits) -> None:
+    """Refuse a weight of the negative where the rule gives it none.
+
+    Raises:
+        SettingsError: it would have no effect.
+    """
+    if request.negative_scale is None or _rule(rule, family).weighs:
+        return
+    others = [repr(name) for name, traits in family.rules.items() if traits.weighs]
+    remedy = f", or use rule {' or '.join(others)}." if others else "."
+    raise SettingsError(
+        f"By rule {rule!r} the negative has no weight, so the negative scale "
+        f"{request.negative_scale:g} has no effect; leave it out{remedy}"
     )
 
 

@@ -20,7 +20,7 @@ from npcorrect.diffusion.base import ImageModel, TextEncoder
 from npcorrect.errors import SettingsError
 from npcorrect.extras import require, requiring
 from npcorrect.loop import Correction, OnEvent, correct, sized
-from npcorrect.plan import Plan, plan
+from npcorrect.plan import Plan, plan, refuse_idle_weight
 from npcorrect.provenance import Provenance, provenance
 from npcorrect.ranking import Ranker, ranker_maker
 from npcorrect.records import Checklist, Generation, Request
@@ -86,10 +86,13 @@ class SessionSettings:
         return replace(request, looks=looks, ranker=ranker)
 
 
-def check(settings: SessionSettings, request: Request | None = None) -> Plan | None:
+def check(
+    settings: SessionSettings, request: Request | None = None, original: Image | None = None
+) -> Plan | None:
     """Refuse what could not work, before weights are loaded, anyone is asked or a folder is made.
 
-    Returns the plan of the request, where there is one.
+    Returns the plan of the request, where there is one. ``original`` is the picture that it is to
+    correct.
 
     Raises:
         InputError: a setting cannot work, alone or with the others.
@@ -108,10 +111,30 @@ def check(settings: SessionSettings, request: Request | None = None) -> Plan | N
     family = family_of(settings.load)
     if settings.on_server:
         _server(settings.load.model, settings.table)
-    return None if request is None else check_request(settings, request, family)
+    return None if request is None else check_request(settings, request, family, original)
 
 
-def check_request(settings: SessionSettings, request: Request, family: Family) -> Plan:
+def check_device(settings: LoadSettings) -> None:
+    """Refuse an accelerator that is not on this machine; torch is imported where one is named.
+
+    Raises:
+        ModelError: it is not there.
+        SettingsError: torch is not installed.
+    """
+    if settings.device in (None, "cpu"):
+        return
+    with requiring("draw", "Drawing"):
+        from npcorrect.diffusion.memory import require_device
+
+    require_device(settings.device)
+
+
+def check_request(
+    settings: SessionSettings,
+    request: Request,
+    family: Family,
+    original: Image | None = None,
+) -> Plan:
     """Refuse a request that could not work with settings that could; see :func:`check`.
 
     Raises:
@@ -124,7 +147,30 @@ def check_request(settings: SessionSettings, request: Request, family: Family) -
             f"The ranker {asked.ranker!r} needs the model's text encoder, which {family.title} "
             f"does not lend; use {SERVER_RANKER!r}."
         )
-    return plan(asked, family, family.defaults)
+    if asked.rule is None:
+        refuse_idle_weight(asked, family.defaults.rule, family)
+    if original is None:
+        return plan(asked, family, family.defaults)
+    made = plan(sized(asked, original), family, family.defaults)
+    check_original(settings, original)
+    return made
+
+
+def check_original(settings: SessionSettings, original: Image) -> None:
+    """Refuse a picture that the embedded verifier, where it is to look, cannot read.
+
+    Raises:
+        SettingsError: it is of another size.
+    """
+    from npcorrect.mini.family import FAMILY
+
+    sides = FAMILY.defaults.sizes
+    if settings.roles.embedded_verifier and not {*original.size} <= {*sides}:
+        raise SettingsError(
+            f"The original has {original.width} x {original.height} pixels, and the embedded "
+            f"verifier reads sides of {', '.join(map(str, sides))}; scale it, or name a "
+            "vision-language model that looks at it with --vlm."
+        )
 
 
 @dataclass(frozen=True)
@@ -305,17 +351,17 @@ def from_pipeline(
     The family is found by the pipeline's class and configuration, unless ``family`` names it.
 
     Raises:
-        ModelError: no family is of this class, there is none of this name, or diffusers cannot draw
-            with the model.
+        ModelError: no family is of this class, there is none of this name, the pipeline is of
+            another one, or diffusers cannot draw with the model.
     """
-    from npcorrect.diffusion.families import FAMILIES
-    from npcorrect.diffusion.identify import family_of_pipeline, refuse_embedded_guidance
+    from npcorrect.diffusion.identify import (
+        family_named,
+        family_of_pipeline,
+        refuse_embedded_guidance,
+    )
     from npcorrect.diffusion.pipeline import PipelineModel
-    from npcorrect.errors import ModelError
 
-    if family is not None and family not in FAMILIES:
-        raise ModelError(f"The family {family!r} is unknown; use {', '.join(FAMILIES)}.")
-    row = FAMILIES[family] if family else family_of_pipeline(pipeline)
+    row = family_of_pipeline(pipeline) if family is None else family_named(pipeline, family)
     known = name or str(pipeline.config.get("_name_or_path") or "") or type(pipeline).__name__
     refuse_embedded_guidance(known, row, lambda part: getattr(pipeline, part).config)
     return PipelineModel(known, pipeline, row)
@@ -370,17 +416,20 @@ def correct_prompt(
     opened = LoadSettings(model=name)
     if isinstance(model, str) and (vlm is None or isinstance(vlm, str)):
         settings = SessionSettings(load=opened, roles=RoleSettings(vlm=vlm))
-        check(settings, request)
+        check(settings, request, original)
         with open_session(settings) as session:
             return _finished(session.correct(request, on_event, original=original))
     named = RoleSettings(vlm=vlm if isinstance(vlm, str) else "object" if vlm else None)
     settings = SessionSettings(load=opened, roles=named)
     asked = settings.policy(request)
     if isinstance(model, str):
-        check_request(settings, asked, family_of(opened))
+        check_request(settings, asked, family_of(opened), original)
     else:
         ranker_maker(asked.ranker or RANKER)
-        model.plan(asked if original is None else sized(asked, original))
+        if original is not None:
+            check_original(settings, original)
+            asked = sized(asked, original)
+        model.plan(asked)
     with roles(vlm, model=name) as played:
         opening = open_model(settings) if isinstance(model, str) else nullcontext(model)
         with opening as drawer:

@@ -275,3 +275,71 @@ def test_workers_without_ray_are_refused(
     assert done.exit_code == 2
     assert "npcorrect[ray]" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('steps = "many"', "'steps' is 'many'"),
+        ("steps = 2.5", "'steps' is 2.5"),
+        ('scale = "high"', "'scale' is 'high'"),
+        ("out = 3", "'out' is 3"),
+        ('workers = "two"', "'workers' is 'two'"),
+    ],
+)
+def test_a_settings_file_is_blamed_for_its_own_values(
+    line: str, says: str, eyes: FakeEyes, tmp_path: Path
+) -> None:
+    (tmp_path / "npc.toml").write_text(f"[correct]\n{line}\n")
+    done = npc("--config", str(tmp_path / "npc.toml"), "correct", PROMPT)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert says in done.stderr
+    assert "table [correct]" in done.stderr
+    assert "NPC_" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [
+        ("NPC_STEPPS", "NPC_STEPS"),
+        ("NPC_VML", "NPC_VLM"),
+        ("NPC_SERVE_TOKN", "NPC_SERVE_TOKEN"),
+        ("NPC_VLM_KEYS", "NPC_VLM_KEY"),
+    ],
+)
+def test_a_misspelt_variable_is_refused(
+    variable: str, near: str, eyes: FakeEyes, tmp_path: Path
+) -> None:
+    done = npc("correct", PROMPT, "--out", str(tmp_path / "out"), env={variable: "3"})
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert variable in done.stderr
+    assert near in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_programs_variable_is_only_spoken_of(eyes: FakeEyes, tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path / "out"))
+    done = npc("correct", PROMPT, *out, env={"NPC_ZZZQQQ": "3"})
+    assert done.exit_code == 0
+    assert "NPC_ZZZQQQ" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--device", "cuda"), "'cuda' cannot be used"),
+        (("--vlm", "local:./nowhere"), "'./nowhere'"),
+        (("--rule", "paper", "--negative-scale", "2"), "has no effect"),
+        (("--votes", "3"), "'votes' is 3"),
+        (("--budget", "3 calls"), "'budget' is '3 calls'"),
+    ],
+)
+def test_what_is_missing_or_idle_leaves_no_folder(
+    options: tuple[str, ...], says: str, eyes: FakeEyes, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text(PROMPT)
+    for what in ((PROMPT,), ("--prompts", str(tmp_path / "prompts.txt"))):
+        done = npc("correct", *what, *options, "--out", str(tmp_path / "out"))
+        assert (done.exit_code, done.stderr.strip().count("\n")) == (2, 0)
+        assert says in done.stderr
+        assert not (tmp_path / "out").exists()

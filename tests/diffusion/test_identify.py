@@ -88,3 +88,26 @@ def test_a_qwen_image_with_embedded_guidance_is_refused_in_a_sentence(
     (tmp_path / "model_index.json").write_text('{"_class_name": "QwenImagePipeline"}')
     with pytest.raises(ModelError, match=r"guidance_embeds is true.*such as Qwen/Qwen-Image"):
         identify(LoadSettings(model=str(tmp_path), family=family))
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "family", "says"),
+    [
+        ("sdxl", "sd15", "it is a StableDiffusionXLPipeline.*give 'sdxl"),
+        ("sd15", "flux-dev", "it is a StableDiffusionPipeline"),
+        ("flux-dev", "flux-schnell", "guidance_embeds is true.*give 'flux-dev'"),
+        ("flux-schnell", "flux-dev", "guidance_embeds is false.*give 'flux-schnell'"),
+    ],
+)
+def test_a_family_that_is_not_the_pipelines_is_refused(
+    pipeline: str, family: str, says: str, models: Models
+) -> None:
+    with pytest.raises(ModelError, match=says):
+        npcorrect.from_pipeline(models(pipeline).pipeline, family=family)
+
+
+def test_a_pipeline_of_another_class_needs_the_familys_parts(models: Models) -> None:
+    strange = SimpleNamespace(config={}, **models("sdxl").pipeline.components)
+    assert npcorrect.from_pipeline(strange, family="sdxl").family.name == "sdxl"
+    with pytest.raises(ModelError, match="has no transformer"):
+        npcorrect.from_pipeline(strange, family="flux-dev")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
@@ -25,6 +25,8 @@ app = typer.Typer(
 
 EXIT_ACCEPTED, EXIT_FAILURE, EXIT_INPUT, EXIT_NOT_ACCEPTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_STOPPED = 4
+_OTHER_VARIABLES = ("NPC_VLM_KEY", "NPC_COMFYUI", "NPC_COMFYUI_PYTHON")
+"""Environment variables that are no option: a server's key, and what the tests of nodes run."""
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -86,24 +88,45 @@ def settings(
     """Read the settings file, so that its values become the commands' defaults."""
     from platformdirs import user_config_path
 
-    _refuse_empty_variables()
+    _check_variables(context.command)
     path = (config or user_config_path("npcorrect") / "config.toml").expanduser()
     if config is None and not path.is_file():
         return
     context.default_map, context.obj = read_settings(path, context.command)
 
 
-def _refuse_empty_variables() -> None:
-    """Refuse ``NPC_BUDGET=``: an empty value would be taken for none.
+def _check_variables(command: Any) -> None:
+    """Refuse ``NPC_BUDGET=``, whose empty value would be taken for none, and ``NPC_BUGDET=1``.
+
+    A name like none of this program's may be another program's; it is only spoken of.
 
     Raises:
-        SettingsError: a variable of this program is set and empty.
+        SettingsError: a variable of this program is set and empty, or misspelt.
     """
+    from difflib import get_close_matches
+
     from npcorrect.errors import SettingsError
 
+    known = {*_variables(command), *_OTHER_VARIABLES}
     for name, value in os.environ.items():
-        if name.startswith("NPC_") and not value.strip():
+        if not name.startswith("NPC_"):
+            continue
+        if not value.strip():
             raise SettingsError(f"The environment variable {name} is empty; unset it or fill it.")
+        if name in known:
+            continue
+        if near := get_close_matches(name, known, 3, 0.75):
+            raise SettingsError(
+                f"There is no environment variable {name[:60]}; did you mean {', '.join(near)}?"
+            )
+        typer.echo(f"npc: the environment variable {name[:60]} is not known here.", err=True)
+
+
+def _variables(command: Any) -> Iterator[str]:
+    """The environment variables of a command's options, and of those of its group."""
+    yield from (one.envvar for one in command.params if isinstance(one.envvar, str))
+    for inner in getattr(command, "commands", {}).values():
+        yield from _variables(inner)
 
 
 def read_settings(path: Path, command: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -166,6 +189,11 @@ def _default(where: str, key: str, value: Any, command: Any) -> tuple[str, Any]:
     wrong = isinstance(value, bool) != truth or isinstance(value, dict)
     if wrong or isinstance(value, list) != parameter.multiple:
         raise SettingsError(f"{where}: {key!r} is {value!r}; give it as its flag takes it.")
+    try:
+        parameter.process_value(command.context_class(command), value)
+    except typer.BadParameter as error:
+        shown = one_line(repr(value), 60)
+        raise SettingsError(f"{where}: {key!r} is {shown}: {error.message}.") from None
     if truth:
         return parameter.name, value if on else not value
     return parameter.name, [*map(_expanded, value)] if isinstance(value, list) else _expanded(value)

@@ -171,9 +171,12 @@ def _run(
     from npcorrect.evaluation.run import manifest, runner, tools
     from npcorrect.evaluation.run.progress import following
     from npcorrect.evaluation.run.store import Store
+    from npcorrect.session import check_device
 
     workers = pool(count, threads, ray_address, settings.load, settings.roles)
     tools.check(settings, source, table)
+    if workers is None:
+        check_device(settings.load)
     samples = manifest.samples(settings, source)
     made = manifest.manifest(settings, source, tools.weights(settings, table))
     load = partial(tools.load, settings, data, table, threads_each(count, threads))

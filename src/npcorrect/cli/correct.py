@@ -126,9 +126,10 @@ def _correct_one(folder: OutputFolder, overwrite: bool, as_json: bool) -> Result
     from npcorrect.cli.show import progress, show_result
     from npcorrect.output import correct_into
     from npcorrect.result import to_record
-    from npcorrect.session import check, open_session
+    from npcorrect.session import check, check_device, open_session
 
-    check(folder.settings, folder.asked.request)
+    check(folder.settings, folder.request, folder.original)
+    check_device(folder.settings.load)
     with (
         folder.claimed(overwrite) as begun,
         progress(as_json) as shown,

@@ -251,8 +251,34 @@ def family_of_pipeline(pipeline: Any) -> FamilySpec:
             f"A {kind} is of no family that npc knows; the families are {_known()}. Give one as "
             "family=..., if it is called as that family's pipeline is."
         )
+    return _of_class(pipeline, kind)[0]
+
+
+def family_named(pipeline: Any, name: str) -> FamilySpec:
+    """The family of this name, if a diffusers pipeline that is loaded already can be of it.
+
+    Raises:
+        ModelError: there is none, or the pipeline is another family's, or lacks parts.
+    """
+    if name not in FAMILIES:
+        raise ModelError(f"The family {name!r} is unknown; use {', '.join(FAMILIES)}.")
+    row, kind = FAMILIES[name], type(pipeline).__name__
+    if not (rows := families_of(kind)):
+        needed = (row.denoiser, *sum(row.text.encoders, ()))
+        if lacking := [part for part in needed if getattr(pipeline, part, None) is None]:
+            raise ModelError(f"A {kind} has no {lacking[0]}, and so cannot be {row.title}.")
+        return row
+    found, by = (rows[0], f"it is a {kind}") if row not in rows else _of_class(pipeline, kind)
+    if found is not row and not by.startswith("the name"):
+        raise ModelError(
+            f"The pipeline is no {row.title} ({by}); leave the family out, or give {found.name!r}."
+        )
+    return row
+
+
+def _of_class(pipeline: Any, kind: str) -> tuple[FamilySpec, str]:
     name = str(pipeline.config.get("_name_or_path") or "")
-    return _member(name, kind, pipeline.config, lambda part: getattr(pipeline, part).config)[0]
+    return _member(name, kind, pipeline.config, lambda part: getattr(pipeline, part).config)
 
 
 def refuse_embedded_guidance(

@@ -18,7 +18,7 @@ from npcorrect.diffusion.identify import (
     read_header,
     refuse_scaled,
 )
-from npcorrect.diffusion.memory import out_of_memory
+from npcorrect.diffusion.memory import out_of_memory, require_device
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError, NpcError, SettingsError
 from npcorrect.extras import require
@@ -65,11 +65,7 @@ def chosen_device(asked: str | None) -> str:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(1, device=asked)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"The device {asked!r} cannot be used ({reason}); try cpu.") from None
+    require_device(asked)
     return asked
 
 

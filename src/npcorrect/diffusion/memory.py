@@ -1,4 +1,4 @@
-"""When memory runs out, on any device."""
+"""Devices: whether they are there, and when their memory runs out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,22 @@ import gc
 
 import torch
 
+from npcorrect.errors import ModelError
+
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that torch cannot use here.
+
+    Raises:
+        ModelError: it is unknown or not there.
+    """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"The device {device!r} cannot be used ({reason}); try cpu.") from None
 
 
 def out_of_memory(error: BaseException) -> bool:

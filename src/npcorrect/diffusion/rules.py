@@ -31,6 +31,7 @@ class Rule:
     ``guided`` ones need classifier-free guidance; ``attends`` ones act within attention instead, as
     the family's row says. ``learns`` ones are told after each step what it says of the negative.
     ``delay`` is the number of steps with which a drawing begins and in which no negative acts yet.
+    Where it ``weighs``, the negative has a weight of its own.
     """
 
     guided: ClassVar[bool] = True
@@ -40,6 +41,7 @@ class Rule:
     attends: ClassVar[bool] = False
     delay: ClassVar[int] = 0
     learns: ClassVar[bool] = False
+    weighs: ClassVar[bool] = True
 
     def __init__(self, scale: float, weight: float) -> None:
         self.scale, self.weight = scale, weight
@@ -85,6 +87,7 @@ class Paper(Rule):
     """
 
     replaces = True
+    weighs = False
 
     @classmethod
     def default_window(cls, defaults: Defaults) -> float:

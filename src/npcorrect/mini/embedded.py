@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from npcorrect.diffusion.memory import require_device
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
 from npcorrect.mini.family import FAMILY
@@ -23,10 +24,7 @@ def embedded(
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in types:
         raise ModelError(f"The dtype {dtype!r} is unknown; use {', '.join(types)}.")
+    require_device(device)
     pipeline = load_pipeline(weights or WEIGHTS, types[dtype])
-    try:
-        pipeline.to(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"The device {device!r} cannot be used ({reason}); try cpu.") from None
+    pipeline.to(device)
     return PipelineModel("mini", pipeline, FAMILY)

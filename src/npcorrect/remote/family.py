@@ -17,6 +17,7 @@ class ServerRule:
     replaces = True
     attends = False
     delay = 0
+    weighs = False
 
     def default_window(self, defaults: Defaults) -> float:
         """A share of 1: a server's negative acts in all steps."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from pathlib import Path
+from re import fullmatch
 from typing import TypeVar
 
 from npcorrect.errors import SettingsError
@@ -27,6 +29,7 @@ from npcorrect.vlm.settings import VLMSettings
 from npcorrect.vlm.verifier import Questions, VLMVerifier
 
 T = TypeVar("T")
+ROLES = ("checklister", "verifier", "captioner", "proposer")
 
 
 @contextmanager
@@ -65,10 +68,32 @@ def check_roles(settings: VLMSettings, has_embedded: bool) -> None:
     """
     check(settings.roles)
     budget_of(settings.roles)
+    _refuse_idle(settings.roles)
     with ExitStack() as stack:
         builder = _Builder(settings, None, stack)
-        for role in ("checklister", "verifier", "captioner", "proposer"):
+        for role in ROLES:
             builder.check(role, has_embedded)
+
+
+def _refuse_idle(roles: RoleSettings) -> None:
+    """Refuse what says how models are asked, where none is.
+
+    Raises:
+        SettingsError: a setting would have no effect.
+    """
+    named = {role: getattr(roles, role) or roles.vlm for role in ROLES}
+    asked = [name for name in named.values() if name not in (None, "embedded", "grammar", "rules")]
+    looks = named["verifier"] in asked
+    given = {
+        "votes": roles.votes != 1 and not looks,
+        "questions": roles.questions != "together" and not looks,
+        "budget": roles.budget is not None and not asked,
+    }
+    if idle := [name for name, refused in given.items() if refused]:
+        raise SettingsError(
+            f"The setting {idle[0]!r} is {getattr(roles, idle[0])!r}, and no model is asked; leave "
+            "it out, or name a model with --vlm."
+        )
 
 
 def played_by(vlm: VLM, votes: int = 1) -> Roles:
@@ -154,6 +179,7 @@ class _Builder:
         self._price(name)
         if name.startswith("local:"):
             require("llguidance", "local", f"The model {name!r}")
+            _refuse_missing(name.removeprefix("local:"))
         else:
             self._server(name)
 
@@ -227,3 +253,18 @@ class _Builder:
     @cached_property
     def _memory(self) -> Memory:
         return memory_of(self._settings)
+
+
+def _refuse_missing(identifier: str) -> None:
+    """Refuse the path of a folder that is not there; other names may be of the hub.
+
+    Raises:
+        SettingsError: it is one.
+    """
+    path = Path(identifier)
+    hub = fullmatch(r"[\w.-]+(/[\w.-]+)?", identifier) and not identifier.startswith(".")
+    if not (path.is_dir() or hub):
+        raise SettingsError(
+            f"There is no folder {identifier[:200]!r} with a model; check the path, or name one "
+            "of the Hugging Face hub as 'local:OWNER/NAME'."
+        )

@@ -51,6 +51,7 @@ def released(request: Request) -> Request:
         rule="paper",
         scale=None,
         ranker="paper",
+        negative_scale=None,
         negative=None,
         looks=None,
         strength=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from atexit import register
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from npcorrect import session
@@ -52,7 +53,10 @@ def check(settings: RunSettings, source: Benchmark, table: VLMTable) -> None:
     if "rewrite" in settings.methods and not settings.roles.vlm:
         raise SettingsError("The method 'rewrite' needs a language model; name one with --vlm.")
     prompt = source.samples()[0].prompt
-    session.check(session_settings(settings, table), Request(prompt, **vars(settings.draw)))
+    wanted = session_settings(settings, table)
+    if settings.judge:  # a judge is asked, where no role may be
+        wanted = replace(wanted, roles=replace(wanted.roles, budget=None))
+    session.check(wanted, Request(prompt, **vars(settings.draw)))
 
 
 def load(settings: RunSettings, folder: Path | None, table: VLMTable, threads: int) -> Tools:
