@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeFamily, FakeImageModel
 from npcorrect.errors import PromptError
+from npcorrect.loop import sized
 from npcorrect.plan import Defaults, plan
 from npcorrect.records import (
     Candidate,
@@ -112,9 +113,10 @@ class FakeServer:
             on_draw=lambda drawing: time.sleep(self.delay / 2),
         )
 
-    def check(self, request: Request) -> object:
+    def check(self, request: Request, original: Image.Image | None = None) -> object:
         """The plan of a request; a prompt of lamps is not understood."""
-        made = plan(request, FakeFamily(), self.defaults)
+        sizes = replace(self.defaults, sizes=(*self.defaults.sizes, SIDE))
+        made = plan(sized(request, original) if original else request, FakeFamily(), sizes)
         if "lamp" in request.prompt:
             raise PromptError("The prompt speaks of lamps; draw something else.")
         return made

@@ -6,13 +6,18 @@ import json
 from base64 import b64decode
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import httpx2
 import openai
 import pytest
 from PIL import Image
 
+from npcorrect.records import Request
+from npcorrect.result import load_result
 from npcorrect.serve.security import Access
+from npcorrect.serve.service import Limits
+from npcorrect.serve.store import open_store
 from tests.serve.asking import PROMPT, kept, parsed, until
 from tests.serve.fakes import FakeServer, listening
 
@@ -129,3 +134,96 @@ def test_a_job_that_fails_is_an_error_in_the_stream(server: FakeServer) -> None:
             (told,) = parsed(answer.iter_lines())
     assert told.kind == "error"
     assert "stopped" in json.dumps(told.body)
+
+
+def png(size: tuple[int, int] = (16, 16), colour: str = "green") -> tuple[str, bytes]:
+    """A picture as the client sends it."""
+    file = BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return "picture.png", file.getvalue()
+
+
+def test_a_picture_that_exists_is_corrected(
+    images: openai.OpenAI, address: str, server: FakeServer
+) -> None:
+    answer = images.images.edit(image=png(), prompt=PROMPT, extra_body={**SOURCE, "seed": 4})
+    assert answer.data
+    assert answer.data[0].model_extra
+    job = answer.data[0].model_extra["job"]
+    assert "Negative prompt: four circles" in text(answer.data[0].b64_json)
+    result = load_result(server.folder / job)
+    original, redrawing = result.attempts
+    assert original.generation.image.getpixel((8, 8)) == (0, 128, 0)
+    assert (original.cost.images, redrawing.cost.images) == (0, 1)
+    assert (result.request.seed, result.request.width, result.request.height) == (4, 16, 16)
+
+
+def test_an_accepted_picture_comes_back_as_it_was(server: FakeServer) -> None:
+    server.good = 0
+    with (
+        listening(server) as address,
+        openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as images,
+    ):
+        answer = images.images.edit(image=[png()], prompt=PROMPT, n=2)
+        assert answer.data
+        for image in answer.data:
+            assert image.b64_json
+            picture = Image.open(BytesIO(b64decode(image.b64_json)))
+            assert picture.getpixel((8, 8)) == (0, 128, 0)
+
+
+def test_attempts_of_a_correction_arrive_as_partial_images(images: openai.OpenAI) -> None:
+    told = list(
+        images.images.edit(
+            image=png(), prompt=PROMPT, stream=True, partial_images=1, extra_body=SOURCE
+        )
+    )
+    kinds = [event.type for event in told]
+    assert kinds == ["image_edit.partial_image", "image_edit.completed"]
+    assert told[0].b64_json != told[1].b64_json
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"image": ("x.png", b"no picture")}, "'image' cannot be read"),
+        ({"image": [png(), png()]}, "There are 2 pictures"),
+        ({"mask": png()}, "leave 'mask' out"),
+        ({"prompt": "a lamp"}, "speaks of lamps"),
+        ({"n": 0}, "'n' cannot be used"),
+        ({"image": png((17, 16))}, "17"),
+        ({"image": png((16, 3000))}, "3000 is too long"),
+        ({"extra_body": {"seed": "x"}}, "'seed' is 'x'"),
+        ({"extra_body": {"stepps": 3}}, "did you mean steps"),
+        ({"model": "gpt-image-1"}, "no model 'gpt-image-1' here"),
+    ],
+)
+def test_what_cannot_be_corrected_is_refused(
+    images: openai.OpenAI, options: dict[str, object], says: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=says):
+        images.images.edit(**{"image": png(), "prompt": PROMPT} | options)  # type: ignore[call-overload]
+
+
+def test_a_form_without_a_picture_is_refused(address: str) -> None:
+    answer = httpx2.post(f"{address}/v1/images/edits", data={"prompt": PROMPT})
+    assert (answer.status_code, "0 pictures" in answer.text) == (400, True)
+
+
+def test_only_the_endpoint_of_pictures_takes_large_bodies(server: FakeServer) -> None:
+    server.limits = Limits(body=1000, upload=100_000)
+    with listening(server) as address:
+        for size, status in ((50_000, 400), (200_000, 413)):
+            files = {"image": ("x.png", b"x" * size)}
+            answer = httpx2.post(f"{address}/v1/images/edits", data={"prompt": PROMPT}, files=files)
+            assert answer.status_code == status
+        assert httpx2.post(f"{address}/v1/jobs", content=b"x" * 50_000).status_code == 413
+
+
+def test_a_picture_waits_through_the_end_of_the_server(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        (job,) = store.add([Request(PROMPT, ranker="source")], 1, Image.new("RGB", (16, 16)))
+        assert store.claim()
+    with listening(FakeServer(tmp_path)) as address, httpx2.Client(base_url=address) as client:
+        assert kept(client, job.id)[-1].body["ended"] == "accepted"
+    assert load_result(tmp_path / job.id).attempts[0].cost.images == 0

@@ -58,13 +58,15 @@ def serve(
     _require_packages()
     from npcorrect.serve.server import run
     from npcorrect.serve.service import Limits
-    from npcorrect.session import SessionSettings, check
+    from npcorrect.session import SessionSettings, check, check_device
     from npcorrect.vlm.settings import read_table
 
     access = _access(host, token)
     settings = SessionSettings(load=load, roles=roles, table=read_table(context.obj or {}))
     check(settings)
     shared = pool_alone(context, workers, threads, ray_address, load, roles)
+    if shared is None:
+        check_device(load)
     limits = Limits(side=max_side, queue=queue)
     run(settings, access, port, out.expanduser(), limits, a1111=a1111, say=typer.echo, pool=shared)
 
@@ -79,7 +81,7 @@ def _require_packages() -> None:
 
     from npcorrect.errors import SettingsError
 
-    for package in ("fastapi", "uvicorn"):
+    for package in ("fastapi", "python_multipart", "uvicorn"):
         if find_spec(package) is None:
             raise SettingsError(
                 f"This needs the package {package!r}; install it with "

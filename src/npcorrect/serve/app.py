@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from npcorrect.errors import InputError, OutputError
-from npcorrect.records import Request
 from npcorrect.serve import a1111, jobs_api, openai_api, page
 from npcorrect.serve.security import Access, Guard, problem
 from npcorrect.serve.service import Limits, News, NoJobError, Service
@@ -29,14 +28,14 @@ class ServerSettings:
     """What a server is made of.
 
     ``opened`` gives a session, to the thread of each of ``workers``. ``check`` refuses a request
-    that could not work. ``on_failure`` is called, from a worker's thread, where no session is to be
-    had.
+    that could not work, with the ``original`` that it corrects if any. ``on_failure`` is called,
+    from a worker's thread, where no session is to be had.
     """
 
     model: str
     store: Store
     opened: Opened
-    check: Callable[[Request], object]
+    check: Callable[..., object]
     on_failure: Callable[[], None]
     access: Access = field(default_factory=Access)
     limits: Limits = field(default_factory=Limits)
@@ -97,7 +96,10 @@ def create_app(settings: ServerSettings) -> FastAPI:
         app.include_router(a1111.router)
     for kind, answer in _ANSWERS.items():
         app.add_exception_handler(kind, answer)
-    app.add_middleware(Guard, access=settings.access, body=settings.limits.body)
+    limits = settings.limits
+    app.add_middleware(
+        Guard, access=settings.access, body=limits.body, uploads={openai_api.EDITS: limits.upload}
+    )
     return app
 
 

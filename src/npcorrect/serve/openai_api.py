@@ -1,18 +1,19 @@
-"""OpenAI's pictures endpoint, so that its clients work unchanged.
+"""OpenAI's endpoints of pictures, so that its clients work unchanged.
 
-The picture of each job is its best. With ``stream``, attempts arrive as partial images.
+The picture of each job is its best. With ``stream``, attempts arrive as partial images. A picture
+that is sent to be edited is corrected, as ``npc correct --original`` does.
 """
 
 from __future__ import annotations
 
 import secrets
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from io import BytesIO
 from time import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Form, UploadFile
 from fastapi import Request as ClientRequest
 from fastapi.responses import JSONResponse, Response
 from PIL import Image
@@ -20,14 +21,19 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from npcorrect.errors import ModelError, SettingsError
+from npcorrect.files import decode_picture, read_json
 from npcorrect.plan import MAX_PROMPT
 from npcorrect.serve.events import EventStream, sse
 from npcorrect.serve.jobs_api import Serving
 from npcorrect.serve.security import error_record
 from npcorrect.serve.service import Service
 from npcorrect.serve.store import Job, StoredEvent
+from npcorrect.settings import DrawSettings, options
 
 router = APIRouter(prefix="/v1", tags=["openai"])
+EDITS = "/v1/images/edits"
+"""The one place that takes a file."""
+_STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 SEEDS = 2**32
 """Seeds that are drawn where a client names none are below."""
 
@@ -46,7 +52,7 @@ class ImageBody(BaseModel):
     size: Annotated[str, StringConstraints(pattern=r"^([0-9]{1,5}x[0-9]{1,5}|auto)$")] | None = None
     response_format: Literal["b64_json", "url"] | None = None
     output_format: Literal["png"] | None = None
-    output_compression: Literal[100] | None = None
+    output_compression: int | None = Field(None, ge=100, le=100)
     stream: bool | None = None
     partial_images: int | None = Field(None, ge=0, le=3)
     background: str | None = None
@@ -54,6 +60,33 @@ class ImageBody(BaseModel):
     quality: str | None = None
     style: str | None = None
     user: str | None = None
+
+
+class EditBody(ImageBody):
+    """The form of OpenAI's endpoint: the same fields, and the one picture that is corrected.
+
+    ``input_fidelity`` has no effect.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=False)  # a form has nothing but texts
+
+    image: UploadFile | None = None
+    images: list[UploadFile] = Field(default=[], alias="image[]")
+    mask: UploadFile | None = None
+    input_fidelity: str | None = None
+
+    def picture(self) -> UploadFile:
+        """The picture.
+
+        Raises:
+            SettingsError: there is none, there are several, or there is a mask.
+        """
+        if self.mask is not None:
+            raise SettingsError("Whole pictures are corrected; leave 'mask' out.")
+        pictures: list[UploadFile] = [*([self.image] if self.image else []), *self.images]
+        if len(pictures) != 1:
+            raise SettingsError(f"There are {len(pictures)} pictures; send one, as 'image'.")
+        return pictures[0]
 
 
 class Model(BaseModel):
@@ -78,12 +111,34 @@ def list_models(service: Serving) -> Models:
     return Models(data=[Model(id=service.model)])
 
 
-@router.post("/images/generations")
+@router.post("/images/generations", responses=_STREAMED)
 async def generate(body: ImageBody, service: Serving, client: ClientRequest) -> Response:
     """Draw and correct pictures, and answer when they are done; or stream their attempts."""
-    jobs = await run_in_threadpool(_submitted, service, body)
+    values = body.model_extra or {}
+    jobs = await run_in_threadpool(_submitted, service, body, values)
+    return await _answer(service, client, body, jobs, "image_generation")
+
+
+@router.post("/images/edits", response_class=JSONResponse, responses=_STREAMED)
+async def edit(
+    body: Annotated[EditBody, Form()], service: Serving, client: ClientRequest
+) -> Response:
+    """Correct a picture that exists: it takes the place of the first drawing.
+
+    It is checked, and where it is wrong, redrawn; whole pictures are, so a mask is refused.
+    """
+    values = _from_texts(body.model_extra or {})
+    content = await body.picture().read()
+    jobs = await run_in_threadpool(_submitted, service, body, values, content)
+    return await _answer(service, client, body, jobs, "image_edit")
+
+
+async def _answer(
+    service: Service, client: ClientRequest, body: ImageBody, jobs: list[Job], name: str
+) -> Response:
+    """The pictures of jobs when they have ended, or the stream of the only one's attempts."""
     if body.stream:
-        return EventStream(_partial_images(service, jobs[0], body.partial_images or 0))
+        return EventStream(_partial_images(service, jobs[0], body.partial_images or 0, name))
     ended = await service.ended(jobs, client)
     for job in ended:
         if job.best is None:
@@ -98,15 +153,32 @@ def failure(job: Job) -> str:
     return job.error or "The job was stopped before it had a picture."
 
 
-def _submitted(service: Service, body: ImageBody) -> list[Job]:
+def _submitted(
+    service: Service, body: ImageBody, more: Mapping[str, Any], picture: bytes | None = None
+) -> list[Job]:
     if body.model not in (None, service.model):
         raise ModelError(
             f"There is no model {body.model[:60]!r} here; this server draws with {service.model!r}."
         )
     if body.stream and (body.n or 1) > 1:
         raise SettingsError(f"With 'stream' the number of pictures 'n' is {body.n}; give 1.")
-    values = {"seed": secrets.randbelow(SEEDS), **_sides(body.size), **(body.model_extra or {})}
-    return service.submit(service.request(body.prompt, values), body.n or 1)
+    values = {"seed": secrets.randbelow(SEEDS), **_sides(body.size), **more}
+    original = None if picture is None else decode_picture(picture, "image")
+    request = service.request(body.prompt, values, original)
+    return service.submit(request, body.n or 1, original)
+
+
+def _from_texts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A form's settings as JSON has them; those that are texts, or unknown, stay as they are."""
+    texts = {one.name for one in options(DrawSettings) if str in one.kinds}
+    return {name: value if name in texts else _from_text(value) for name, value in values.items()}
+
+
+def _from_text(value: Any) -> Any:
+    try:
+        return read_json(value) if isinstance(value, str) else "a file"
+    except (ValueError, RecursionError):
+        return value
 
 
 def _sides(size: str | None) -> dict[str, int]:
@@ -126,7 +198,7 @@ def _image(service: Service, job: Job, address: str | None) -> dict[str, Any]:
     return {**shown, "job": job.id, "accepted": job.ended == "accepted"}
 
 
-async def _partial_images(service: Service, job: Job, most: int) -> AsyncIterator[bytes]:
+async def _partial_images(service: Service, job: Job, most: int, name: str) -> AsyncIterator[bytes]:
     """The first attempts as partial images, at last the best one."""
     sent = 0
     with service.only_here([job]):
@@ -134,20 +206,20 @@ async def _partial_images(service: Service, job: Job, most: int) -> AsyncIterato
             if isinstance(event, StoredEvent) and event.kind == "attempt" and sent < most:
                 number = event.body["attempt"]["index"]
                 shown = await run_in_threadpool(service.picture, job, number)
-                yield _picture_event("partial_image", shown, partial_image_index=sent)
+                yield _picture_event(f"{name}.partial_image", shown, partial_image_index=sent)
                 sent += 1
     job = await run_in_threadpool(service.job, job.id)
     if job.best is None:
         yield sse("error", error_record(500, failure(job)))
     else:
         shown = await run_in_threadpool(service.picture, job, job.best)
-        yield _picture_event("completed", shown)
+        yield _picture_event(f"{name}.completed", shown)
 
 
 def _picture_event(kind: str, shown: bytes, **more: int) -> bytes:
     width, height = Image.open(BytesIO(shown)).size
     body = {
-        "type": f"image_generation.{kind}",
+        "type": kind,
         "b64_json": b64encode(shown).decode(),
         "created_at": int(time()),
         "size": f"{width}x{height}",
@@ -156,4 +228,4 @@ def _picture_event(kind: str, shown: bytes, **more: int) -> bytes:
         "quality": "auto",
         **more,
     }
-    return sse(f"image_generation.{kind}", body)
+    return sse(kind, body)

@@ -59,10 +59,13 @@ class Access:
 
 
 class Guard:
-    """Middleware that refuses whom :class:`Access` does not know, and bodies above a limit."""
+    """Middleware that refuses whom :class:`Access` does not know, and bodies above a limit.
 
-    def __init__(self, app: ASGIApp, access: Access, body: int) -> None:
-        self._app, self._access, self._body = app, access, body
+    ``uploads`` are the limits of paths that have their own.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, body: int, uploads: Mapping[str, int]) -> None:
+        self._app, self._access, self._body, self._uploads = app, access, body, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer in the application's place, or let it answer."""
@@ -75,7 +78,8 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        answer = refused(self._access, Headers(scope=scope)) or await _body(receive, self._body)
+        limit = self._uploads.get(scope["path"], self._body)
+        answer = refused(self._access, Headers(scope=scope)) or await _body(receive, limit)
         if isinstance(answer, JSONResponse):
             await answer(scope, receive, guarded)
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -86,6 +88,8 @@ def _sessions(settings: SessionSettings, pool: Pool | None) -> Iterator[Opened]:
         yield here
     else:
         with pool.started() as ray:
+            # Ray's own handler would make an error of the end that was asked for.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit())
             yield partial(remote_session, ray, pool, here)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
+from PIL.Image import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as ClientRequest
 
@@ -25,11 +26,12 @@ HEARTBEAT = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one client may ask for: bytes of a body, pixels of a side, pictures at once; and how
-    many jobs may wait.
+    """What one client may ask for: bytes of a body, or of one with a picture in it, pixels of a
+    side, pictures at once; and how many jobs may wait.
     """
 
     body: int = 64 * 1024
+    upload: int = 16 * 2**20
     side: int = 2048
     pictures: int = 8
     queue: int = 64
@@ -62,31 +64,45 @@ class News:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """The jobs, the workers and the limits. ``check`` refuses a request that could not work."""
+    """The jobs, the workers and the limits.
+
+    ``check`` refuses a request that could not work, with the picture that it corrects if any.
+    """
 
     model: str
     store: Store
     workers: Workers
     news: News
-    check: Callable[[Request], object]
+    check: Callable[..., object]
     limits: Limits
 
-    def request(self, prompt: str, values: dict[str, Any]) -> Request:
-        """A request from a body's values by the options' names.
+    def request(
+        self, prompt: str, values: dict[str, Any], original: Image | None = None
+    ) -> Request:
+        """A request from a body's values by the options' names, for a picture if there is one.
 
         Raises:
             InputError: it cannot work, or asks for more than the limits.
         """
         request = Request(prompt, **vars(read(DrawSettings, values, "The body")))
-        for side in (request.size, request.height, request.width):
+        sides = original.size if original else ()
+        for side in (request.size, request.height, request.width, *sides):
             if side is not None and side > self.limits.side:
                 raise SettingsError(
                     f"The side {side} is too long; give at most {self.limits.side}."
                 )
-        self.check(request)
+        self._check(request, original)
         return request
 
-    def submit(self, request: Request, pictures: int = 1) -> list[Job]:
+    def _check(self, request: Request, original: Image | None) -> None:
+        if original is None:
+            self.check(request)
+        else:
+            self.check(request, original=original)
+
+    def submit(
+        self, request: Request, pictures: int = 1, original: Image | None = None
+    ) -> list[Job]:
         """Queue a job for each picture; no two of them share a seed.
 
         Raises:
@@ -99,8 +115,8 @@ class Service:
             )
         apart = request.candidates + 1
         requests = [replace(request, seed=request.seed + k * apart) for k in range(pictures)]
-        self.check(requests[-1])
-        jobs = self.store.add(requests, self.limits.queue)
+        self._check(requests[-1], original)
+        jobs = self.store.add(requests, self.limits.queue, original)
         self.workers.ring()
         return jobs
 

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from time import time
@@ -18,10 +19,11 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
+from PIL.Image import Image
 from pydantic import TypeAdapter
 
 from npcorrect.errors import NpcError, OutputError
-from npcorrect.files import prepare
+from npcorrect.files import decode_picture, prepare
 from npcorrect.records import Request
 from npcorrect.result import Ended
 
@@ -46,6 +48,10 @@ create table if not exists job (
     best integer,
     starts integer not null default 0,
     created real not null
+);
+create table if not exists original (
+    job text primary key references job (id),
+    picture blob not null
 );
 create index if not exists job_state on job (state, number);
 create table if not exists event (
@@ -100,8 +106,10 @@ class Store:
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self._folder, self._connection, self._lock = folder, connection, Lock()
 
-    def add(self, requests: Sequence[Request], limit: int) -> list[Job]:
-        """Queue jobs, all of them or none.
+    def add(
+        self, requests: Sequence[Request], limit: int, original: Image | None = None
+    ) -> list[Job]:
+        """Queue jobs, all of them or none, each with the picture that it corrects if any.
 
         Raises:
             QueueFullError: more than ``limit`` would wait.
@@ -119,6 +127,9 @@ class Store:
                 )[0]
                 for request in requests
             ]
+            if original is not None:
+                for job in map(_job, rows):
+                    do("insert into original values (?, ?)", (job.id, _png(original)))
         return [_job(row) for row in rows]
 
     def job(self, job_id: str) -> Job | None:
@@ -126,6 +137,12 @@ class Store:
         with self._transaction() as do:
             rows = do(f"select {_COLUMNS} from job where id = ?", (job_id,))
         return _job(rows[0]) if rows else None
+
+    def original(self, job_id: str) -> Image | None:
+        """The picture that a job corrects, or None where it draws one first."""
+        with self._transaction() as do:
+            rows = do("select picture from original where job = ?", (job_id,))
+        return decode_picture(rows[0][0], "original") if rows else None
 
     def jobs(self, before: int | None, limit: int) -> list[Job]:
         """The latest jobs, or those before a number, the latest first."""
@@ -257,6 +274,12 @@ def _connect(folder: Path) -> sqlite3.Connection:
             "--out."
         ) from None
     return connection
+
+
+def _png(image: Image) -> bytes:
+    file = BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def _job(row: Sequence[Any]) -> Job:

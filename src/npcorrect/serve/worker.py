@@ -171,7 +171,8 @@ class Worker:
         """Why the job ended, and the error where one ended it."""
         self._on_change(job.id)
         try:
-            correction = session.correct(job.request, self._teller(job))
+            original = self._store.original(job.id)
+            correction = session.correct(job.request, self._teller(job), original=original)
             self._current = job, correction
             self._follow(job, correction)
         except WorkerDiedError:
