@@ -1,6 +1,6 @@
 """Jobs a minute of ``npc serve`` with two workers against one, each with one thread, in turn.
 
-    python benchmarks/serve_workers.py --jobs 12 --rounds 3
+    python benchmarks/serve_workers.py --jobs 40 --rounds 3
 
 Every job draws one picture of the embedded model. Time is counted from the first finished job to
 the last, so that starting Ray and loading the models are left out. Compare the ratio, and its
@@ -19,6 +19,8 @@ from time import perf_counter, sleep
 import httpx2
 from faces import serving
 
+POLL = 0.5
+"""Seconds between two questions; a lone worker draws in the process that answers them."""
 PROMPT = "three red circles and one blue square"
 
 
@@ -44,13 +46,13 @@ def done_at(client: httpx2.Client, jobs: int) -> list[float]:
         listed = client.get("/v1/jobs", params={"limit": 100}).json()["jobs"]
         ended = sum(job["state"] == "ended" for job in listed)
         times += [perf_counter()] * (ended - len(times))
-        sleep(0.02)
+        sleep(POLL)
     return times
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=12)
+    parser.add_argument("--jobs", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
