@@ -20,7 +20,6 @@ from npcorrect.evaluation.run import runner, tools
 from npcorrect.evaluation.run.manifest import RunSettings, samples
 from npcorrect.evaluation.run.runner import Executor
 from npcorrect.vlm.settings import VLMTable
-from npcorrect.workers import Pool
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Arm:
         groups = runner.todo(samples(settings, find("mini")), settings.methods, 1, set())
         load = partial(tools.load, settings, None, VLMTable(), self.threads)
         # One worker goes through Ray too, so that the arms differ in nothing else.
-        executor: Executor = partial(runner.on_workers, Pool(self.workers, self.threads))
+        executor: Executor = runner.RayExecutor(self.workers, self.threads)
         start = perf_counter()
         times = [perf_counter() for _ in executor(load, groups)]
         return (len(times) - 1) / (times[-1] - times[0]), times[0] - start

@@ -183,5 +183,5 @@ def _run(
     methods = [plugins.label(name) for name in settings.methods]
     open_judge = partial(tools.judging, settings, source, table)
     with following(methods, len(samples), settings.images) as on_record:
-        executor = partial(runner.on_workers, workers) if workers else runner.in_process
+        executor = runner.RayExecutor(**vars(workers)) if workers else runner.in_process
         runner.run(Store(out), made, samples, load, executor, on_record, open_judge)

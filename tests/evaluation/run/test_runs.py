@@ -25,7 +25,6 @@ from npcorrect.evaluation.run.manifest import Manifest, Shard
 from npcorrect.evaluation.run.records import Key, Record
 from npcorrect.evaluation.run.runner import Executor, Load
 from npcorrect.evaluation.run.store import Store
-from npcorrect.workers import Pool
 from tests.evaluation.run.mortal import mortal_tools, unloadable
 
 KILLS = 50
@@ -174,13 +173,13 @@ class TestRay:
     def test_workers_that_die_are_replaced_and_their_samples_redone(self, tmp_path: Path) -> None:
         deadly = [FakeBench().samples()[i].prompt for i in (1, 6)]
         load = partial(mortal_tools, tmp_path, deadly, 1)
-        carry_out(tmp_path / "ray" / "run", load=load, executor=partial(runner.on_workers, Pool(2)))
+        carry_out(tmp_path / "ray" / "run", load=load, executor=runner.RayExecutor(2))
         assert len(list(tmp_path.glob("prompt*"))) == len(deadly)
         carry_out(tmp_path / "here" / "run")
         assert reported(tmp_path / "ray" / "run") == reported(tmp_path / "here" / "run")
 
     def test_what_cannot_be_loaded_is_said_as_without_ray(self, tmp_path: Path) -> None:
-        for executor in (runner.in_process, partial(runner.on_workers, Pool(1))):
+        for executor in (runner.in_process, runner.RayExecutor(1)):
             with pytest.raises(ModelError, match="no such model"):
                 carry_out(tmp_path, load=unloadable, executor=executor)
 
@@ -188,7 +187,7 @@ class TestRay:
         deadly = [FakeBench().samples()[3].prompt]
         load = partial(mortal_tools, tmp_path, deadly, 9)
         with pytest.raises(NpcError, match="3 workers died on"):
-            carry_out(tmp_path / "run", load=load, executor=partial(runner.on_workers, Pool(1)))
+            carry_out(tmp_path / "run", load=load, executor=runner.RayExecutor(1))
         assert Store(tmp_path / "run").records(), "what was finished before is kept"
 
 

@@ -163,15 +163,18 @@ def in_process(load: Load, groups: Sequence[Jobs]) -> Iterator[Done]:
     yield from Worker(load).stream(chain.from_iterable(groups))
 
 
-def on_workers(pool: Pool, load: Load, groups: Sequence[Jobs]) -> Iterator[Done]:
-    """Workers of their own, each with its own tools.
+class RayExecutor(Pool):
+    """Workers of their own, each with its own tools; see :class:`~npcorrect.workers.Pool`."""
 
-    Raises:
-        SettingsError: Ray is not installed, or there is no cluster at the address.
-        NpcError: workers die again and again on one job.
-    """
+    def __call__(self, load: Load, groups: Sequence[Jobs]) -> Iterator[Done]:
+        """Do all jobs.
 
-    def title(job: Job) -> str:
-        return f"{job.method} for the prompt {job.sample.prompt!r}"
+        Raises:
+            SettingsError: Ray is not installed, or there is no cluster at the address.
+            NpcError: workers die again and again on one job.
+        """
+        return self.perform(Worker, (load,), groups, _title)
 
-    return pool.perform(Worker, (load,), groups, title)
+
+def _title(job: Job) -> str:
+    return f"{job.method} for the prompt {job.sample.prompt!r}"
