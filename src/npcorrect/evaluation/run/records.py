@@ -85,6 +85,11 @@ class Record:
         return any(step.accepted is None and step.error for step in self.steps)
 
     @property
+    def incomplete(self) -> bool:
+        """Whether the verifier left out anything, so that other pictures might have been drawn."""
+        return any(step.error for step in self.steps)
+
+    @property
     def open_pictures(self) -> tuple[str, ...]:
         """The names of the pictures whose score is still to be had from the judge."""
         opened = (s.image for s in self.steps if s.image and s.score is not None and s.score.open)

@@ -41,9 +41,9 @@ def run(
 ) -> None:
     """Do what the store does not have yet, and keep each record at once.
 
-    A record that is damaged, has no verdict, or whose pictures are gone, is done again; pictures
-    without a score are judged again, by the judge that ``open_judge`` opens, or else done again.
-    ``on_record`` is told of every record, first of those that are there already.
+    A record that is damaged, lacks a verdict or a part of one, or whose pictures are gone, is done
+    again; pictures without a score are judged again, by the judge that ``open_judge`` opens, or
+    else done again. ``on_record`` is told of every record, first of those that are there already.
 
     Raises:
         OutputError: the store cannot be written.
@@ -76,8 +76,8 @@ def run(
 
 
 def whole_records(store: Store) -> list[Record]:
-    """The records that can be used, and have their verdicts and all of their pictures."""
-    records = [record for record in store.sound_records() if not record.unverified]
+    """The records that can be used, and have all of their verdicts and pictures."""
+    records = [record for record in store.sound_records() if not record.incomplete]
     names = {step.image for record in records for step in record.steps if step.image}
     gone = {name for name in names if store.read_picture(name) is None}
     return [r for r in records if gone.isdisjoint(step.image for step in r.steps)]
