@@ -19,7 +19,7 @@ from npcorrect.english import ARTICLES, NUMBERS, word_set
 Number = int | Literal["many", "more"]
 """How many: exactly, an unknown number above one, or more than there should be."""
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|[,.;:!?()\n]")
-_QUOTED = re.compile(r'"[^"]*"|\u201c[^\u201d]*\u201d')
+_QUOTED = re.compile(r'"[^"]*"|\u201c[^\u201c\u201d]*\u201d')
 
 _COUNTS: dict[str, Number] = {word: number for number, word in enumerate(NUMBERS)}
 _COUNTS |= {"eleven": 11, "twelve": 12, "dozen": 12, "single": 1, "lone": 1, "solitary": 1}

@@ -16,7 +16,7 @@ class Redactor:
     """Replaces keys in what is shown or stored, however their characters are escaped."""
 
     def __init__(self, *keys: str) -> None:
-        secrets = ["".join(map(_spellings, key)) for key in keys if len(key) >= SHORTEST]
+        secrets = [_spelt(key) for key in keys if len(key) >= SHORTEST]
         self._pattern = re.compile("|".join(secrets)) if secrets else None
 
     def __call__(self, text: str) -> str:
@@ -39,13 +39,21 @@ def printable(text: str) -> str:
     return "".join(c for c in spaced if unicodedata.category(c)[0] != "C")
 
 
-def _spellings(character: str) -> str:
-    """A pattern of the ways to write a character: itself, or in JSON, an address or HTML."""
-    code = ord(character)
+def _spelt(key: str) -> str:
+    """A pattern of the ways to write a key."""
+    return "".join(map(_spellings, re.findall(r"\\+|[^\\]", key)))
+
+
+def _spellings(run: str) -> str:
+    """A pattern of the ways to write a character: itself, or in JSON, an address or HTML.
+
+    Backslashes in a row are one: each may stand for itself or escape the next.
+    """
+    code, count = ord(run[0]), len(run)
+    itself = rf"\\{{{count},{16 * count}}}+" if run[0] == "\\" else rf"\\{{0,4}}{re.escape(run)}"
     ways = (
-        rf"\\{{0,4}}{re.escape(character)}",
         rf"\\{{1,4}}[ux](?i:0{{0,2}}{code:02x})",
         rf"%(?i:{code:02x})",
         rf"&#(?:0{{0,4}}{code}|(?i:x0{{0,4}}{code:x}));",
     )
-    return f"(?:{'|'.join(ways)})"
+    return f"(?:{itself}|(?:{'|'.join(ways)}){{{count}}})"

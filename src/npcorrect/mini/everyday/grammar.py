@@ -49,7 +49,7 @@ _RELATION = re.compile(
     + "|".join(sorted(map(re.escape, RELATION_SYNONYMS), key=len, reverse=True))
     + r")\s"
 )
-_SEPARATOR = re.compile(r"\s*,\s*(?:and\s)?\s*|\sand\s|\swith\s")
+_SEPARATOR = re.compile(r"(?<!\s)\s*,\s*(?:and\s)?\s*|\sand\s|\swith\s")
 _OPENING = re.compile(r"^(?:an?|the) (?:photo|picture|image|drawing) (?:of|with) ")
 
 

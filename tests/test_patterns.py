@@ -1,0 +1,194 @@
+"""No regular expression of the package takes more than linear time, whatever it is given.
+
+All of them are found by reading the source; the texts are made from what each pattern matches.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from re import _constants as codes  # type: ignore[attr-defined]
+from re import _parser  # type: ignore[attr-defined]
+from time import process_time
+from typing import Any
+
+import pytest
+
+from npcorrect.vlm.redaction import Redactor
+
+ROOT = Path(__file__).parents[1]
+SIZE = 100_000
+SECONDS = 1.0
+CALLS = {"match", "search", "fullmatch", "sub", "split", "findall", "finditer"}
+KEYS = ("a" * 64, "ab" * 20, "\\\\\\\\%%&&##00", "0" * 40, "u0061" * 8, "sk-planted-0123456789")
+SAMPLES = {
+    codes.CATEGORY_DIGIT: "0",
+    codes.CATEGORY_SPACE: " ",
+    codes.CATEGORY_WORD: "a",
+    codes.CATEGORY_NOT_DIGIT: "x",
+    codes.CATEGORY_NOT_SPACE: "x",
+    codes.CATEGORY_NOT_WORD: "-",
+}
+
+
+SOURCES = {
+    path: path.read_text(encoding="utf-8")
+    for folder in (ROOT / "src" / "npcorrect", ROOT / "comfyui")
+    for path in sorted(folder.rglob("*.py"))
+}
+
+
+@dataclass(frozen=True)
+class Used:
+    """A pattern, where it stands, and how it is used."""
+
+    place: str
+    pattern: re.Pattern[str]
+    searches: bool
+
+
+def patterns() -> Iterator[Used]:
+    """Every pattern of the source."""
+    for path, source in SOURCES.items():
+        name = str(path.relative_to(ROOT))
+        yield from (Used(f"{name}:{line}", *rest) for line, *rest in _inline(ast.parse(source)))
+        if "re.compile(" in source and "comfyui" not in name:
+            parts = path.relative_to(ROOT / "src").with_suffix("").parts
+            for attribute, value in vars(importlib.import_module(".".join(parts))).items():
+                if isinstance(value, re.Pattern) and isinstance(value.pattern, str):
+                    yield Used(f"{name}:{attribute}", value, _searches(attribute))
+    for key in KEYS:
+        pattern = Redactor(key)._pattern
+        assert pattern
+        yield Used(f"redactor:{key[:10]}", pattern, searches=True)
+
+
+def _searches(attribute: str) -> bool:
+    """Whether a pattern is looked for everywhere in a text, not at its beginning alone."""
+    uses = {
+        use for source in SOURCES.values() for use in re.findall(rf"\b{attribute}\.(\w+)", source)
+    }
+    return not uses or not uses <= {"match", "fullmatch"}
+
+
+def _inline(tree: ast.Module) -> Iterator[tuple[int, re.Pattern[str], bool]]:
+    """The patterns that stand in a call, with the lines."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        ours = getattr(getattr(node.func, "value", None), "id", "re") == "re"
+        first = node.args[0]
+        if called in CALLS and ours and isinstance(first, ast.Constant):
+            yield node.lineno, re.compile(first.value), called not in ("match", "fullmatch")
+
+
+def units(pattern: re.Pattern[str]) -> list[str]:
+    """Short texts that a pattern, and each of its parts, takes."""
+    found: dict[str, None] = {}
+    _sample(_parser.parse(pattern.pattern, pattern.flags & ~re.DEBUG), found)
+    return [unit for unit in found if unit and len(unit) <= 60][:24]
+
+
+def _sample(parsed: Iterable[Any], found: dict[str, None]) -> str:
+    """One text that a parsed pattern takes; those of its parts are entered in ``found``."""
+    text = ""
+    for code, value in parsed:
+        part = _part(code, value, found)
+        text += part
+        found.setdefault(part)
+    found.setdefault(text)
+    return text
+
+
+def _part(code: Any, value: Any, found: dict[str, None]) -> str:
+    if code in (codes.LITERAL, codes.NOT_LITERAL):
+        return chr(value) if code is codes.LITERAL else "x" if value != ord("x") else "y"
+    if code is codes.ANY:
+        return "x"
+    if code is codes.IN:
+        return _member(value)
+    if code is codes.BRANCH:
+        return [_sample(branch, found) for branch in value[1]][0]
+    if code is codes.SUBPATTERN:
+        return _sample(value[-1], found)
+    if code in (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT):
+        least, _, body = value
+        return _sample(body, found) * max(min(least, 3), 1)
+    if code in (codes.ASSERT, codes.ASSERT_NOT):
+        _sample(value[1], found)
+    return _sample(value, found) if code is codes.ATOMIC_GROUP else ""
+
+
+def _member(entries: list[tuple[Any, Any]]) -> str:
+    """A character of a class."""
+    (code, value), *_ = entries
+    if code is codes.NEGATE:
+        rejected = re.compile(f"[{''.join(map(_escaped, entries[1:]))}]")
+        return next(c for c in "xy0 -_.<" if not rejected.match(c))
+    if code is codes.RANGE:
+        return chr(value[0])
+    return SAMPLES.get(value, "x") if code is codes.CATEGORY else chr(value)
+
+
+def _escaped(entry: tuple[Any, Any]) -> str:
+    code, value = entry
+    if code is codes.RANGE:
+        return f"{re.escape(chr(value[0]))}-{re.escape(chr(value[1]))}"
+    letters = {codes.CATEGORY_WORD: "w", codes.CATEGORY_SPACE: "s", codes.CATEGORY_DIGIT: "d"}
+    if code is codes.CATEGORY:
+        return "\\" + (letters.get(value) or "S")
+    return re.escape(chr(value))
+
+
+def worst(pattern: re.Pattern[str], size: int) -> Iterator[str]:
+    """Long texts of a pattern's own characters, alone, by twos, begun well and ended badly."""
+    own = units(pattern)
+    for unit in own:
+        body = (unit * (size // len(unit) + 1))[:size]
+        yield body
+        yield f"{body}\x00"
+    for first, second in product(own[:6], own[:6]):
+        if first != second:
+            yield first + second * (size // len(second))
+            yield ((first + second) * (size // len(first + second) + 1))[:size]
+
+
+def slowest(used: Used, size: int) -> tuple[float, str]:
+    """The time of the slowest text, and its beginning."""
+    result = 0.0, ""
+    for text in worst(used.pattern, size):
+        start = process_time()
+        for _ in used.pattern.finditer(text) if used.searches else ():
+            pass
+        used.pattern.match(text)
+        used.pattern.fullmatch(text)
+        result = max(result, (process_time() - start, text[:60]))
+    return result
+
+
+EVERY = {used.place: used for used in {one.pattern.pattern: one for one in patterns()}.values()}
+
+
+def test_they_are_found() -> None:
+    places = {place.partition(":")[0] for place in EVERY}
+    assert len(EVERY) > 40
+    assert {"src/npcorrect/vlm/reasoning.py", "src/npcorrect/prompts.py", "redactor"} <= places
+
+
+def test_a_pattern_that_goes_back_is_found_out() -> None:
+    slow = Used("", re.compile(r"(\w+\s?)+:"), searches=True)
+    fast = Used("", re.compile(r"\w++:"), searches=True)
+    assert slowest(slow, 20)[0] > 10 * slowest(fast, 20)[0]
+
+
+@pytest.mark.parametrize("place", sorted(EVERY))
+def test_no_pattern_takes_more_than_linear_time(place: str) -> None:
+    for size in (SIZE // 50, SIZE // 10, SIZE):
+        seconds, text = slowest(EVERY[place], size)
+        assert seconds < SECONDS, f"{EVERY[place]} takes {seconds:.1f} s for {text!r}"
