@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from re import _constants as codes  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from re import _constants as codes
+from re import _parser
 from time import process_time
 from typing import Any
 
@@ -134,7 +134,7 @@ def _member(entries: list[tuple[Any, Any]]) -> str:
     (code, value), *_ = entries
     if code is codes.NEGATE:
         rejected = re.compile(f"[{''.join(map(_escaped, entries[1:]))}]")
-        return next(c for c in "xy0 -_.<" if not rejected.match(c))
+        return next(character for character in "xy0 -_.<" if not rejected.match(character))
     if code is codes.RANGE:
         return chr(value[0])
     return str(SAMPLES.get(value, "x")) if code is codes.CATEGORY else chr(value)

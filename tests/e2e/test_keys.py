@@ -1,4 +1,4 @@
-"""A key of any shape goes to its own server, and is found nowhere else whatever that server says."""
+"""A key of any shape goes to its own server; nothing else shows it, whatever that server says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SENT = [
     "per%cent%41%25planted",
     'quoted"planted\'key"',
     "\\\\back\\slash\\\\planted",
-    "<b>planted</b>&amp;{{ key }}",
+    "<b>planted</b>&amp;{{key}}",
     "[bold]planted[/bold]:heart:",
     "planted" * 100,
     "{planted}$$%s%(key)s",

@@ -18,6 +18,7 @@ from scipy.stats import t as student
 
 from npcorrect.analysis import measures
 from npcorrect.analysis.compare import AttentionSample, Condition, Terms
+from npcorrect.files import replacing
 
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
@@ -158,11 +159,12 @@ def save(figure: Figure, stem: Path) -> None:
     """Write a figure to ``stem.png`` and ``stem.svg``, in place of files that are there.
 
     Raises:
-        OSError: the folder is missing or cannot be written.
+        OutputError: the folder is missing or cannot be written.
     """
-    with rc_context(_STYLE):
-        figure.savefig(stem.with_suffix(".png"), dpi=160)
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+    kinds: dict[str, dict[str, Any]] = {"png": {"dpi": 160}, "svg": {"metadata": {"Date": None}}}
+    for kind, more in kinds.items():
+        with rc_context(_STYLE), replacing(stem.with_suffix(f".{kind}")) as file:
+            figure.savefig(file, format=kind, **more)
 
 
 def chosen_steps(total: int, at_most: int = 5) -> tuple[int, ...]:

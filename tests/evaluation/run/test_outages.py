@@ -6,8 +6,8 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
@@ -19,14 +19,13 @@ import pytest
 from PIL.Image import Image
 
 from npcorrect.errors import ModelError, RunStoppedError
-from npcorrect.evaluation.benchmarks.base import Sample, Score
+from npcorrect.evaluation.benchmarks.base import Judge, Sample, Score
 from npcorrect.evaluation.benchmarks.judge import VLMJudge
 from npcorrect.evaluation.methods.base import Tools
 from npcorrect.evaluation.run import manifest, runner
 from npcorrect.evaluation.run.fake import FakeBench, fake_manifest, fake_tools, holds
 from npcorrect.evaluation.run.records import Record
 from npcorrect.evaluation.run.store import Store
-from npcorrect.records import Cost
 from npcorrect.vlm import addresses, transport
 from npcorrect.vlm.base import Message, Question
 from npcorrect.vlm.openai import OpenAIVLM
@@ -91,7 +90,13 @@ class Failing:
 
 def _picture(body: Body) -> str:
     turns = (m["content"] for m in body["messages"] if isinstance(m["content"], list))
-    return next(p["image_url"]["url"] for turn in turns for p in turn if p["type"] == "image_url")
+    parts = (part for turn in turns for part in turn)
+    return str(next(part["image_url"]["url"] for part in parts if part["type"] == "image_url"))
+
+
+@contextmanager
+def opening(judge: Judge) -> Iterator[Judge]:
+    yield judge
 
 
 def tools(vlm: OpenAIVLM) -> Tools:
@@ -117,7 +122,7 @@ def carry_out(folder: Path, server: Failing, monkeypatch: pytest.MonkeyPatch) ->
     named = addresses.server("http://served/v1#m")
     while True:
         with closing(OpenAIVLM(named, retry_policy=PATIENCE)) as vlm:
-            opened = partial(nullcontext, VLMJudge(Judging(), vlm))
+            opened = partial(opening, VLMJudge(Judging(), vlm))
             load = partial(tools, vlm)
             try:
                 runner.run(store, made, samples, load, runner.in_process, ignore, opened)
@@ -141,14 +146,12 @@ def ignore(record: Record) -> None:
 
 def decisions(records: Sequence[Record]) -> list[Any]:
     """What the records say, without what the repeated questions cost, and where they went."""
-    bare = {"cost": Cost(), "error": ""}
-
-    def scored(score: Score | None) -> Any:
-        return score and (score.value, score.reason)
-
     return [
-        replace(r, steps=tuple(replace(s, **bare, score=None) for s in r.steps)) for r in records
-    ] + [scored(step.score) for r in records for step in r.steps]
+        (r.key, s.image, s.negatives, s.accepted, s.failed, s.chosen, s.observed)
+        + ((s.score.value,) if s.score else ())
+        for r in records
+        for s in r.steps
+    ]
 
 
 def test_a_run_through_outages_ends_as_if_nothing_had_happened(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from npcorrect.evaluation.benchmarks.official import read_csv
 from npcorrect.evaluation.benchmarks.official_files import DSG
 from npcorrect.evaluation.benchmarks.questions import QuestionBenchmark, answered, asked_about
 from npcorrect.evaluation.benchmarks.scene_graph import read_items
+from npcorrect.files import write_text
 
 _ANSWERS = (
     "dsg_prompt_split", "qg_model", "t2i_model", "item_id", "question", "question_id",
@@ -72,13 +74,14 @@ class DSG1k(QuestionBenchmark):
         folder: Path,
     ) -> None:
         """The answers of scored pictures, in the form of upstream's published ones."""
-        with (folder / "answers.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, _ANSWERS, lineterminator="\n")
-            writer.writeheader()
-            for sample in samples:
-                score = scores.get((sample.id, sample.repeat))
-                if score and score.value is not None:
-                    writer.writerows(_answer_rows(sample, score))
+        text = StringIO()
+        writer = csv.DictWriter(text, _ANSWERS, lineterminator="\n")
+        writer.writeheader()
+        for sample in samples:
+            score = scores.get((sample.id, sample.repeat))
+            if score and score.value is not None:
+                writer.writerows(_answer_rows(sample, score))
+        write_text(folder / "answers.csv", text.getvalue())
 
     def read_results(self, path: Path) -> dict[Place, Score]:
         """The scores that a file of answers means.

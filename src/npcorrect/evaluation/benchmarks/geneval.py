@@ -33,6 +33,7 @@ from npcorrect.evaluation.benchmarks.inclusion import checklist_text, requiremen
 from npcorrect.evaluation.benchmarks.official import lines, locate, read_rows
 from npcorrect.evaluation.benchmarks.official_benchmark import OfficialBenchmark
 from npcorrect.evaluation.benchmarks.official_files import GENEVAL
+from npcorrect.files import write_text
 from npcorrect.records import Checklist
 from npcorrect.vlm.base import VLM, Question, Reply
 
@@ -90,7 +91,7 @@ class GenEval(OfficialBenchmark):
         for sample in samples:
             if (sample.id, sample.repeat) in pictures:
                 target = folder / f"{sample.id - 1:05}" / "metadata.jsonl"
-                target.write_text(json.dumps(dict(sample.facts)), encoding="utf-8")
+                write_text(target, json.dumps(dict(sample.facts)))
 
     def read_results(self, path: Path) -> dict[Place, Score]:
         """The scores in the evaluator's ``results.jsonl``.

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from npcorrect.errors import SettingsError
-from npcorrect.files import decode_picture
+from npcorrect.files import decode_picture, replacing
 
 MAX_BYTES = 2**28
 
@@ -78,8 +79,13 @@ def joined(pictures: Mapping[int, Image.Image], grid: int) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a picture in the format that the file's name asks for, without visible loss."""
-    if path.suffix == ".webp":
-        picture.save(path, lossless=True)
-    else:
-        picture.save(path, quality=95, subsampling=0)
+    """Write a picture in one move, in its file name's format, without visible loss.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    kept: dict[str, Any] = {"lossless": True}
+    if path.suffix != ".webp":
+        kept = {"quality": 95, "subsampling": 0}
+    with replacing(path) as file:
+        picture.save(file, format=Image.registered_extensions()[path.suffix.lower()], **kept)
