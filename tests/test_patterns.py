@@ -121,7 +121,7 @@ def _part(code: Any, value: Any, found: dict[str, None]) -> str:
         return _sample(value[-1], found)
     if code in (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT):
         least, _, body = value
-        return _sample(body, found) * max(min(least, 3), 1)
+        return _sample(body, found) * max(min(int(least), 3), 1)
     if code in (codes.ASSERT, codes.ASSERT_NOT):
         _sample(value[1], found)
     if code is codes.ATOMIC_GROUP:

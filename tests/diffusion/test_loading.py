@@ -317,6 +317,15 @@ def test_a_pipe_in_place_of_a_model_does_not_hang(tmp_path: Path) -> None:
         identified(tmp_path / "model.safetensors")
 
 
+@pytest.mark.parametrize(
+    "name", ["./nopefolder", "../nope", "a/b/c", "-x/y", "x" * 97 + "/y", "~/m"]
+)
+def test_a_folder_that_is_not_there_is_one_sentence(name: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        load(name)
+    assert "\n" not in str(caught.value)
+
+
 def test_names_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="embedded model is called 'mini'"):
         load("no such model")

@@ -478,6 +478,11 @@ def hub_errors(name: str, revision: str | None = None) -> Iterator[None]:
     page = f"https://huggingface.co/{name}"
     try:
         yield
+    except errors.HFValidationError:
+        raise ModelError(
+            f"There is no folder {name!r} here, and it is no Hub id such as "
+            "'black-forest-labs/FLUX.1-dev'; check the path."
+        ) from None
     except errors.GatedRepoError:
         raise ModelError(
             f"The model {name!r} is gated: accept its licence at {page} and log in with "
