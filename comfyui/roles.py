@@ -101,8 +101,9 @@ class _Asked:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._role, name)
 
-        def call(*args: Any) -> Any:
-            return awaited(self._pool.submit(copy_context().run, method, *args), self._check)
+        def call(*args: Any, **named: Any) -> Any:
+            asked = self._pool.submit(copy_context().run, method, *args, **named)
+            return awaited(asked, self._check)
 
         return call
 

@@ -13,7 +13,7 @@ WORDS = {True: "accepted", False: "not accepted", None: "unscored"}
 def fault(check: Check) -> str:
     """``"asked exactly three circles, saw four circles"``; empty where the claim holds."""
     asked = check.requirement.text
-    if check.passed is True:
+    if check.passed is True or check.skipped:
         return ""
     if check.passed is None:
         return f"could not tell: {asked}"
@@ -21,23 +21,29 @@ def fault(check: Check) -> str:
 
 
 def faults(verdict: Verdict) -> tuple[str, ...]:
-    """What is wrong or could not be told, in the checklist's order.
+    """What is wrong or could not be told, in the checklist's order, then what was not asked.
 
     A claim that fails only because one that it depends on does is left out: that one says it.
     """
     failed = {check.requirement.id for check in verdict.checks if check.passed is False}
-    return tuple(
+    told = (
         fault(check)
         for check in verdict.checks
-        if check.passed is not True
-        and (check.observed or failed.isdisjoint(check.requirement.depends_on))
+        if check.observed or failed.isdisjoint(check.requirement.depends_on)
     )
+    skipped = "; ".join(claim.text for claim in verdict.skipped)
+    return (*filter(None, told), *([f"not asked: {skipped}"] if skipped else []))
 
 
 def said(attempt: Attempt) -> str:
-    """The verdict in words: ``"accepted"``, ``"not accepted (67%)"`` or ``"unscored"``."""
+    """The verdict in words: ``"accepted"``, ``"not accepted (67%)"`` or ``"unscored"``.
+
+    The share is of the claims that were asked: ``"not accepted (0% of 2 asked)"``.
+    """
     verdict = attempt.verdict
-    share = f" ({verdict.score:.0%})" if verdict.accepted is False else ""
+    asked = len(verdict.checks) - len(verdict.skipped)
+    of_asked = f" of {asked} asked" if verdict.skipped else ""
+    share = f" ({verdict.score:.0%}{of_asked})" if verdict.accepted is False else ""
     return WORDS[verdict.accepted] + share
 
 

@@ -187,7 +187,8 @@ class Correction(Iterator[Attempt]):
     @property
     def _model_calls(self) -> ModelCalls:
         """The image model, by what is known of the prompt now."""
-        return ModelCalls(self.plan, self._model, self._calls, self.checklist, self._over)
+        before = self._attempts[0].verdict if self._attempts else None
+        return ModelCalls(self.plan, self._model, self._calls, self.checklist, self._over, before)
 
     def _over(self) -> bool:
         """Whether nothing more is to be drawn or asked."""

@@ -50,7 +50,8 @@ class Drawn:
 class ModelCalls:
     """What one correction asks its image model, and who verifies what comes of it.
 
-    ``over`` says whether nothing more is to be drawn or asked.
+    ``over`` says whether nothing more is to be drawn or asked; ``before`` is the original's
+    verdict, once there is one.
     """
 
     plan: Plan
@@ -58,6 +59,7 @@ class ModelCalls:
     calls: RoleCalls
     checklist: Checklist
     over: Callable[[], bool]
+    before: Verdict | None = None
 
     def _draw_batch(
         self,
@@ -116,7 +118,8 @@ class ModelCalls:
         The picture's caption where it fails; the negative as it was where roles do not answer.
         """
         self.calls.say("look", attempt, negative or "", preview=image)
-        verdict = self.calls.verify(attempt, image, self.checklist, account)
+        asked = image, self.checklist, account, self.before
+        verdict = self.calls.verify_again(attempt, *asked, look=True)
         if verdict.accepted is not False:
             return Glance(self._denying(None) if verdict.accepted else negative)
         caption = self.calls.caption(attempt, image, account)
@@ -209,7 +212,8 @@ class ModelCalls:
 
     def _verified(self, attempt: int, generation: Generation) -> Verified:
         start, account = perf_counter(), Account()
-        verdict = self.calls.verify(attempt, generation.image, self.checklist, account)
+        asked = generation.image, self.checklist, account, self.before
+        verdict = self.calls.verify_again(attempt, *asked)
         return Verified(verdict, account, perf_counter() - start)
 
 

@@ -170,7 +170,8 @@ class Check:
 
     ``confidence`` is how sure the verifier is of that word, 0 to 1: of several votes, the share
     that agrees. ``probability`` is that of the claim itself, where the verifier gives one. ``raw``
-    is what came in place of an answer, where there was none.
+    is what came in place of an answer, where there was none. ``skipped`` claims were not asked,
+    since another had failed already: they are neither right nor wrong.
     """
 
     requirement: Requirement
@@ -179,6 +180,7 @@ class Check:
     confidence: float | None = None
     probability: float | None = None
     raw: str = ""
+    skipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,21 @@ class Verdict:
         if not self.checks or any(check.passed is None for check in self.checks):
             return None
         return True
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed, without those that did only because another did."""
+        wrong = {check.requirement.id for check in self.checks if check.passed is False}
+        return tuple(
+            check
+            for check in self.checks
+            if check.passed is False and wrong.isdisjoint(check.requirement.depends_on)
+        )
+
+    @property
+    def skipped(self) -> tuple[Requirement, ...]:
+        """The claims that were not asked, since another had failed already."""
+        return tuple(check.requirement for check in self.checks if check.skipped)
 
     @property
     def score(self) -> float | None:

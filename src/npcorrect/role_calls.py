@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event as Flag
 from typing import Literal
 
@@ -17,7 +18,7 @@ from npcorrect.asked import with_absences
 from npcorrect.errors import BudgetError, ModelError, NpcError, VLMError
 from npcorrect.proposing import RuleProposer
 from npcorrect.records import Candidate, Caption, Checklist, Verdict
-from npcorrect.vlm.roles import Roles
+from npcorrect.vlm.roles import BriefVerifier, Roles
 from npcorrect.vlm.usage import Account
 
 Stage = Literal["checklist", "draw", "look", "verify", "caption", "propose", "rank"]
@@ -75,9 +76,33 @@ class RoleCalls:
 
     def verify(self, attempt: int, image: Image, checklist: Checklist, account: Account) -> Verdict:
         """The verdict on a picture; unscored, with the reason, where the verifier gives none."""
+        return self._verdict(attempt, lambda: self.roles.verifier.verify(image, checklist), account)
+
+    def verify_again(
+        self,
+        attempt: int,
+        image: Image,
+        checklist: Checklist,
+        account: Account,
+        before: Verdict | None,
+        look: bool = False,
+    ) -> Verdict:
+        """As :meth:`verify`, with no more questions than it takes to refuse a picture.
+
+        Where the verifier is paid by the question, what failed ``before`` is asked first, and
+        nothing more once a claim has failed; of ``look``s not even what is seen instead.
+        """
+        verifier = self.roles.verifier
+        if not isinstance(verifier, BriefVerifier):
+            return self.verify(attempt, image, checklist, account)
+        first = [check.requirement.id for check in before.failed] if before else []
+        brief = partial(verifier.verify_briefly, image, checklist, first=first, observe=not look)
+        return self._verdict(attempt, brief, account)
+
+    def _verdict(self, attempt: int, ask: Callable[[], Verdict], account: Account) -> Verdict:
         self.say("verify", attempt)
         try:
-            return account.role(lambda: self.roles.verifier.verify(image, checklist))
+            return account.role(ask)
         except _NO_ANSWER as failure:
             raw = getattr(failure, "raw", "")
             return Verdict((), self._failed("verify", attempt, failure) or "no usable answer", raw)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from npcorrect.errors import BudgetError, SettingsError, VLMError
@@ -235,27 +237,76 @@ def test_a_model_that_does_not_agree_with_itself_is_asked_singly() -> None:
     assert kinds(fake) == ["single"] * 5
 
 
-def test_a_brief_look_ends_with_the_first_round_that_fails() -> None:
+def test_a_brief_verdict_ends_with_the_first_round_that_fails() -> None:
     fake = eyes({"exactly three": "no"})
-    verdict = VLMVerifier(fake).verify(PICTURE, CHECKLIST, first=["r3"], brief=True)
+    verdict = VLMVerifier(fake).verify_briefly(PICTURE, CHECKLIST, first=["r3"])
     assert verdict.accepted is False
     assert passed(verdict) == [None, None, False, None, None]
-    assert len(fake.asked) == 1
+    assert [claim.id for claim in verdict.skipped] == ["r1", "r2", "r4", "r5"]
+    assert verdict.score == 0.0
+    assert verdict.checks[2].observed == "four cups"
+    assert kinds(fake) == ["single", "seen"]
 
 
-def test_a_brief_look_at_a_right_picture_asks_each_claim_once() -> None:
-    verdict = VLMVerifier(fake := eyes({})).verify(PICTURE, CHECKLIST, first=["r3"], brief=True)
+def test_a_look_does_not_ask_what_is_seen_instead() -> None:
+    fake = eyes({"exactly three": "no"})
+    verdict = VLMVerifier(fake).verify_briefly(PICTURE, CHECKLIST, first=["r3"], observe=False)
+    assert verdict.accepted is False
+    assert kinds(fake) == ["single"]
+
+
+def test_a_brief_verdict_on_a_right_picture_asks_each_claim_once() -> None:
+    verdict = VLMVerifier(fake := eyes({})).verify_briefly(PICTURE, CHECKLIST, first=["r3"])
     assert verdict.accepted
+    assert verdict.skipped == ()
     texts = [question.messages[-1].text for question in fake.asked]
     assert len(texts) == len(set(texts)) == 5
     assert "exactly three" in texts[0]
 
 
-def test_a_brief_look_sees_a_certain_fault_in_one_question() -> None:
+def test_a_brief_verdict_sees_a_certain_fault_in_one_question() -> None:
     fake = together({"r1": ("yes", 0.6), "r3": ("no", 0.99)})
-    verdict = VLMVerifier(fake).verify(PICTURE, CHECKLIST, first=["r4"], brief=True)
+    verdict = VLMVerifier(fake).verify_briefly(PICTURE, CHECKLIST, first=["r4"], observe=False)
     assert verdict.accepted is False
+    assert passed(verdict) == [None, True, False, True, True]
+    assert [claim.id for claim in verdict.skipped] == ["r1"]
     assert kinds(fake) == ["together"]
+
+
+def test_an_unscored_claim_ends_no_brief_verdict_and_is_not_skipped() -> None:
+    fake = eyes({"exactly three": Reply("da", "gave no usable answer")})
+    verdict = VLMVerifier(fake).verify_briefly(PICTURE, CHECKLIST, first=["r3"])
+    assert verdict.accepted is None
+    assert passed(verdict) == [True, True, None, True, True]
+    assert verdict.skipped == ()
+
+
+@given(
+    wrong=st.sets(st.sampled_from(["r1", "r2", "r3", "r4", "r5"])),
+    first=st.sets(st.sampled_from(["r1", "r2", "r3", "r4", "r5"])),
+    doubtful=st.sets(st.sampled_from(["r1", "r2", "r3", "r4", "r5"])),
+    many=st.booleans(),
+)
+def test_a_brief_verdict_agrees_with_the_whole_one_and_asks_no_more(
+    wrong: set[str], first: set[str], doubtful: set[str], many: bool
+) -> None:
+    claims = {claim.text: claim.id for claim in CHECKLIST.requirements}
+    alone = {text: "no" if name in wrong else "yes" for text, name in claims.items()}
+    shares = {
+        name: (alone[text], 0.6 if name in doubtful else 0.99) for text, name in claims.items()
+    }
+    whole_fake, brief_fake = together(shares, alone), together(shares, alone)
+    whole_fake.together = brief_fake.together = many
+    whole = VLMVerifier(whole_fake).verify(PICTURE, CHECKLIST)
+    brief = VLMVerifier(brief_fake).verify_briefly(PICTURE, CHECKLIST, first=first)
+    assert brief.accepted == whole.accepted == (not wrong)
+    assert whole.skipped == ()
+    assert not (brief.accepted and brief.skipped)
+    for one, other in zip(brief.checks, whole.checks, strict=True):
+        assert one.passed is None or not one.skipped
+        assert one.passed in (None, other.passed) or other.requirement.depends_on
+    if not first:
+        assert len(brief_fake.asked) <= len(whole_fake.asked)
 
 
 def test_the_same_picture_and_claim_are_asked_once_in_a_run() -> None:
@@ -263,7 +314,7 @@ def test_the_same_picture_and_claim_are_asked_once_in_a_run() -> None:
     verifier = VLMVerifier(CachedVLM(fake, AnswerMemory()))
     first = verifier.verify(PICTURE, CHECKLIST)
     asked = len(fake.asked)
-    assert verifier.verify(PICTURE.copy(), CHECKLIST, first=["r3"], brief=True).accepted is False
+    assert verifier.verify_briefly(PICTURE.copy(), CHECKLIST, first=["r3"]).accepted is False
     assert verifier.verify(PICTURE.copy(), CHECKLIST) == first
     assert len(fake.asked) == asked
 

@@ -97,7 +97,11 @@ def _refuse_idle(roles: RoleSettings) -> None:
 
 
 def played_by(vlm: VLM, votes: int = 1) -> Roles:
-    """All four roles played by one model; prompts that the grammar reads are not asked about."""
+    """All four roles played by one model, which is asked nothing twice.
+
+    Prompts that the grammar reads are not asked about.
+    """
+    vlm = CachedVLM(vlm, AnswerMemory())
     checklister = FirstUnderstood(GrammarChecklister(), VLMChecklister(vlm))
     verifier = VLMVerifier(vlm, votes)
     return Roles(checklister, verifier, VLMCaptioner(vlm), VLMProposer(vlm), overlap=vlm.remote)

@@ -5,8 +5,9 @@ A role that gets no usable answer raises :class:`~npcorrect.errors.VLMError`; it
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL.Image import Image
 
@@ -33,6 +34,30 @@ class Verifier(Protocol):
         """One check per requirement, in the checklist's order.
 
         Where a claim fails, ``observed`` is the bare phrase of what is seen instead.
+
+        Raises:
+            VLMError: no usable answer.
+        """
+        ...
+
+
+@runtime_checkable
+class BriefVerifier(Verifier, Protocol):
+    """A verifier that is paid by the question, and need not ask all of them."""
+
+    def verify_briefly(
+        self,
+        image: Image,
+        checklist: Checklist,
+        *,
+        first: Collection[str] = (),
+        observe: bool = True,
+    ) -> Verdict:
+        """The verdict up to the first round of questions in which a claim fails.
+
+        The claims that ``first`` names by their ids are the first round. Those that are not asked
+        any more are ``skipped``; a picture is accepted only where all were asked. Without
+        ``observe`` nothing is said of what is seen instead.
 
         Raises:
             VLMError: no usable answer.

@@ -38,36 +38,43 @@ class VLMVerifier:
         check_votes(votes)
         self._vlm, self._votes, self._questions = vlm, votes, questions
 
-    def verify(
+    def verify(self, image: Image, checklist: Checklist) -> Verdict:
+        """One check per requirement, in order; those without a usable answer are unscored.
+
+        Raises:
+            VLMError: no question got a usable answer.
+        """
+        return self._verify(_Verification(image, checklist.requirements), observe=True)
+
+    def verify_briefly(
         self,
         image: Image,
         checklist: Checklist,
         *,
         first: Collection[str] = (),
-        brief: bool = False,
+        observe: bool = True,
     ) -> Verdict:
-        """One check per requirement, in order; those without a usable answer are unscored.
+        """As :meth:`verify`, up to a round of questions in which a claim fails.
 
-        Where only acceptance matters, ``brief`` ends with the first round of questions in which a
-        claim fails: it leaves the others unscored and does not look for what is seen instead. The
-        claims that ``first`` names by their ids, as those that failed before, are then the first
-        round.
+        See :class:`~npcorrect.vlm.roles.BriefVerifier`.
 
         Raises:
             VLMError: no question got a usable answer.
         """
-        state = _Verification(image, checklist.requirements, set(first) if brief else set(), brief)
-        if self._may_ask_together(checklist):
+        state = _Verification(image, checklist.requirements, first=set(first), brief=True)
+        return self._verify(state, observe)
+
+    def _verify(self, state: _Verification, observe: bool) -> Verdict:
+        if self._may_ask_together(state.claims):
             self._ask_together(state)
         while claims := state.ready():
             self._ask_singly(state, claims)
         if state.errors and all(c.passed is None for c in state.checks.values()):
             raise VLMError(state.errors[0], next(iter(state.checks.values())).raw)
-        seen = {} if brief else self._observe(state)
-        return state.verdict(seen)
+        return state.verdict(self._observe(state) if observe else {})
 
-    def _may_ask_together(self, checklist: Checklist) -> bool:
-        several = len(checklist.requirements) > 1 and self._votes == 1
+    def _may_ask_together(self, claims: Sequence[Requirement]) -> bool:
+        several = len(claims) > 1 and self._votes == 1
         return several and self._questions == "together" and self._vlm.together
 
     def _ask_together(self, state: _Verification) -> None:
@@ -116,13 +123,14 @@ class _Verification:
     """The state of one verification: what is known, what is checked, what must be asked next.
 
     ``known`` holds certain answers that were given together; they count once what they depend on
-    holds.
+    holds. A ``brief`` one asks the claims that ``first`` names in its first round, and ends with
+    the round in which a claim fails.
     """
 
     image: Image
     claims: Sequence[Requirement]
-    first: set[str]
-    brief: bool
+    first: set[str] = field(default_factory=set)
+    brief: bool = False
     known: dict[str, Check] = field(default_factory=dict)
     checks: dict[str, Check] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -135,8 +143,8 @@ class _Verification:
         return [c for c in claims if c.id in fallen and fallen.isdisjoint(c.depends_on)]
 
     def ready(self) -> list[Requirement]:
-        """The claims to ask next; none where all are checked, or where one failed and that is all
-        that matters."""
+        """The claims to ask next; none where all are checked, or where one failed and that is
+        enough."""
         self._settle()
         if self.brief and self.failed:
             return []
@@ -145,11 +153,12 @@ class _Verification:
         return early or [c for c in self.claims if c.id not in self.checks and self._holds(c)]
 
     def verdict(self, seen: Mapping[str, str]) -> Verdict:
-        """The verdict of all checks in the claims' order, unchecked ones unscored.
+        """The verdict of all checks in the claims' order.
 
         ``seen`` has what was observed in place of a claim, by the claim's id.
         """
-        checks = (self.checks.get(claim.id, Check(claim, None)) for claim in self.claims)
+        answered = self.known | self.checks
+        checks = (answered.get(c.id, Check(c, None, skipped=self.brief)) for c in self.claims)
         named = tuple(replace(c, observed=seen.get(c.requirement.id, "")) for c in checks)
         return Verdict(named, "; ".join(dict.fromkeys(self.errors)))
 
@@ -164,11 +173,12 @@ class _Verification:
 
     def _unasked(self, claim: Requirement) -> Check | None:
         """The check of a claim without asking, or None where it must be asked or has to wait."""
-        if self.brief and claim.id in self.known:
-            return self.known[claim.id]
+        known = self.known.get(claim.id)
+        if self.brief and known and not known.passed:
+            return known
         if any(needed not in self.checks for needed in claim.depends_on):
             return None
-        return self.known.get(claim.id) if self._holds(claim) else _moot(claim, self.checks)
+        return known if self._holds(claim) else _moot(claim, self.checks)
 
     def _holds(self, claim: Requirement) -> bool:
         """Whether everything is known to hold that a claim depends on."""

@@ -220,7 +220,7 @@ function checks(current) {
   return rows.sort((one, other) => weight(one) - weight(other)).map(check);
 }
 
-function check({ requirement, passed, observed, original }) {
+function check({ requirement, passed, observed, skipped, original }) {
   const word = passed === null ? "unscored" : passed ? "accepted" : "not-accepted";
   const line = element("li", {},
     element("span", { className: `sign ${word}`, textContent: SIGNS[passed], ariaLabel: SPOKEN[passed], role: "img" }),
@@ -228,6 +228,7 @@ function check({ requirement, passed, observed, original }) {
   );
   const note = (textContent) => line.append(element("span", { className: "seen", textContent }));
   if (passed === false) note(observed ? `seen instead: ${observed}` : "not so");
+  else if (skipped) note("not asked");
   else if (original?.passed === false) note(`in the original: ${original.observed || "not so"}`);
   return line;
 }
