@@ -25,7 +25,7 @@ LAYERS = (
     ("result",),
     ("diffusion",),
     ("proposing", "ranking"),
-    ("vlm", "analysis"),
+    ("vlm", "analysis", "card"),
     ("role_calls",),
     ("model_calls",),
     ("loop",),

@@ -72,6 +72,8 @@ def correct(
     Drawing happens on the caller's thread. Where the roles allow it and there are no looks,
     pictures are verified in others, while the next batch is drawn. What was begun in vain is
     dropped: it is no attempt and in no attempt's cost, so that neither depends on the timing.
+    Where the roles' models and the image model take turns on one card, all redrawings are drawn
+    before any is verified, and all of them are attempts.
 
     ``checklist`` saves asking for it again where the caller has it already. ``original`` is a
     picture to correct in place of a first drawing. ``begun`` is an interrupted correction of
@@ -203,7 +205,7 @@ class Correction(Iterator[Attempt]):
         start, account, error = perf_counter(), Account(), ""
         if self._checklist is None:
             self._checklist, error = self._calls.checklist(self.plan.template.prompt, account)
-        generation = self._original()
+        generation = account.charged(self._original)
         verdict = self._verify(0, generation.image, account, error)
         caption = None
         hopeless = verdict.accepted is not False or not self.plan.request.candidates
@@ -258,7 +260,9 @@ class Correction(Iterator[Attempt]):
             return
         candidates = tuple(c for c in candidates if self._model_calls.takes(c.negative_prompt))
         self._calls.say("rank", 1, total=len(candidates))
-        ranking = self._in_order(self._ranker.rank(self.checklist, candidates))
+        ranking = self._in_order(
+            account.charged(lambda: self._ranker.rank(self.checklist, candidates))
+        )
         size = self.plan.request.batch
         batches = [
             (first + 1, ranking[first : first + size]) for first in range(done, len(ranking), size)

@@ -70,8 +70,9 @@ class ModelCalls:
     ) -> Drawn:
         start, accounts = perf_counter(), [Account() for _ in ranking]
         negatives = [ranked.candidate.negative_prompt for ranked in ranking]
-        generations = self.draw(
-            negatives, first, self._looking(first, accounts), origin, needless or self.over
+        look, cancelled = self._looking(first, accounts), needless or self.over
+        generations = accounts[0].charged(
+            lambda: self.draw(negatives, first, look, origin, cancelled)
         )
         return Drawn(first, ranking, generations, accounts, perf_counter() - start)
 
@@ -149,6 +150,10 @@ class ModelCalls:
         """Batches drawn and verified, until a picture is accepted or nothing more is wanted."""
         if self.calls.roles.overlap and not self.plan.looks:
             yield from self._overlapping(batches, origin)
+            return
+        if self.calls.roles.turns:
+            for drawn in [self._draw_batch(*batch, origin) for batch in batches]:
+                yield drawn, self._verify_all(drawn)
             return
         for first, ranking in batches:
             drawn = self._draw_batch(first, ranking, origin)

@@ -285,7 +285,8 @@ class Usage:
 
     ``calls`` counts every request that was sent to a model; ``retries`` those of them that were
     sent again. ``readings`` counts the answers of roles that ask no model. ``money`` is in the
-    currency of the user's price table, and None where it has no price.
+    currency of the user's price table, and None where it has no price. ``swaps`` counts how often
+    the card changed hands between models that do not fit on it together.
     """
 
     calls: int = 0
@@ -295,6 +296,7 @@ class Usage:
     retries: int = 0
     money: float | None = None
     readings: int = 0
+    swaps: int = 0
 
     @property
     def tokens(self) -> int:
@@ -310,6 +312,7 @@ class Usage:
             retries=self.retries + other.retries,
             money=add_money(self.money, other.money),
             readings=self.readings + other.readings,
+            swaps=self.swaps + other.swaps,
         )
 
 

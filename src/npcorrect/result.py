@@ -275,8 +275,9 @@ def read_cost(record: Mapping[str, Any]) -> Cost:
         ValueError: a value is missing or of the wrong type.
     """
     names = {"calls": "vlm_calls", "seconds": "vlm_seconds"}
-    usage = {f.name: record[names.get(f.name, f.name)] for f in fields(Usage)}
-    return TypeAdapter(Cost).validate_python(dict(record) | {"usage": usage})
+    usage = {f.name: record[names.get(f.name, f.name)] for f in fields(Usage) if f.name != "swaps"}
+    swaps = record.get("swaps", 0)
+    return TypeAdapter(Cost).validate_python(dict(record) | {"usage": usage | {"swaps": swaps}})
 
 
 def generation_record(generation: Generation) -> dict[str, Any]:

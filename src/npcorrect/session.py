@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from PIL.Image import Image
 
 from npcorrect import settings as declared
+from npcorrect.card import Card, CardModel
 from npcorrect.diffusion.base import ImageModel, TextEncoder
 from npcorrect.errors import SettingsError
 from npcorrect.extras import require, requiring
@@ -243,7 +244,8 @@ class Session:
 def open_session(settings: SessionSettings) -> Generator[Session]:
     """Connect the roles, load the model, and let go of both at the end.
 
-    Servers are asked first: what is missing there should not wait for large weights.
+    Servers are asked first: what is missing there should not wait for large weights. Where networks
+    are offloaded, a VLM of this machine takes turns on the card with the image model.
 
     Raises:
         InputError: a setting cannot work, or a model is not to be had.
@@ -252,10 +254,15 @@ def open_session(settings: SessionSettings) -> Generator[Session]:
     embedded = None
     if settings.embedded:
         embedded = _embedded_roles()
-    with build.roles(settings.vlm, embedded) as roles, open_model(settings) as model:
+    card = Card() if settings.load.offload != "none" else None
+    with (
+        build.roles(settings.vlm, embedded, card) as roles,
+        open_model(settings) as model,
+    ):
         if settings.on_server:  # its pictures may be paid for: none is drawn ahead, in vain
             roles = replace(roles, overlap=False)
-        yield Session(model, roles, settings)
+        shared = CardModel(model, card) if card and roles.turns else model
+        yield Session(shared, roles, settings)
 
 
 @contextmanager

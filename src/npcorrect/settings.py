@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="Settings")
 Panel = Literal["Picture", "Correction", "Model", "Roles"]
 RULES = ("paper", "extra", "turns", "dynamic", "nag", "vsf")
+"""The guidance rules; :mod:`npcorrect.diffusion.rules` has an object for each."""
 WITHIN_ATTENTION = ("nag", "vsf")
 """The rules that need no guidance, and so act on distilled models too."""
-"""The guidance rules; :mod:`npcorrect.diffusion.rules` has an object for each."""
 RANKERS = ("salient", "requirements", "paper", "source")
 """The text-space scores; :mod:`npcorrect.ranking` has a class for each."""
 MAX_TEXT = 10_000
@@ -245,7 +245,8 @@ class LoadSettings(Settings):
     )
     offload: str = option(
         "none",
-        "Keep networks in main memory until they are needed: 'model', or 'sequential' (slower).",
+        "Keep networks in main memory until they are needed: 'model', or 'sequential' (slower). A "
+        "VLM of this machine (local: or Ollama) then takes turns with them.",
         "Model",
         choices=("none", "model", "sequential"),
     )

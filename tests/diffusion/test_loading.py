@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from npcorrect import session
+from npcorrect.diffusion.base import Glance, Watch
 from npcorrect.diffusion.identify import Identified, hub_errors, identify, read_header
 from npcorrect.diffusion.loading import quantization
 from npcorrect.diffusion.pipeline import PipelineModel
@@ -420,6 +421,34 @@ def test_a_picture_is_encoded_where_the_autoencoder_is_offloaded(folders: Path) 
     assert plain is not None
     assert offloaded is not None
     np.testing.assert_allclose(offloaded.latents, plain.latents, atol=1e-5)
+
+
+def test_a_look_may_take_the_card_in_the_middle_of_a_drawing(folders: Path) -> None:
+    """What is offloaded leaves the card, and comes back by itself for the next step."""
+    request = Request(PROMPT, seed=3, steps=4, size=SIZE, rule="extra", looks=2)
+    folder, images = saved(folders, "flux-dev"), []
+    for options in ({}, {"offload": "model", "device": "cpu"}):
+        model = load(folder, **options)
+        drawing = model.plan(request).drawing(1, NEGATIVE)
+
+        def look(_: int, shown: Any, negatives: Any, model: PipelineModel = model) -> Any:
+            model.leave()
+            return [Glance(negative, wrong=True) for negative in negatives]
+
+        (generation,) = model.draw([drawing], Watch(look=look))
+        assert generation.looks == 2
+        images.append(np.asarray(generation.image).astype(int))
+    assert abs(images[0] - images[1]).max() <= 1
+
+
+def test_what_is_offloaded_leaves_the_card_on_demand(folders: Path) -> None:
+    model = load(saved(folders, "flux-dev"), offload="model", device="cpu")
+    moved = []
+    model.pipeline._all_hooks = [
+        SimpleNamespace(offload=lambda name=name: moved.append(name)) for name in "ab"
+    ]
+    model.leave()
+    assert moved == ["a", "b"]
 
 
 def test_tiling_is_switched_on(folders: Path) -> None:

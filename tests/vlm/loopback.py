@@ -104,6 +104,9 @@ class Server:
     fault: Callable[[Asked], str | None] = lambda asked: None
     key: str = ""
     wait: float = 0.0
+    ollama: bool = False
+    loaded: bool = False
+    unloaded: list[dict[str, Any]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     injected: Counter[str] = field(default_factory=Counter)
     url: str = ""
@@ -186,9 +189,22 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         pass
 
+    def do_GET(self) -> None:
+        """What Ollama says of itself, and of the models that are loaded."""
+        state = self.server_state
+        loaded = [{"name": f"{MODEL}:latest"}] if state.loaded else []
+        said = {"/api/version": {"version": "0.12.0"}, "/api/ps": {"models": loaded}}
+        if not state.ollama or self.path not in said:
+            return self._error(404, "not found")
+        return self._send(200, json.dumps(said[self.path]).encode())
+
     def do_POST(self) -> None:
         state = self.server_state
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if state.ollama and self.path == "/api/generate":
+            state.unloaded.append(body)
+            state.loaded = body.get("keep_alive") != 0
+            return self._send(200, json.dumps({"done_reason": "unload"}).encode())
         asked, fault = state.accept(
             body, {name.lower(): value for name, value in self.headers.items()}
         )
@@ -201,6 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
         if code := next((c for name, c in state.failing.items() if name in body), 0):
             return self._error(code, "Internal error")
         state.stopping.wait(state.wait)
+        state.loaded = True
         if fault:
             getattr(self, f"_{fault}")(asked)
             return None

@@ -112,6 +112,8 @@ def spent(cost: Cost) -> str:
     if usage.calls:
         retries = f" ({usage.retries} of them retries)" if usage.retries else ""
         parts.append(f"{usage.calls} calls{retries} and {usage.tokens} tokens of models")
+    if usage.swaps:
+        parts.append(f"{usage.swaps} swaps of models on the card")
     if usage.money is not None:
         parts.append(f"{usage.money:.4f} by your prices")
     return ", ".join((*parts, f"{cost.seconds:.1f} s"))

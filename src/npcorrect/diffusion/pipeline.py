@@ -107,6 +107,15 @@ class PipelineModel:
             self._fits = self._halved(size)
         return generations
 
+    def enter(self) -> None:
+        """Do nothing: what is offloaded comes when it is needed; see :mod:`npcorrect.card`."""
+
+    def leave(self) -> None:
+        """Bring what is offloaded to main memory, also in the middle of a drawing."""
+        for hook in getattr(self.pipeline, "_all_hooks", ()):
+            hook.offload()
+        release()
+
     def _alone(self, drawing: Drawing) -> bool:
         """Whether a picture is drawn by itself."""
         return self.family.single or drawn_alone(drawing)

@@ -50,6 +50,12 @@ class Server:
         """Whether the address is that of OpenAI's own API, however it is spelled."""
         return normal(self.address) == OPENAI
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the server is on this machine, by its address."""
+        parts = _split(normal(self.address))
+        return parts is not None and parts.hostname == "localhost"
+
 
 def server(name: str) -> Server:
     """The server and the model that a name stands for.

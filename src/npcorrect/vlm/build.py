@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from re import fullmatch
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from npcorrect.card import Card, CardVLM, Resident
 from npcorrect.errors import SettingsError
 from npcorrect.extras import require
 from npcorrect.proposing import RuleProposer
@@ -30,22 +33,26 @@ from npcorrect.vlm.verifier import Questions, VLMVerifier
 
 T = TypeVar("T")
 ROLES = ("checklister", "verifier", "captioner", "proposer")
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
-def roles(settings: VLMSettings, embedded: Roles | None = None) -> Generator[Roles]:
+def roles(
+    settings: VLMSettings, embedded: Roles | None = None, card: Card | None = None
+) -> Generator[Roles]:
     """The roles that the settings ask for, let go of at the end.
 
     ``embedded`` are the image model's own roles, where it has any; they play what no model is named
     for, and what the settings call ``embedded``. Prompts are read by their checklister, or by the
     grammar and, where it does not understand, by the model, unless the settings name another.
+    Models of this machine take turns on a ``card`` with the image model.
 
     Raises:
         SettingsError: a name, key or price is missing, or a value cannot work.
         ModelError: a model that was never asked before cannot be.
     """
     with ExitStack() as stack:
-        yield _Builder(settings, embedded, stack).roles()
+        yield _Builder(settings, embedded, stack, card).roles()
 
 
 @contextmanager
@@ -129,9 +136,16 @@ def budget_of(roles: RoleSettings) -> Budget | None:
 class _Builder:
     """Builds each model once."""
 
-    def __init__(self, settings: VLMSettings, embedded: Roles | None, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        settings: VLMSettings,
+        embedded: Roles | None,
+        stack: ExitStack,
+        card: Card | None = None,
+    ) -> None:
         check(settings.roles)
         self._settings, self._embedded, self._stack = settings, embedded, stack
+        self._card, self._turns = card, False
         self._budget = budget_of(settings.roles)
         self._built: dict[str, VLM] = {}
 
@@ -144,7 +158,8 @@ class _Builder:
         verifier = self._role("verifier", lambda r: r.verifier, self._verifier)
         waits = any(vlm.remote for vlm in self._built.values())
         captioner = self._role("captioner", lambda r: r.captioner, VLMCaptioner)
-        return Roles(self._checklister(), verifier, captioner, self._proposer(), overlap=waits)
+        roles = Roles(self._checklister(), verifier, captioner, self._proposer())
+        return replace(roles, overlap=waits and not self._turns, turns=self._turns)
 
     def _verifier(self, vlm: VLM) -> VLMVerifier:
         asked = self._settings.roles
@@ -160,10 +175,39 @@ class _Builder:
         """
         identity = addresses.identity(name)
         if identity not in self._built:
-            vlm = self._open(name)
+            vlm = self._taking_turns(self._open(name))
             vlm.connect()
             self._built[identity] = CachedVLM(vlm, self._memory)
         return self._built[identity]
+
+    def _taking_turns(self, vlm: VLM) -> VLM:
+        """The model, with its turns on the card where it works there too and can leave it."""
+        resident = self._resident(vlm) if self._card else None
+        if self._card is None or resident is None:
+            return vlm
+        self._turns = True
+        return CardVLM(vlm, resident, self._card)
+
+    def _resident(self, vlm: VLM) -> Resident | None:
+        """What leaves the card for a model; None where it is on none of this machine, or stays."""
+        if not vlm.remote:
+            local: Any = vlm
+            resident: Resident = local
+            return resident
+        server = addresses.server(vlm.name)
+        if not server.is_here:
+            return None
+        from npcorrect.vlm.ollama import Ollama
+
+        ollama = Ollama(server, vlm.name)
+        if ollama.answers():
+            return ollama
+        _log.warning(
+            "%s keeps its memory while pictures are drawn: only Ollama's models and local: ones "
+            "leave the card.",
+            vlm.name,
+        )
+        return None
 
     def check(self, role: str, has_embedded: bool) -> None:
         """Refuse a role that could not be opened, without asking anyone.

@@ -18,6 +18,7 @@ from llguidance import LLTokenizer
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessorList
 
+from npcorrect.diffusion.memory import release
 from npcorrect.errors import BudgetError, ModelError
 from npcorrect.vlm.base import Message, Question, Reply, Usage
 from npcorrect.vlm.budget import Till
@@ -52,6 +53,7 @@ class LocalVLM:
     def __init__(self, name: str, model: Any, processor: Any, till: Till | None = None) -> None:
         self.name, self.together = name, False
         self._model, self._processor, self._till = model, processor, till or Till()
+        self._device = model.device
         self._tokenizer = processor.tokenizer
         self._tokenizer.padding_side = "left"
         if self._tokenizer.pad_token is None:
@@ -97,6 +99,15 @@ class LocalVLM:
         """Find out whether claims asked together get the answers that they get singly."""
         together, *single = self.ask([TOGETHER, *SINGLE])
         self.together = agree(together, single)
+
+    def enter(self) -> None:
+        """Bring the model to its device; see :class:`npcorrect.card.Resident`."""
+        self._model.to(self._device)
+
+    def leave(self) -> None:
+        """Keep the model in main memory; see :class:`npcorrect.card.Resident`."""
+        self._model.to("cpu")
+        release()
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer all questions, in order; see :class:`~npcorrect.vlm.base.VLM`."""

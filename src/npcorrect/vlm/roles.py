@@ -96,7 +96,9 @@ class Roles:
     """Who does what in one correction; one object may play several roles.
 
     ``overlap`` says that the roles mostly wait for a server and may be called from several threads:
-    pictures are then verified together, and while the next ones are drawn.
+    pictures are then verified together, and while the next ones are drawn. ``turns`` says that
+    their models share a card with the image model: all redrawings are then drawn before any of them
+    is verified. Of the two at most one holds.
     """
 
     checklister: Checklister
@@ -104,3 +106,4 @@ class Roles:
     captioner: Captioner
     proposer: Proposer
     overlap: bool = False
+    turns: bool = False

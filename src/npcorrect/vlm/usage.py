@@ -30,6 +30,15 @@ class Account:
                 whole.add(account.usage)
         return whole
 
+    def charged(self, call: Callable[[], T]) -> T:
+        """Call what is no role, and charge what it took."""
+        with accounting() as account:
+            try:
+                return call()
+            finally:
+                if account.usage is not None:
+                    self.add(account.usage)
+
     def role(self, call: Callable[[], T]) -> T:
         """Call a role and charge what it took; one that asks no model is charged a reading."""
         with accounting() as account:

@@ -9,9 +9,9 @@ from threading import Condition
 import pytest
 
 from npcorrect.diffusion.base import UNWATCHED, ImageModel, Watch
+from npcorrect.diffusion.wrapper import Wrapper
 from npcorrect.evaluation.benchmarks.base import Picture, Score
 from npcorrect.evaluation.methods.base import Tools
-from npcorrect.evaluation.methods.wrapper import Wrapper
 from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_tools
 from npcorrect.evaluation.run.worker import Done, Job, Worker
 from npcorrect.records import Drawing, Generation

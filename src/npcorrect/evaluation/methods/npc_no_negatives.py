@@ -8,8 +8,8 @@ from dataclasses import replace
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import UNWATCHED, Glance, Watch
+from npcorrect.diffusion.wrapper import Wrapper
 from npcorrect.evaluation.methods.base import Task, restarted
-from npcorrect.evaluation.methods.wrapper import Wrapper
 from npcorrect.plan import Plan
 from npcorrect.records import Attempt, Drawing, Generation, Request
 

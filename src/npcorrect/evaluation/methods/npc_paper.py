@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
+from npcorrect.diffusion.wrapper import Wrapper
 from npcorrect.errors import BudgetError, ModelError, VLMError
 from npcorrect.evaluation.methods.base import Task, restarted
-from npcorrect.evaluation.methods.wrapper import Wrapper
 from npcorrect.loop import Correction
 from npcorrect.phrases import words
 from npcorrect.plan import Plan

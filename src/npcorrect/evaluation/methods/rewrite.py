@@ -6,9 +6,9 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from npcorrect.diffusion.base import ImageModel
+from npcorrect.diffusion.wrapper import Wrapper
 from npcorrect.errors import NpcError
 from npcorrect.evaluation.methods.base import Task, seeds
-from npcorrect.evaluation.methods.wrapper import Wrapper
 from npcorrect.plan import Plan
 from npcorrect.records import Attempt, Cost, Request
 from npcorrect.vlm.base import VLM, Message, Question, Reply

@@ -6,9 +6,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from npcorrect.diffusion.base import UNWATCHED, Watch
+from npcorrect.diffusion.wrapper import Wrapper
 from npcorrect.evaluation.methods.base import Task, seeds
 from npcorrect.evaluation.methods.npc_paper import released
-from npcorrect.evaluation.methods.wrapper import Wrapper
 from npcorrect.plan import Plan
 from npcorrect.records import Attempt, Drawing, Generation, Request
 

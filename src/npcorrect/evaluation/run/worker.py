@@ -12,10 +12,10 @@ from io import BytesIO
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import UNWATCHED, ImageModel, Watch
+from npcorrect.diffusion.wrapper import Wrapper
 from npcorrect.evaluation.benchmarks.base import Sample, Score
 from npcorrect.evaluation.methods import find
 from npcorrect.evaluation.methods.base import Task, Tools
-from npcorrect.evaluation.methods.wrapper import Wrapper
 from npcorrect.evaluation.plugins import label
 from npcorrect.evaluation.run.pictures import picture_name
 from npcorrect.evaluation.run.records import Key, Record, Step
