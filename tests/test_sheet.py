@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from npcorrect.fonts import MISSING, font_for, shown
+from npcorrect import fonts
+from npcorrect.fonts import font_for, lacks, shown
 from npcorrect.records import Attempt, Check, Generation, Verdict
 from npcorrect.sheet import TILE, sheet, wrapped
 from tests.fakes import COUNT, EXISTS
@@ -55,15 +60,70 @@ def test_long_prompts_are_wrapped_and_end(prompt: str) -> None:
 
 @pytest.mark.parametrize("text", ["très", "Łódź", "Привет", "Ελληνικά", "→ “quoted” …"])
 def test_european_scripts_have_a_font(text: str) -> None:
-    assert MISSING not in shown(text, font_for(text, 20))
+    font = font_for(text, 20)
+    assert shown(text, font) == text
+    assert not lacks(font, text)
 
 
-def test_what_no_font_has_is_shown_as_missing_and_said() -> None:
-    unknown = "\U0001fae8\U00013000"
-    text = wrapped(unknown, 20, 400, 2)
-    assert set("".join(text.lines)) <= {MISSING, *unknown}
-    if MISSING in text.lines[0]:
-        assert sheet(unknown, BOTH).height > sheet("ab", BOTH).height
+@pytest.fixture
+def few_fonts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A machine with DejaVu Sans, and whatever a test puts into the folder."""
+    monkeypatch.setattr(fonts, "_PREFERRED", ("DejaVuSans.ttf",))
+    monkeypatch.setattr(fonts, "FOLDERS", (tmp_path,))
+    for remembered in (fonts._preferred, fonts._installed, fonts._files):
+        remembered.cache_clear()
+    yield tmp_path
+    for remembered in (fonts._preferred, fonts._installed, fonts._files):
+        remembered.cache_clear()
+
+
+@pytest.mark.usefixtures("few_fonts")
+def test_what_no_font_has_is_shown_by_its_code_and_said() -> None:
+    text = wrapped("a 三 \U0001fae8", 20, 400, 2)
+    assert text.lines == (r"a \u4e09 \U0001fae8",)
+    assert not text.whole
+    assert sheet("三", BOTH).height > sheet("ab", BOTH).height
+
+
+@pytest.mark.usefixtures("few_fonts")
+def test_what_has_a_plain_form_is_shown_in_it() -> None:
+    text = wrapped("\uff26\uff55ll \u33d2", 20, 400, 2)
+    assert text.lines == ("Full log",)
+    assert text.whole
+
+
+def test_any_font_of_the_machine_that_has_the_characters_is_used(few_fonts: Path) -> None:
+    (few_fonts / "broken.ttf").write_bytes(b"no font")
+    (few_fonts / "deep").mkdir()
+    _font_of("abc三个", few_fonts / "deep" / "own.ttf")
+    text = wrapped("三个 abc", 20, 400, 2)
+    assert text.lines == ("三个 abc",)
+    assert text.whole
+    assert text.font.getname()[0] == "Own"
+    assert wrapped("abc d", 20, 400, 2).font.getname()[0] == "DejaVu Sans"
+
+
+def _font_of(characters: str, path: Path) -> None:
+    """A font that has these characters, as boxes of different widths."""
+    builder = FontBuilder(1000)
+    names = [".notdef", *(f"g{ord(c)}" for c in characters)]
+    glyphs = {}
+    for place, name in enumerate(names):
+        pen = TTGlyphPen(None)
+        right = 300 + 50 * place
+        for number, point in enumerate(((0, 0), (0, 700), (right, 700), (right, 0))):
+            (pen.lineTo if number else pen.moveTo)(point)
+        pen.closePath()
+        glyphs[name] = pen.glyph()
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord(c): f"g{ord(c)}" for c in characters})
+    builder.setupGlyf(glyphs)
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Own", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
 
 
 @settings(max_examples=30)

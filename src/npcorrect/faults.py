@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from npcorrect.asked import ABSENT
 from npcorrect.records import Attempt, Check, Verdict
 
 WORDS = {True: "accepted", False: "not accepted", None: "unscored"}
@@ -12,12 +13,18 @@ WORDS = {True: "accepted", False: "not accepted", None: "unscored"}
 
 def fault(check: Check) -> str:
     """``"asked exactly three circles, saw four circles"``; empty where the claim holds."""
-    asked = check.requirement.text
+    claim = check.requirement
     if check.passed is True or check.skipped:
         return ""
     if check.passed is None:
-        return f"could not tell: {asked}"
-    return f"asked {asked}, saw {check.observed}" if check.observed else f"asked {asked}, not seen"
+        return f"could not tell: {claim.text}"
+    unwanted = claim.subject if (claim.kind, claim.value) == ("count", ABSENT) else ""
+    return asked_and_seen(claim.text, check.observed or unwanted)
+
+
+def asked_and_seen(claim: str, seen: str) -> str:
+    """What was asked, and what was seen in its place, where that is known."""
+    return f"asked {claim}, saw {seen}" if seen else f"asked {claim}, not seen"
 
 
 def faults(verdict: Verdict) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageOps
 from PIL.ImageFont import FreeTypeFont
 
 from npcorrect.faults import abridged, faults, said
-from npcorrect.fonts import MISSING, font_for, shown
+from npcorrect.fonts import font_for, lacks, shown
 from npcorrect.records import Attempt
 from npcorrect.text import one_line
 
@@ -17,7 +17,7 @@ TILE = 400
 """The longest side of a picture on the sheet, in pixels."""
 _MARGIN = 20
 _COLORS = {True: "#00695c", False: "#b23c00", None: "#555555"}
-_NOTE = f"{MISSING} stands for what no font here has; result.json has the whole text."
+_NOTE = "\\u… stands for a character that no font here has; result.json has the whole text."
 
 
 def sheet(prompt: str, attempts: Sequence[Attempt]) -> Image.Image:
@@ -51,11 +51,15 @@ def sheet(prompt: str, attempts: Sequence[Attempt]) -> Image.Image:
 
 @dataclass(frozen=True)
 class Wrapped:
-    """Lines of text in a font that has their characters, as far as there is one."""
+    """Lines of text in a font that has their characters, as far as there is one.
+
+    ``whole`` says whether it has all of them.
+    """
 
     lines: tuple[str, ...]
     font: FreeTypeFont
     color: str
+    whole: bool = True
 
     @property
     def height(self) -> int:
@@ -75,7 +79,7 @@ def wrapped(text: str, size: int, width: int, most: int, color: str = "black") -
     lines = [*_lines(shown(line, font).split(), font, width)]
     if len(lines) > most:
         lines = [*lines[: most - 1], _cut(lines[most - 1], font, width)]
-    return Wrapped(tuple(lines), font, color)
+    return Wrapped(tuple(lines), font, color, whole=not lacks(font, line))
 
 
 def _lines(words: Sequence[str], font: FreeTypeFont, width: int) -> Iterator[str]:
@@ -127,8 +131,7 @@ def _caption(attempt: Attempt) -> list[Wrapped]:
 def _notes(*texts: Wrapped | list[Wrapped]) -> list[Wrapped]:
     """What to say of characters that could not be drawn."""
     every = [one for text in texts for one in (text if isinstance(text, list) else [text])]
-    missing = any(MISSING in line for one in every for line in one.lines)
-    return [wrapped(_NOTE, 13, TILE, 2, "#555555")] if missing else []
+    return [] if all(one.whole for one in every) else [wrapped(_NOTE, 13, TILE, 2, "#555555")]
 
 
 def _write(canvas: Image.Image, place: tuple[int, int], texts: Sequence[Wrapped]) -> None:

@@ -16,6 +16,7 @@ from npcorrect.evaluation.report.columns import Column
 from npcorrect.evaluation.report.summary import Report
 from npcorrect.evaluation.run.records import Record, Step
 from npcorrect.evaluation.run.store import Store
+from npcorrect.faults import asked_and_seen
 
 THUMBNAIL = 256
 """Longest side of a picture in the page; larger ones are reduced."""
@@ -112,7 +113,7 @@ def _attempt(step: Step) -> dict[str, Any]:
 def _failed(step: Step) -> list[str]:
     """The claims that the verifier rejects, with what it saw instead where it says so."""
     pairs = zip_longest(step.failed, step.observed[: len(step.failed)], fillvalue="")
-    return [f"{claim} (saw: {seen})" if seen else claim for claim, seen in pairs]
+    return [asked_and_seen(claim, seen) for claim, seen in pairs]
 
 
 def _data_uri(store: Store, name: str) -> str | None:
