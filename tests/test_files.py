@@ -86,6 +86,19 @@ def test_parameters_tell_in_what_the_negative_acted() -> None:
     assert "NPC acted" not in parameters(GENERATION)
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("/home/me/models/ghostmix_v2.safetensors", "ghostmix_v2"),
+        ("C:\\models\\ghostmix_v2.safetensors", "ghostmix_v2"),
+        ("black-forest-labs/FLUX.1-dev", "black-forest-labs/FLUX.1-dev"),
+    ],
+)
+def test_a_model_is_named_as_others_name_it(model: str, name: str) -> None:
+    text = parameters(GENERATION, Provenance(load=LoadSettings(model=model)))
+    assert f"Model: {name}, " in text
+
+
 def test_a_negative_that_is_no_text_loses_no_picture(tmp_path: Path) -> None:
     odd = replace(GENERATION, drawing=replace(DRAWING, negative_prompt="a\ud800b\0c 三"))
     save_picture(tmp_path / "a.png", odd)

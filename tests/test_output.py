@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from npcorrect.errors import OutputError
+from npcorrect.errors import OutputError, SettingsError
 from npcorrect.output import LOCK, OutputFolder, correct_into
 from npcorrect.records import Request
 from npcorrect.result import Result, load_result, to_record
@@ -151,6 +151,29 @@ def test_another_request_is_refused(other: OutputFolder, tmp_path: Path) -> None
         replace(other, path=tmp_path).claimed(),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (replace(REQUEST, prompt="two circles"), repr(REQUEST.prompt)),
+        (replace(REQUEST, seed=1, batch=2), "seed 0, not 1; batch 1, not 2"),
+    ],
+)
+def test_a_refusal_says_what_differs(other: Request, says: str, tmp_path: Path) -> None:
+    corrected(folder(tmp_path), "")
+    with pytest.raises(OutputError) as refused:
+        folder(tmp_path, other).refuse_finished()
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["{", '{"schema_version": 2}', "[]"])
+def test_a_record_that_cannot_be_read_can_be_overwritten(text: str, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(SettingsError, match=r"cannot be read.*--overwrite it\.$"):
+        folder(tmp_path).state()
+    with folder(tmp_path).claimed(overwrite=True) as begun:
+        assert begun.attempts == ()
 
 
 def test_more_budget_is_no_other_request(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+import pytest
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from npcorrect.diffusion.fake import FakeImageModel
@@ -37,6 +38,22 @@ def test_a_folder_is_known_by_all_its_weights(tmp_path: Path) -> None:
 def test_a_name_from_the_hub_that_is_not_here_has_neither() -> None:
     one = made(LoadSettings(model="nobody/nothing"), Path("nobody/nothing"))
     assert (one.revision, one.weights) == ("", "")
+
+
+def test_what_lends_a_file_the_rest_is_known_by_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = {("lender/model", "main"): "c1", ("own/vlm", None): "c2", ("own/lora", None): "c3"}
+    monkeypatch.setattr("npcorrect.provenance._commit", lambda *asked: commits.get(asked, ""))
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(b"weights")
+    load = LoadSettings(model=str(file), revision="main", lora=("own/lora=0.5",))
+    roles = RoleSettings(vlm="local:own/vlm", captioner=f"local:{file}", verifier="openai:x")
+    one = provenance(FakeImageModel(), load, roles, file, "lender/model")
+    assert one.revision == "c1"
+    assert one.weights == sha256(b"weights").hexdigest()
+    assert one.loras == ("c3",)
+    assert one.vlms == {"local:own/vlm": "c2", f"local:{file}": one.weights}
 
 
 def test_the_scheduler_and_the_versions_are_known() -> None:

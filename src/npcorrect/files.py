@@ -192,7 +192,7 @@ def parameters(generation: Generation, made_with: Provenance | None = None) -> s
         "Seed": drawing.seed,
         "Size": f"{width}x{height}",
         "Model hash": made_with.weights[:10] if made_with else "",
-        "Model": made_with.load.model if made_with else "",
+        "Model": made_with.load.model_name if made_with else "",
         "Lora": ", ".join(made_with.load.lora) if made_with else "",
         "NPC rule": drawing.rule,
         "NPC negative scale": drawing.negative_scale,

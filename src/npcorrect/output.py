@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
@@ -77,7 +77,7 @@ class OutputFolder:
                     f"{str(self.path)!r} has a {names[0].name} that no record tells of; {_REMEDY}."
                 )
             return "new"
-        record = read_record(self.record_path)
+        record = read_record(self.record_path, _REMEDY)
         self._refuse_another(record)
         open_ends = (None, "stopped", "budget", "unscored")
         return "begun" if record.get("ended") in open_ends else "finished"
@@ -134,13 +134,13 @@ class OutputFolder:
         try:
             request, made_with, _ = read_request(record)
         except ValueError as error:
-            raise damaged(self.record_path, error) from None
+            raise damaged(self.record_path, error, _REMEDY) from None
         asked = self.asked
         assert asked.made_with is not None
         if request != asked.request or not (made_with and asked.made_with.asks_the_same(made_with)):
             raise OutputError(
                 f"{str(self.path)!r} holds the correction of another request "
-                f"({request.prompt[:60]!r}); {_REMEDY}."
+                f"({_difference(request, asked.request)}); {_REMEDY}."
             )
 
     def _continuable(self) -> Result:
@@ -179,6 +179,15 @@ def correct_into(
             correction.result.save_summary(folder.path)
     correction.result.save_summary(folder.path)
     return correction.result
+
+
+def _difference(kept: Request, asked: Request) -> str:
+    """What tells a kept request from the one that is asked for, in a few words."""
+    if kept.prompt != asked.prompt:
+        return repr(kept.prompt[:60])
+    names = [f.name for f in fields(Request) if getattr(kept, f.name) != getattr(asked, f.name)]
+    pairs = [f"{name} {getattr(kept, name)}, not {getattr(asked, name)}" for name in names[:3]]
+    return "; ".join(pairs) or "with another model or other roles"
 
 
 @contextmanager

@@ -15,7 +15,10 @@ from typing import Any
 from npcorrect.errors import ModelError
 from npcorrect.settings import LoadSettings, RoleSettings, lora_weight
 
-PACKAGES = ("npcorrect", "torch", "diffusers", "transformers", "pillow", "peft")
+PACKAGES = (
+    "npcorrect", "torch", "diffusers", "transformers", "pillow", "peft", "bitsandbytes",
+    "llguidance",
+)  # fmt: skip
 """The packages whose versions decide over pictures and verdicts."""
 SAMPLERS = {
     "DDIMScheduler": "DDIM",
@@ -39,9 +42,10 @@ class Provenance:
 
     ``load`` and ``roles`` are the settings as they were asked for. What became of them is empty as
     long as no model is loaded: ``device`` and ``dtype`` as chosen, ``revision``, the commit of a
-    Hub id, ``weights``, the SHA-256 of a file, or of the names and hashes of a folder's files,
-    ``loras``, one of these for each LoRA, diffusers' name of the ``scheduler``, and the
-    ``versions`` of packages.
+    Hub id, or of the one that lends a file what it lacks, ``weights``, the SHA-256 of a file, or of
+    the names and hashes of a folder's files, ``loras``, a commit or hash for each LoRA, ``vlms``,
+    one for each VLM in this process, diffusers' name of the ``scheduler``, and the ``versions`` of
+    packages.
     """
 
     load: LoadSettings = field(default_factory=LoadSettings)
@@ -51,6 +55,7 @@ class Provenance:
     revision: str = ""
     weights: str = ""
     loras: tuple[str, ...] = ()
+    vlms: Mapping[str, str] = field(default_factory=dict)
     scheduler: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,8 +80,12 @@ class Provenance:
         return tuple(f"{name}: {old}, now {new}" for name, old, new in pairs if old != new)
 
 
-def provenance(model: Any, load: LoadSettings, roles: RoleSettings, weights: Path) -> Provenance:
+def provenance(
+    model: Any, load: LoadSettings, roles: RoleSettings, weights: Path, base: str = ""
+) -> Provenance:
     """The provenance of what a loaded image model draws; hashes every file of its ``weights``.
+
+    ``base`` is the Hub id that lends a single file what it lacks.
 
     Raises:
         ModelError: a file of weights cannot be read.
@@ -88,9 +97,10 @@ def provenance(model: Any, load: LoadSettings, roles: RoleSettings, weights: Pat
         roles=roles,
         device=str(getattr(pipeline, "_execution_device", "")),
         dtype=str(getattr(pipeline, "dtype", "")).removeprefix("torch."),
-        revision="" if weights.exists() else _commit(load.model, load.revision),
+        revision=_commit(base or load.model, load.revision) if base or not weights.exists() else "",
         weights=_hash(weights),
-        loras=tuple(_lora(one) for one in load.lora),
+        loras=tuple(_known(lora_weight(one)[0]) for one in load.lora),
+        vlms={f"local:{place}": _known(place) for place in _local(roles)},
         scheduler=type(scheduler).__name__ if scheduler is not None else "",
         versions=_versions(),
     )
@@ -104,10 +114,16 @@ def _versions() -> dict[str, str]:
     return known
 
 
-def _lora(name: str) -> str:
-    """The hash of a LoRA's file or folder, or the commit of one from the Hub."""
-    place, _ = lora_weight(name)
+def _known(place: str) -> str:
+    """The hash of a file or folder, or the commit of a Hub id."""
     return _hash(Path(place)) or _commit(place, None)
+
+
+def _local(roles: RoleSettings) -> dict[str, None]:
+    """The places of the models that play roles in this process, each once."""
+    names = (roles.vlm, roles.checklister, roles.verifier, roles.captioner, roles.proposer)
+    local = (name for name in names if name and name.startswith("local:"))
+    return dict.fromkeys(name.removeprefix("local:") for name in local)
 
 
 def _hash(path: Path) -> str:

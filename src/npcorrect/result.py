@@ -26,6 +26,8 @@ from npcorrect.records import Attempt, Checklist, Cost, Drawing, Generation, Req
 from npcorrect.sheet import sheet
 
 SCHEMA_VERSION = 4
+REMEDY = "give a folder that npc correct has written"
+"""What to do about a record that cannot be read."""
 Ended = Literal["accepted", "exhausted", "unscored", "budget", "stopped"]
 """Why a correction made no more attempts: a picture was accepted, the candidates were used up, the
 original could not be scored, the budget was spent, or it was stopped."""
@@ -182,7 +184,7 @@ def picture_record(result: Result, attempt: Attempt) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "picture": attempt.index,
         "request": asdict(result.request),
-        "made_with": asdict(result.made_with) | {"roles": {}},
+        "made_with": asdict(result.made_with) | {"roles": {}, "vlms": {}},
         "attempts": [
             {"generation": generation_record(a.generation), "cost": {"images": a.cost.images}}
             for a in upto
@@ -207,8 +209,8 @@ def load_result(place: Path | str) -> Result:
         raise damaged(path, error) from None
 
 
-def read_record(path: Path) -> Mapping[str, Any]:
-    """A ``result.json`` as JSON values, of this version.
+def read_record(path: Path, remedy: str = REMEDY) -> Mapping[str, Any]:
+    """A ``result.json`` as JSON values, of this version; ``remedy`` ends the message of an error.
 
     Raises:
         SettingsError: it cannot be read, is of another version, or is no record of a result.
@@ -221,7 +223,7 @@ def read_record(path: Path) -> Mapping[str, Any]:
         if not isinstance(record["attempts"], list):
             raise TypeError("its attempts are no list")
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged(path, error) from None
+        raise damaged(path, error, remedy) from None
     checked: Mapping[str, Any] = record
     return checked
 
@@ -232,13 +234,11 @@ def record_path(place: Path | str) -> Path:
     return path / "result.json" if path.is_dir() else path
 
 
-def damaged(path: Path, error: Exception) -> SettingsError:
+def damaged(path: Path, error: Exception, remedy: str = REMEDY) -> SettingsError:
     """The error, to be raised, that names the file, why it is unreadable, and the remedy."""
     text = "a value is damaged" if isinstance(error, ValidationError) else str(error)
     reason = text.splitlines()[0][:200] if text else "damaged"
-    return SettingsError(
-        f"{str(path)!r} cannot be read ({reason}); give a folder that npc correct has written."
-    )
+    return SettingsError(f"{str(path)!r} cannot be read ({reason}); {remedy}.")
 
 
 def read_request(record: Mapping[str, Any]) -> tuple[Request, Provenance | None, Ended | None]:

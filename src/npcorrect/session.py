@@ -313,7 +313,16 @@ def made_with(model: ImageModel | None, settings: SessionSettings) -> Provenance
     """
     embedded = Path(__file__).with_name("mini") / "weights"
     weights = embedded if settings.embedded else Path(settings.load.model)
-    return provenance(model, settings.load, settings.roles, weights)
+    return provenance(model, settings.load, settings.roles, weights, _lender(settings.load))
+
+
+def _lender(load: LoadSettings) -> str:
+    """The Hub id or folder that lends a single file what it lacks; empty for other models."""
+    if not Path(load.model).is_file():
+        return ""
+    from npcorrect.diffusion.identify import identify
+
+    return identify(load).base
 
 
 def load_model(settings: LoadSettings) -> PipelineModel:

@@ -281,6 +281,13 @@ class LoadSettings(Settings):
         False, "Run code that the model's repository brings.", "Model", advanced=True
     )
 
+    @property
+    def model_name(self) -> str:
+        """What others call the model: a file's name without its folder and its ending."""
+        name = self.model.replace("\\", "/").rpartition("/")[2]
+        ending = ".safetensors"
+        return name.removesuffix(ending) if name.endswith(ending) else self.model
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoleSettings(Settings):

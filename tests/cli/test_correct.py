@@ -63,6 +63,16 @@ def test_a_folder_is_refused_continued_or_overwritten(eyes: FakeEyes, tmp_path: 
     assert npc("correct", "two stars", *out, "--overwrite").exit_code == 0
 
 
+def test_pictures_are_not_drawn_again_over_a_correction(eyes: FakeEyes, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    npc("correct", PROMPT, "--out", str(out))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    done = npc("redraw", str(out / "best.png"), "--out", str(out))
+    assert done.exit_code == 2
+    assert "holds a correction; choose another folder with --out." in done.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_a_refused_request_leaves_no_folder(eyes: FakeEyes, tmp_path: Path) -> None:
     for arguments in (("three lamps",), (PROMPT, "--looks", "99"), (" " * 300_000,)):
         done = npc("correct", *arguments, "--out", str(tmp_path / "out"))

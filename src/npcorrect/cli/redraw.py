@@ -36,10 +36,11 @@ def redraw(
     """
     from npcorrect.cli.console import PlainConsole
     from npcorrect.cli.show import progress
+    from npcorrect.errors import OutputError
     from npcorrect.files import prepare, save_picture
     from npcorrect.redraw import read_recipe
     from npcorrect.redraw import redraw as drawn_again
-    from npcorrect.result import file_name
+    from npcorrect.result import file_name, record_path
     from npcorrect.session import SessionSettings, made_with, open_model
     from npcorrect.vlm.settings import read_table
 
@@ -47,6 +48,8 @@ def redraw(
     table = read_table(context.obj or {})
     settings = SessionSettings(load=_settings(recipe, load), table=table)
     out = out.expanduser()
+    if record_path(out).is_file() and out.is_dir():
+        raise OutputError(f"{str(out)!r} holds a correction; choose another folder with --out.")
     prepare(out)
     console, same = PlainConsole(), True
     # A server that only the record names gets no key but one that the user's own table has for it.
