@@ -18,7 +18,7 @@ from npcorrect.asked import with_absences
 from npcorrect.errors import BudgetError, ModelError, NpcError, VLMError
 from npcorrect.proposing import RuleProposer
 from npcorrect.records import Candidate, Caption, Checklist, Verdict
-from npcorrect.vlm.roles import BriefVerifier, Roles
+from npcorrect.vlm.roles import Roles, is_brief
 from npcorrect.vlm.usage import Account
 
 Stage = Literal["checklist", "draw", "look", "verify", "caption", "propose", "rank"]
@@ -93,7 +93,7 @@ class RoleCalls:
         nothing more once a claim has failed; of ``look``s not even what is seen instead.
         """
         verifier = self.roles.verifier
-        if not isinstance(verifier, BriefVerifier):
+        if not is_brief(verifier):
             return self.verify(attempt, image, checklist, account)
         first = [check.requirement.id for check in before.failed] if before else []
         brief = partial(verifier.verify_briefly, image, checklist, first=first, observe=not look)

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -16,9 +17,16 @@ from PIL import Image
 import npcorrect
 from comfyui.family import ANY, MINIATURE
 from comfyui.roles import RolesSpec, awaited
+from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeImageModel
 from npcorrect.errors import SettingsError, VLMError
+from npcorrect.loop import correct
+from npcorrect.ranking import SourceRanker
+from npcorrect.records import Checklist, Request, Verdict
 from npcorrect.settings import RoleSettings
 from npcorrect.vlm.usage import Account
+from npcorrect.vlm.verifier import VLMVerifier
+from tests.fakes import shade
+from tests.vlm.loopback import loopback
 
 
 class Interrupted(BaseException):
@@ -51,6 +59,27 @@ def test_opened_roles_answer_and_charge_the_caller() -> None:
     assert verdict.accepted is False
     assert account.usage is not None
     assert account.usage.readings == 2
+
+
+def test_a_verifier_that_is_paid_by_the_question_is_asked_briefly_here_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named: list[dict[str, Any]] = []
+
+    def briefly(self: VLMVerifier, image: Image.Image, asked: Checklist, **more: Any) -> Verdict:
+        named.append(more)
+        return self.verify(image, asked)
+
+    monkeypatch.setattr(VLMVerifier, "verify_briefly", briefly)
+    request = Request("two red stars", candidates=1, looks=0)
+    model = FakeImageModel(replace(FAKE_DEFAULTS, sizes=(96,)), paint=shade)
+    with loopback() as server:
+        spec = RolesSpec(RoleSettings(vlm=server.name, cache=False))
+        with spec.open(True, nothing) as roles:
+            attempts = list(correct(request, model, roles, SourceRanker()))
+    failed = [check.requirement.id for check in attempts[0].verdict.failed]
+    assert failed
+    assert named == [{"first": failed, "observe": True}]
 
 
 def test_waiting_ends_at_once_where_the_user_cancels() -> None:

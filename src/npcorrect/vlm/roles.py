@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 from PIL.Image import Image
 
@@ -41,7 +41,6 @@ class Verifier(Protocol):
         ...
 
 
-@runtime_checkable
 class BriefVerifier(Verifier, Protocol):
     """A verifier that is paid by the question, and need not ask all of them."""
 
@@ -63,6 +62,11 @@ class BriefVerifier(Verifier, Protocol):
             VLMError: no usable answer.
         """
         ...
+
+
+def is_brief(verifier: Verifier) -> TypeGuard[BriefVerifier]:
+    """Whether a verifier is paid by the question, also where it passes the calls on to another."""
+    return hasattr(verifier, "verify_briefly")
 
 
 class Captioner(Protocol):
