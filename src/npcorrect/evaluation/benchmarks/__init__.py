@@ -17,6 +17,7 @@ from npcorrect.evaluation.benchmarks.geneval import GenEval
 from npcorrect.evaluation.benchmarks.geneval2 import GenEval2
 from npcorrect.evaluation.benchmarks.geneval_pp import GenEvalPP
 from npcorrect.evaluation.benchmarks.imagine_bench import ImagineBench
+from npcorrect.evaluation.benchmarks.neggenbench import NegGenBench
 from npcorrect.evaluation.benchmarks.oneig import OneIGAlignment
 from npcorrect.evaluation.benchmarks.prompt_file import PromptFile
 from npcorrect.evaluation.benchmarks.tiif import TIIFNegation, TIIFNegationMini
@@ -45,6 +46,7 @@ BENCHMARKS: Mapping[str, Callable[[Path | None], Benchmark]] = {
     "dpg": DPGBench,
     "dsg-1k": DSG1k,
     "oneig": OneIGAlignment,
+    "neggenbench": NegGenBench,
     "tiif-negation": TIIFNegation,
     "tiif-negation-mini": TIIFNegationMini,
 }

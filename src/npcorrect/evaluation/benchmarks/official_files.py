@@ -16,7 +16,8 @@ class OfficialFile:
     """One file, pinned.
 
     ``name`` is its path below the folder of official files, ``aliases`` are others that it may
-    have. ``hash`` is its SHA-256, or, in 40 digits, the name that git gives its content.
+    have. ``hash`` is its SHA-256, or, in 40 digits, the name that git gives its content; empty
+    where the commit in its address alone pins it, and the benchmark itself checks what it holds.
     """
 
     name: str
@@ -62,6 +63,7 @@ _ella = _Repository("TencentQQGYLab/ELLA", "3c228f1dc6c4d3cad0a47493816151a419f1
 _oneig = _Repository(
     "OneIG-Bench/OneIG-Benchmark", "41b49831e79e6dde5323618c164da1c4cf0f699d", _NO_LICENCE, "oneig"
 )
+_vsf = _Repository("weathon/VSF", "0dcf43edb3742d022d5e8f5a1d52a066d9917e8b", "MIT", "neggenbench")
 _tiif = _Repository(
     "A113N-W3I/TIIF-Bench", "3aae7504d2546516eaec2fea82fde9ae445dfea3", _NO_LICENCE, "tiif"
 )
@@ -86,6 +88,7 @@ GENEVAL = _geneval(
 DSG = _dsg(
     "dsg/data/dsg-1k-anns.csv", "b7ce06ea8a0478ccfd8fba105ecd26d7d301eb99d5c412987546c4cc8e08917a"
 )
+NEGGENBENCH = _vsf("prompts/test_prompts.json.new", "")
 DPG = _ella("dpg_bench/dpg_bench.csv", "98457fc9901943f51ff9a30367250fc292533bed")
 ONEIG_PROMPTS = _oneig(
     "OneIG-Bench.csv", "e06c65b32252d82406fb1a27f13022b38d432c899a2486eb49ab0c100f83b3e1"
@@ -169,6 +172,7 @@ FILES: dict[str, tuple[OfficialFile, ...]] = {
     "geneval": (GENEVAL,),
     "dsg-1k": (DSG,),
     "dpg": (DPG,),
+    "neggenbench": (NEGGENBENCH,),
     "oneig": (ONEIG_PROMPTS, *ONEIG_QUESTIONS.values()),
     "tiif-negation": _all_of(TIIF_NEGATION["test"]),
     "tiif-negation-mini": _all_of(TIIF_NEGATION["testmini"]),
