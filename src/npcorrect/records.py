@@ -105,7 +105,7 @@ class Drawing:
         """What the negative's branch reads in the window; None where no negative acts."""
         if self.negative_prompt is None or not self.share_branch:
             return self.negative_prompt
-        return joined(self.standing_negative, self.negative_prompt)
+        return joined(self.standing_negative, self.negative_prompt) or self.negative_prompt
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,9 @@ class Receipt:
     Nothing is evaluated for it. Without the negative is plain guidance, by rule 'turns' with the
     newest difference from the unconditional branch; by rule 'paper', which computes no
     unconditional branch, the prompt's prediction alone; by rule 'nag', which acts within attention,
-    the features of the image tokens before they are guided, a mean over attention modules. It is
-    None where nothing acted, or where what is compared is zero or not finite.
+    the features of the image tokens before they are guided, a mean over attention modules; by rule
+    'vsf' the same of some image tokens, and what they attend to without the negative's. It is None
+    where nothing acted, or where what is compared is zero or not finite.
     """
 
     evaluations: int = 0
@@ -158,9 +159,19 @@ class Generation:
     origin: Origin | None = field(default=None, repr=False, compare=False)
 
     @property
+    def _replaced_in_time(self) -> bool:
+        """Whether a look took the first negative away before it acted."""
+        if self.receipt is None or not self.steering:
+            return False
+        begun, (replaced, _) = self.receipt.start, self.steering[0]
+        return begun is None or (replaced <= begun and not self.rewinds)
+
+    @property
     def negatives(self) -> tuple[str, ...]:
         """Every negative that acted on the picture, in order, each once."""
         texts = (self.drawing.negative_prompt, *(text for _, text in self.steering))
+        if self._replaced_in_time:
+            texts = texts[1:]
         return tuple(dict.fromkeys(text for text in texts if text))
 
 

@@ -31,8 +31,8 @@ FAMILIES = ["flux-dev", "sdxl", "sd15", "qwen-image", "pixart-sigma", "z-image"]
 UNRELATED = "a striped background"
 
 
-def draw(model: PipelineModel, negative: str | None, **changes: Any) -> Generation:
-    return test_families.draw(model, negative, **{"rule": "dynamic", "steps": 6, **changes})
+def draw(model: PipelineModel, text: str | None, **changes: Any) -> Generation:
+    return test_families.draw(model, text, **{"rule": "dynamic", "steps": 6, **changes})
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_the_first_step_has_the_weight_of_the_prior(models: Models, family: str)
         draw(model, OTHER, negative_scale=mu, scale=scale)
     # scale v_pos + (1 - scale + weight) v_empty - weight v_neg, written as rule extra has it.
     with watched(model) as extra:
-        draw(model, OTHER, rule="extra", negative_scale=weight, scale=scale - weight, window=1)
+        draw(model, OTHER, rule="extra", negative_scale=weight, scale=scale - weight, negative=1)
     torch.testing.assert_close(dynamic[0][0], extra[0][0], rtol=1e-3, atol=1e-3)
 
 

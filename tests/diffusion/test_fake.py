@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from npcorrect.diffusion.base import Cancelled, Glance, Watch
 from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeFamily, FakeImageModel, looking
 from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.diffusion.rules import RULES
 from npcorrect.errors import ModelError, PromptError, SettingsError
 from npcorrect.records import Drawing, Generation, Request
 from tests.diffusion.drawing import draw_one, resolved
@@ -190,6 +194,78 @@ def test_texts_that_differ_have_different_states() -> None:
     assert one.states.shape == (2, 2)
     assert one.states.tolist() != other.states.tolist()
     assert len(empty.states) == len(empty.special) == 1
+
+
+def costs(drawn: Sequence[Generation]) -> list[dict[str, Any]]:
+    """All that pictures tell of what was computed for them."""
+    return [
+        told(each)
+        | {"evaluations": each.evaluations, "answers": each.answers}
+        | {"receipt": each.receipt and replace(each.receipt, moved=None)}
+        for each in drawn
+    ]
+
+
+SCRIPTS: list[Callable[[int, int], Glance]] = [
+    lambda look, place: Glance(f"{OTHER} {look}", wrong=True),
+    lambda look, place: Glance(None),
+    lambda look, place: Glance(None if look % 2 else OTHER, wrong=True),
+    lambda look, place: Glance(None if place else OTHER, wrong=not place),
+]
+"""What looks say: another text each time, that all is right, either in turn, or one of each."""
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from(["extra", "turns"]),
+    st.sampled_from([None, "blurry"]),
+    st.tuples(st.integers(0, 5), st.integers(1, 6)),
+    st.integers(1, 4),
+    st.integers(0, 1),
+    st.sampled_from(SCRIPTS),
+)
+def test_what_looks_change_costs_as_much_as_on_a_real_model(
+    models: Models,
+    rule: str,
+    standing: str | None,
+    window: tuple[int, int],
+    looks: int,
+    rewinds: int,
+    script: Callable[[int, int], Glance],
+) -> None:
+    assume(max(window[0], RULES[rule].delay) < window[1])
+    asked = Request(
+        PROMPT, seed=3, steps=6, rule=rule, scale=3.0, negative="{}..{}".format(*window),
+        negative_prompt=standing, looks=looks, rewinds=rewinds, strength=1.0,
+    )  # fmt: skip
+
+    def outcome(model: FakeImageModel | PipelineModel) -> object:
+        asking = count(1)
+
+        def look(first: int, images: Sequence[Any], _: Sequence[str | None]) -> list[Glance]:
+            number = next(asking)
+            return [script(number, first + row) for row in range(len(images))]
+
+        drawings = [resolved(model, asked, text) for text in (NEGATIVE, "one cat")]
+        return costs(model.draw(drawings, Watch(look=look)))
+
+    assert outcome(FakeImageModel()) == outcome(models("flux-dev"))
+
+
+@pytest.mark.parametrize("negative", [NEGATIVE, None])
+@pytest.mark.parametrize("standing", ["blurry", "", None])
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_costs_as_much_as_on_a_real_model(
+    models: Models, rule: str, standing: str | None, negative: str | None
+) -> None:
+    real = models("flux-schnell" if rule == "vsf" else "flux-dev")
+    asked = Request(
+        PROMPT, steps=3, rule=rule, negative="1..2", negative_prompt=standing, looks=0
+    )  # fmt: skip
+    drawn = [draw_one(m, resolved(m, asked, negative)) for m in (FakeImageModel(), real)]
+    assert costs(drawn[:1]) == costs(drawn[1:])
 
 
 @pytest.mark.parametrize(

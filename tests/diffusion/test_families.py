@@ -403,7 +403,7 @@ def test_same_seed_same_picture_and_the_hook_leaves_no_trace(models: Models, fam
 def test_no_negative_an_empty_one_and_a_blank_are_told_apart(models: Models, family: str) -> None:
     """None is what the family guides against by itself; a text is encoded, also an empty one."""
     model = models(family)
-    drawn = {text: draw(model, text, rule="paper", window=STEPS) for text in (None, "", " ")}
+    drawn = {text: draw(model, text, rule="paper", negative=STEPS) for text in (None, "", " ")}
     assert same(drawn[None].image, without_a_negative(model))
     assert drawn[None].drawing.negative_prompt is None
     for text in ("", " "):

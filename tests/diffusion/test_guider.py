@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from npcorrect.diffusion.guider import GUIDED, NegativeSchedule, condition
 from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.diffusion.rules import RULES
 from npcorrect.errors import SettingsError
 from npcorrect.records import Request
 from tests.diffusion.drawing import draw_one, resolved
@@ -36,8 +37,9 @@ def drawn(modular: Any, guider: Any, seed: int = 3, **call: Any) -> list[NDArray
 
 
 def ours(models: Callable[[str], PipelineModel], rule: str, window: tuple[int, int]) -> Any:
+    weight = WEIGHT if RULES[rule].weighs else None
     request = Request(
-        PROMPT, seed=3, steps=STEPS, scale=SCALE, rule=rule, negative_scale=WEIGHT, looks=0
+        PROMPT, seed=3, steps=STEPS, scale=SCALE, rule=rule, negative_scale=weight, looks=0
     )
     model = models("sdxl")
     generation = draw_one(model, replace(resolved(model, request, NEGATIVE), window=window))
@@ -88,6 +90,7 @@ def test_a_copy_has_the_same_settings() -> None:
     ("settings", "says"),
     [
         ({"rule": "nag"}, "use paper, extra, turns"),
+        ({"rule": "dynamic"}, r"'dynamic' is none .* use paper, extra, turns\."),
         ({"rule": "nope"}, "'nope'"),
         ({"start": 0.5, "stop": 0.5}, "from 0.5 to 0.5"),
         ({"stop": 1.5}, "to 1.5"),

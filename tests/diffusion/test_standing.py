@@ -31,10 +31,10 @@ BOTH = f"{OTHER}, {NEGATIVE}"
 
 
 def draw(
-    model: PipelineModel, negative: str | None, standing: str | None, **changes: Any
+    model: PipelineModel, text: str | None, standing: str | None, **changes: Any
 ) -> Generation:
     request = Request(PROMPT, seed=3, negative_prompt=standing, **changes)
-    return draw_one(model, resolved(model, request, negative))
+    return draw_one(model, resolved(model, request, text))
 
 
 @pytest.mark.parametrize("family", GUIDED)
@@ -54,7 +54,7 @@ def test_by_rule_paper_both_act_in_the_window_and_it_alone_afterwards(
 ) -> None:
     model = models(family)
     with watched(model) as ours:
-        drawn = draw(model, NEGATIVE, OTHER, rule="paper", window=1, scale=3.0)
+        drawn = draw(model, NEGATIVE, OTHER, rule="paper", negative=1, scale=3.0)
     assert drawn.evaluations == 2 * steps_of(model)
     with watched(model) as joined:
         stock(model, BOTH, 3.0)
@@ -69,7 +69,7 @@ def test_beside_the_rules_that_need_it_it_is_the_unconditional_branch(
     models: Models, family: str
 ) -> None:
     model = models(family)
-    drawn = draw(model, OTHER, OTHER, rule="extra", window=STEPS, scale=2.0, negative_scale=1.0)
+    drawn = draw(model, OTHER, OTHER, rule="extra", negative=STEPS, scale=2.0, negative_scale=1.0)
     assert abs(pixels(drawn.image) - pixels(stock(model, OTHER, 3.0))).max() <= TOLERANCE
     assert drawn.evaluations == 3 * steps_of(model)
 
@@ -83,10 +83,10 @@ def test_without_guidance_it_acts_within_attention(models: Models, family: str) 
     assert original.evaluations == 2 * steps_of(model)
     both = draw(model, NEGATIVE, OTHER, rule="nag")
     assert same(both.image, draw(model, BOTH, None, rule="nag").image)
-    first = draw(model, NEGATIVE, OTHER, rule="nag", window=1)
+    first = draw(model, NEGATIVE, OTHER, rule="nag", negative=1)
     assert first.evaluations == 2 * steps_of(model)
     assert not same(first.image, both.image)
-    assert not same(first.image, draw(model, NEGATIVE, None, rule="nag", window=1).image)
+    assert not same(first.image, draw(model, NEGATIVE, None, rule="nag", negative=1).image)
 
 
 @pytest.mark.parametrize("family", [name for name in WITH_NAG if name not in UNGUIDED_NAG])
@@ -105,6 +105,17 @@ def test_beside_nag_it_is_the_unconditional_branch_where_there_is_one(
 def test_one_that_is_longer_than_the_model_reads_is_refused(models: Models, family: str) -> None:
     with pytest.raises(PromptError, match=r"20[12] tokens.*shorten it"):
         models(family).plan(Request(PROMPT, negative_prompt="cat " * 200))
+
+
+@pytest.mark.parametrize("rule", ["nag", "vsf"])
+def test_an_empty_text_acts_within_attention_too(models: Models, rule: str) -> None:
+    model = models("flux-schnell")
+    standing = draw(model, None, "", rule=rule)
+    assert same(standing.image, draw(model, "", None, rule=rule).image)
+    assert same(standing.image, draw(model, "", "", rule=rule).image)
+    assert not same(standing.image, draw(model, None, None, rule=rule).image)
+    first = draw(model, NEGATIVE, "", rule=rule, negative=1)
+    assert not same(first.image, draw(model, NEGATIVE, None, rule=rule, negative=1).image)
 
 
 def test_an_empty_text_a_blank_and_none_are_told_apart(models: Models) -> None:

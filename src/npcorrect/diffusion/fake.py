@@ -183,14 +183,21 @@ class _Draw:
         self.glances: list[Sequence[Glance]] = []
         self.looks = Looks(drawings, self._noted if watch.look else None, place)
         self.start = self.first.restart_step if self.first.origin else 0
-        self.evaluations = 0
+        self.rule = RULES[self.first.rule]
+        self.evaluations = [0] * len(drawings)
         self.acted: list[list[int]] = [[] for _ in drawings]
-        self._begun = self.start
+        start, stop = self.first.window
+        self._asked = self.first.negative_prompt is not None and start < stop
+        self._begin()
 
     @property
     def first(self) -> Drawing:
         """The first drawing, for what all of them have in common."""
         return self.drawings[0]
+
+    def _begin(self) -> None:
+        """Forget what the rule keeps from step to step: nothing is known of the negative."""
+        self._known = self._plain_before = False
 
     def run(self) -> None:
         """Take the steps, each with the evaluations that the rule takes on FLUX.1 [dev].
@@ -198,40 +205,64 @@ class _Draw:
         Raises:
             ModelError: a negative acted in no step, and no look has withdrawn it.
         """
-        rule = RULES[self.first.rule]
-        vsf = self.first.rule == "vsf"  # Within the one evaluation of a step.
-        standing = self.first.standing_negative is not None
-        plain = 2 if rule.renewable or rule.beside or (standing and not vsf) else 1
-        acting = 3 if rule.beside else 1 if vsf else 2
         self.watch.check()
-        step, total, window = self.start, self.first.num_inference_steps, self.first.window
-        asked = self.first.negative_prompt is not None and window[0] < window[1]
+        step, total = self.start, self.first.num_inference_steps
         while step < total:
-            if asked and self.looks.wanted and step in self.first.look_steps:
-                step = self._after(step, step + rule.delay)
-            acts = asked and window[0] <= step < window[1]
-            if acts and step >= self._begun + rule.delay:
-                self._note(step)
-            self.evaluations += acting if acts else plain
+            if self._goes_back(step):
+                self._begin()
+                step = self.first.restart_step
+                continue
             step += 1
             self.watch.step(step, total)
-        if asked and any(
+        if self._asked and any(
             not steps and all(negative is not None for negative, _ in answers)
             for steps, answers in zip(self.acted, self.looks.answers, strict=True)
         ):
             raise ModelError("The negative prompt acted in no step of a picture.")
 
-    def _note(self, step: int) -> None:
-        """Note in which pictures a negative acts."""
-        for steps, negative in zip(self.acted, self.looks.negatives, strict=True):
-            steps += [step] if negative is not None else []
+    def _goes_back(self, step: int) -> bool:
+        """Take a step and its look, if there is one; returns whether the pictures go back."""
+        looks = self._asked and self.looks.wanted and step in self.first.look_steps
+        turn = self.rule.delay > 0 and self._plain_before and self._acting(step)
+        before = 1 if looks and turn else self._branches(step)
+        self._count(before)
+        if looks and self._look(step, step if turn else step + self.rule.delay):
+            return True
+        self._count(self._branches(step) - before)
+        acting = self._acting(step)
+        self._known = acting and (turn or self._known or not self.rule.delay)
+        self._plain_before = not (turn and acting)
+        if self._known:
+            self._note(step)
+        return False
 
-    def _after(self, step: int, acts: int) -> int:
-        """Look, renew the negatives, and return the step to go on with."""
-        if not self.looks.take(step, [self.paint(one) for one in self.drawings], acts):
-            return step
-        self._begun = self.first.restart_step
-        return self._begun
+    def _acting(self, step: int) -> bool:
+        """Whether any negative may act in a step."""
+        start, stop = self.first.window
+        return (
+            self._asked
+            and start <= step < stop
+            and any(n is not None for n in self.looks.negatives)
+        )
+
+    def _branches(self, step: int) -> int:
+        """How many branches a step computes, but for one that a negative has beside them."""
+        standing = self.first.standing_negative is not None
+        second = self.rule.renewable or self.rule.beside or standing or self._acting(step)
+        return 2 if second and self.first.rule != "vsf" else 1
+
+    def _count(self, branches: int) -> None:
+        self.evaluations = [count + branches for count in self.evaluations]
+
+    def _note(self, step: int) -> None:
+        """Note in which pictures a negative acts, and what it costs where it acts beside."""
+        for row, negative in enumerate(self.looks.negatives):
+            if negative is not None:
+                self.acted[row].append(step)
+                self.evaluations[row] += self.rule.beside
+
+    def _look(self, step: int, acts: int) -> bool:
+        return self.looks.take(step, [self.paint(one) for one in self.drawings], acts)
 
     def _receipt(self, row: int) -> Receipt | None:
         """In what a negative acted; how far it moved predictions, which there are none, is open."""
@@ -254,7 +285,7 @@ class _Draw:
             Generation(
                 image=self.paint(drawing),
                 drawing=drawing,
-                evaluations=self.evaluations,
+                evaluations=self.evaluations[row],
                 seconds=0.0,
                 steering=tuple(self.looks.changes[row]),
                 start_step=self.first.restart_step if self.looks.rewinds else self.start,

@@ -1,7 +1,8 @@
 """A negative's schedule as a guider of diffusers' modular pipelines.
 
 A guider is told each step, says which branches the denoiser computes, and combines them. So it can
-carry every rule that acts through guidance; rule ``nag`` acts within attention, where no guider is.
+carry the rules that act through guidance alone. Rules ``nag`` and ``vsf`` act within attention,
+where no guider is; rule ``dynamic`` learns from x0 estimates, which a guider is not given.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _PREDICTIONS: Mapping[Branch, str] = {
     "empty": "pred_uncond",
     "negative": "pred_negative",
 }
-GUIDED = tuple(name for name, rule in RULES.items() if rule.guided)
+GUIDED = tuple(name for name, rule in RULES.items() if rule.guided and not rule.learns)
 """The rules that a guider can carry."""
 
 
@@ -103,10 +104,7 @@ class NegativeSchedule(BaseGuidance):  # type: ignore[misc, unused-ignore]
         predictions = {branch: tensor for branch, tensor in given.items() if tensor is not None}
         if not self._enabled:
             return GuiderOutput(pred=pred_cond, pred_cond=pred_cond, pred_uncond=None)
-        if self._within:
-            second = self._rule.second(predictions, acting=True)
-        else:
-            second = predictions["empty"]
+        second = self._rule.second(predictions, acting=bool(self._within))
         guided = paper_rule(pred_cond, second, self.guidance_scale)
         return GuiderOutput(pred=guided, pred_cond=pred_cond, pred_uncond=second)
 

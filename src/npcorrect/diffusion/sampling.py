@@ -292,7 +292,7 @@ class Draw:
         )
         first, family = self.first, self.stock.family
         rule = self.rule(first.true_cfg_scale + family.scale_offset, first.negative_scale)
-        if self.rule.attends and first.standing_negative and not self.guided:
+        if self.rule.attends and first.standing_negative is not None and not self.guided:
             common = replace(
                 common, rule=rule, window=(0, 0), attention=family.attention(first.rule),
                 standing=self.steering.standing(),

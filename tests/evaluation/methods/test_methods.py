@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from npcorrect.evaluation.run.worker import Job, Worker
 from npcorrect.mini.data import TAGS
 from npcorrect.records import Attempt, Check, Checklist, Drawing, Requirement, Usage, Verdict
 from npcorrect.session import Session
-from npcorrect.settings import DrawSettings, RoleSettings
+from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 from npcorrect.vlm.base import Reply
 from npcorrect.vlm.fake import FakeVLM
 from npcorrect.vlm.settings import VLMTable
@@ -85,6 +86,38 @@ def test_every_method_is_described() -> None:
     assert all(len(method.description) > 20 for method in METHODS.values())
     with pytest.raises(SettingsError, match="'magic'"):
         find("magic")
+
+
+@pytest.mark.parametrize(
+    ("method", "draw", "says"),
+    [
+        ("npc-no-negatives", {"rule": "paper"}, "'npc-no-negatives' .* keeps one negative"),
+        ("npc-no-negatives", {"rule": "nag"}, "'npc-no-negatives' .* keeps one negative"),
+        ("npc-no-negatives", {"rule": "dynamic"}, "'npc-no-negatives' .* keeps one negative"),
+    ],
+)
+def test_a_method_that_cannot_work_with_the_runs_settings_is_refused_first(
+    method: str, draw: dict[str, Any], says: str
+) -> None:
+    settings = RunSettings("mini", ("npc", method), draw=DrawSettings(**draw))
+    with pytest.raises(SettingsError, match=says):
+        tools.check(settings, MiniBench(), VLMTable())
+    tools.check(replace(settings, methods=("npc",)), MiniBench(), VLMTable())
+
+
+@pytest.mark.parametrize("method", ["static", "npc-paper", "npc-oracle"])
+def test_the_released_rule_is_refused_first_where_a_model_has_it_not(
+    method: str, tmp_path: Path
+) -> None:
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    (tmp_path / "transformer/config.json").write_text('{"guidance_embeds": false}')
+    load = LoadSettings(model=str(tmp_path), family="flux-schnell")
+    roles = RoleSettings(vlm="http://localhost:1/v1#m")
+    settings = RunSettings("mini", ("npc", method), load=load, roles=roles)
+    with pytest.raises(SettingsError, match=f"'{method}' cannot work here.*rule 'nag' or 'vsf'"):
+        tools.check(settings, FakeBench(), VLMTable())
+    tools.check(replace(settings, methods=("npc", "base")), FakeBench(), VLMTable())
 
 
 def test_base_draws_once_and_best_of_n_new_seeds() -> None:

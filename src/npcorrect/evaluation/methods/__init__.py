@@ -25,22 +25,27 @@ METHODS: Mapping[str, Method] = {
     "npc-no-negatives": Method(
         "The correction loop going back where looks find a fault, but with no negative: a control.",
         npc_no_negatives.attempts,
+        npc_no_negatives.looking,
     ),
     "npc-oracle": Method(
         "The paper's loop in its benchmark setting: the verifier sees the benchmark's checklist.",
         npc_oracle.attempts,
+        npc_paper.released,
     ),
     "npc-paper": Method(
         "The paper's loop as released: five ranked candidates, each in the first 3 of 50 steps, "
         "same seed.",
         npc_paper.attempts,
+        npc_paper.released,
     ),
     "rewrite": Method(
         "New seeds of the prompt as a language model expands it, in positive words.",
         rewrite.attempts,
     ),
     "static": Method(
-        "New seeds, each with the negative prompt that everyone pastes.", static.attempts
+        "New seeds, each with the negative prompt that everyone pastes.",
+        static.attempts,
+        static.pasted,
     ),
 }
 

@@ -67,10 +67,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table of methods: one line about it, and its stream of attempts."""
+    """A row of the table of methods: one line about it, and its stream of attempts.
+
+    ``asks`` is what it makes of a request of the run, so that what could not work is refused first.
+    """
 
     description: str
     attempts: Callable[[Task], Generator[Attempt]]
+    asks: Callable[[Request], Request] = lambda request: request
 
 
 def unless_spent(correction: Correction) -> Generator[Attempt]:

@@ -19,6 +19,11 @@ def attempts(task: Task) -> Generator[Attempt]:
     yield from restarted(task, task.around(_Unsteered(task.session.model)).correct)
 
 
+def looking(request: Request) -> Request:
+    """A request that looks, since it is a look that takes a negative away."""
+    return replace(request, looks=request.looks or 1)
+
+
 class _Unsteered(Wrapper):
     """Looks when a redrawing begins, to take its negative away, and where it may go back."""
 

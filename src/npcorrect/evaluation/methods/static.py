@@ -20,12 +20,16 @@ def attempts(task: Task) -> Generator[Attempt]:
     yield from seeds(task.around(_Pasting(task.session.model)))
 
 
+def pasted(request: Request) -> Request:
+    """A request by rule ``paper`` in all steps, at the scale of the run."""
+    return replace(released(request), scale=request.scale, negative=1.0)
+
+
 class _Pasting(Wrapper):
     """Draws everything with one negative prompt, in the unconditional branch's place."""
 
     def plan(self, request: Request) -> Plan:
-        paper = released(request)
-        return super().plan(replace(paper, scale=request.scale, negative=1.0))
+        return super().plan(pasted(request))
 
     def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         pasted = [replace(drawing, negative_prompt=NEGATIVE) for drawing in drawings]

@@ -14,6 +14,7 @@ from npcorrect.evaluation import plugins
 from npcorrect.evaluation.benchmarks import find
 from npcorrect.evaluation.benchmarks.base import Benchmark, Judge
 from npcorrect.evaluation.benchmarks.judge import repeated
+from npcorrect.evaluation.methods import METHODS
 from npcorrect.evaluation.methods.base import Tools
 from npcorrect.evaluation.run.manifest import RunSettings, validate
 from npcorrect.records import Request
@@ -56,7 +57,22 @@ def check(settings: RunSettings, source: Benchmark, table: VLMTable) -> None:
     wanted = session_settings(settings, table)
     if settings.judge:  # a judge is asked, where no role may be
         wanted = replace(wanted, roles=replace(wanted.roles, budget=None))
-    session.check(wanted, Request(prompt, **vars(settings.draw)))
+    request = Request(prompt, **vars(settings.draw))
+    session.check(wanted, request)
+    for name in settings.methods:
+        _check_method(name, wanted, request)
+
+
+def _check_method(name: str, settings: SessionSettings, request: Request) -> None:
+    """Refuse a method of this program that asks for what the model cannot do."""
+    if name not in METHODS:
+        return
+    try:
+        session.check(settings, METHODS[name].asks(request))
+    except SettingsError as error:
+        raise SettingsError(
+            f"The method {name!r} cannot work here; leave it out. {error}"
+        ) from None
 
 
 def load(settings: RunSettings, folder: Path | None, table: VLMTable, threads: int) -> Tools:
