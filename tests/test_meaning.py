@@ -224,3 +224,36 @@ def test_long_texts_are_read_in_linear_time(unit: str) -> None:
 
     seconds(100)
     assert seconds(8_000) < 20 * max(seconds(1_000), 0.05)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted", "faults"),
+    [
+        (
+            "A photo of an orange cat on the above and a black cell phone on the below",
+            ("orange cat on the top", "cat at the top", "phone on the bottom"),
+            ("cat on the bottom", "black cell phone at the top"),
+        ),
+        (
+            "A photo of a broccoli below a red hair drier",
+            ("broccoli at the bottom", "hair drier on the top"),
+            ("broccoli on the top", "hair drier on the bottom"),
+        ),
+        (
+            "A photo of a cat on the left of a dog",
+            ("cat on the left", "dog on the right"),
+            ("cat on the right", "dog on the left"),
+        ),
+        (
+            "A photo of a red cup to the right of a blue cup",
+            ("red cup on the right", "blue cup on the left", "cup on the left"),
+            (),
+        ),
+    ],
+)
+def test_a_thing_at_its_place_is_asked_for_and_at_the_other_ones_a_fault(
+    prompt: str, wanted: tuple[str, ...], faults: tuple[str, ...]
+) -> None:
+    for checklist in checklists(prompt):
+        assert [text for text in wanted if clean(text, checklist)] == []
+        assert [text for text in faults if not clean(text, checklist)] == []

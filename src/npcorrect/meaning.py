@@ -195,7 +195,9 @@ def _differs(group: Callable[[str], object], said: Iterable[str], wanted: Iterab
 def _stands_elsewhere(first: Mention, others: Sequence[Mention], wanted: Asked) -> bool:
     """Whether a thing stands on another side, of the picture or of a thing, than asked for."""
     known = {thing.noun for thing in wanted.named(first)}
-    if any(_ACROSS.get(first.place) == s for a, s, _ in wanted.relations if a in known):
+    own = {s for a, s, b in wanted.relations if a in known and b not in known}
+    others_side = {s for a, s, b in wanted.relations if b in known and a not in known}
+    if _ACROSS.get(first.place) in own or first.place in others_side - {""}:
         return True
     for other in others:
         where = side(other.joint)

@@ -268,7 +268,7 @@ def _pieces(tokens: Sequence[str]) -> Iterator[_Piece]:
         after = tokens[number + 1] if number + 1 < len(tokens) else ""
         if _is_place(token, after, piece):
             piece.joint += (token,)
-            piece.place = "" if after == "of" else side((token,)) or token
+            piece.place = "" if after == "of" else _place(token)
             piece.determined = piece.definite = False
         elif not _is_word(token) or token in _JOINTS:
             if piece.words:
@@ -296,6 +296,11 @@ def _pieces(tokens: Sequence[str]) -> Iterator[_Piece]:
             piece.words.append(token)
     if piece.words or piece.place:
         yield piece
+
+
+def _place(token: str) -> str:
+    """Where in the picture a word says that a thing is; what is on the top is above."""
+    return "above" if token == "top" else side((token,)) or token
 
 
 def _is_place(token: str, after: str, piece: _Piece) -> bool:
