@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from re import findall
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from npcorrect.session import Session, SessionSettings
 from tests.fakes import FakeEyes, session
 
 PROMPT = "three red circles"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -325,6 +327,14 @@ def test_a_misspelt_variable_is_refused(
     assert variable in done.stderr
     assert near in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_variables_that_the_documentation_names_are_known() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    names = {name for page in pages for name in findall(r"NPC_[A-Z_]+", page.read_text("utf-8"))}
+    assert "NPC_MODEL_KEY" in names
+    done = npc("models", "show", "mini", env=dict.fromkeys(names, "1"))
+    assert (done.exit_code, done.stderr) == (0, "")
 
 
 def test_another_programs_variable_is_only_spoken_of(eyes: FakeEyes, tmp_path: Path) -> None:

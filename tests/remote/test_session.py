@@ -163,7 +163,7 @@ def test_a_server_of_our_own_draws_for_us(tmp_path: Path) -> None:
         command = ["correct", PROMPT, "--model", address, "--vlm", vlm.name, "--candidates", "0"]
         done = npc(tmp_path, *command, "--out", str(tmp_path / "out"))
         lost = npc(
-            tmp_path, *command, "--steps", "9", "--scale", "2", "--negative-scale", "2",
+            tmp_path, *command, "--steps", "9", "--scale", "2",
             "--strength", "0.5", "--out", str(tmp_path / "lost"),
         )  # fmt: skip
     assert done.returncode in (0, 3), done.stderr
@@ -207,7 +207,7 @@ def settings(model: str = SERVER, vlm: str = "http://localhost:1/v1#m", **load: 
     [
         ({"looks": 2}, "0 looks"),
         ({"rewinds": 1}, "number of rewinds is 1"),
-        ({"negative": "0.2..0.7"}, "leave --negative out"),
+        ({"negative": "0.2..0.7"}, "leave the interval out"),
         ({"rule": "extra"}, "use rule 'paper'"),
         ({"rule": "nag"}, "use rule 'paper'"),
         ({"ranker": "salient"}, "needs the model's text encoder.*use 'source'"),

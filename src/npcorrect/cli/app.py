@@ -20,13 +20,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Draw a picture, find what went wrong, and correct it with a negative prompt.",
+    help="Draw a picture, find what went wrong, and correct it with a negative prompt.\n\n"
+    'Begin with: npc correct "three red circles and one blue square" --seed 7 --out out/\n\n'
+    "With a model of your own: npc models, then npc correct --help",
 )
 
 EXIT_ACCEPTED, EXIT_FAILURE, EXIT_INPUT, EXIT_NOT_ACCEPTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_STOPPED = 4
-_OTHER_VARIABLES = ("NPC_VLM_KEY", "NPC_COMFYUI", "NPC_COMFYUI_PYTHON")
-"""Environment variables that are no option: a server's key, and what the tests of nodes run."""
+_OTHER_VARIABLES = ("NPC_VLM_KEY", "NPC_MODEL_KEY", "NPC_COMFYUI", "NPC_COMFYUI_PYTHON")
+"""Environment variables that are no option: keys of servers, and what the tests of nodes run."""
 
 
 def fail(message: str, code: int) -> NoReturn:
