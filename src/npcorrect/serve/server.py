@@ -74,6 +74,8 @@ def run(
             )
         )
         say(f"npc serves at {_address(access.host, listener)}; Ctrl-C ends it.")
+        # uvicorn raises the signal again when it is done; Ray's own handler made an error of it.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         server.run([listener])
         failure = app.state.service.workers.failure
     if failure is not None:
@@ -88,8 +90,6 @@ def _sessions(settings: SessionSettings, pool: Pool | None) -> Iterator[Opened]:
         yield here
     else:
         with pool.started() as ray:
-            # Ray's own handler would make an error of the end that was asked for.
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit())
             yield partial(remote_session, ray, pool, here)
 
 
