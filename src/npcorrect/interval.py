@@ -100,5 +100,5 @@ def _unusable(value: object, more: str = "") -> SettingsError:
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return SettingsError(
         f"The setting 'negative' is {shown}; give steps ('3', '2..10'), shares of them ('0.06', "
-        f"'0.2..0.7') or noise levels ('sigma:0.95..0.4'){more}."
+        f"'0.2..0.7') or noise levels ('sigma:0.95..0.4'), the earlier end first{more}."
     )

@@ -186,8 +186,13 @@ def _difference(kept: Request, asked: Request) -> str:
     if kept.prompt != asked.prompt:
         return repr(kept.prompt[:60])
     names = [f.name for f in fields(Request) if getattr(kept, f.name) != getattr(asked, f.name)]
-    pairs = [f"{name} {getattr(kept, name)}, not {getattr(asked, name)}" for name in names[:3]]
+    pairs = [f"{name} {_said(kept, name)}, not {_said(asked, name)}" for name in names[:3]]
     return "; ".join(pairs) or "with another model or other roles"
+
+
+def _said(request: Request, name: str) -> str:
+    value = getattr(request, name)
+    return "by default" if value is None else str(value)
 
 
 @contextmanager

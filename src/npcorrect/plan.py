@@ -233,7 +233,7 @@ def plan(
     if reseeds and request.seed + request.candidates >= 2**63:
         raise SettingsError(
             f"The seed {request.seed} leaves no seeds for {request.candidates} redrawings; give a "
-            "smaller one, or the same seed to all (--same-seed)."
+            "smaller one, or the same seed to all ('same-seed')."
         )
     return Plan(request, template, reseeds, denies=request.candidates > 0)
 
@@ -316,7 +316,7 @@ def _check_interval(request: Request, family: FamilyTraits) -> None:
     if request.negative is not None and not family.windows:
         raise SettingsError(
             f"The interval is {request.negative!r}, but on {family.title} a negative acts in all "
-            "steps or in none; leave --negative out."
+            "steps or in none; leave the interval out."
         )
 
 
@@ -358,7 +358,7 @@ def _refuse_without_effect(drawing: Drawing, family: FamilyTraits, rule: RuleTra
         later = f", and by rule {drawing.rule!r} acts from its next step on" if rule.delay else ""
         raise SettingsError(
             f"A negative that acts before step {stop + 1} has no effect on a redrawing that "
-            f"begins at step {drawing.restart_step + 1}{later}; let it act longer (--negative), or "
+            f"begins at step {drawing.restart_step + 1}{later}; let it act longer ('negative'), or "
             "give a strength of 1."
         )
     if rule.guided and not drawing.true_cfg_scale > family.least_scale:

@@ -153,7 +153,7 @@ def _job(number: int, place: str, row: Mapping[str, Any], draw: DrawSettings, fo
     if image is not None and not (isinstance(image, str) and image):
         raise SettingsError(f"{place}: 'image' is no path of a picture.")
     common = {one.name: getattr(draw, one.field) for one in options(DrawSettings)}
-    settings = read(DrawSettings, common | values, place)
+    settings = read(DrawSettings, common | values, place, ("prompt", "image"))
     path = folder / Path(image).expanduser() if image is not None else None
     return Job(number, Request(prompt, **vars(settings)), place, path)
 

@@ -151,8 +151,8 @@ class DrawSettings(Settings):
     )
     looks: int | None = option(
         None,
-        "How often to look at a redrawing while it emerges, to renew its negative. A verifier "
-        "named with --vlm looks only if asked to: each look is asked and paid for.",
+        "How often to look at a redrawing while it emerges, to renew its negative. A "
+        "vision-language model looks only if asked to: each look is asked and paid for.",
         "Correction",
         ge=0,
         le=1000,
@@ -393,11 +393,11 @@ def check(record: Settings) -> None:
     _validated(type(record), given, "")
 
 
-def read(record: type[S], values: Mapping[str, Any], place: str) -> S:
+def read(record: type[S], values: Mapping[str, Any], place: str, others: tuple[str, ...] = ()) -> S:
     """A record from a mapping by the options' names, as TOML and JSON bodies have them.
 
     A name that switches an option off (``same-seed``) may be used too. ``place`` says in messages
-    where the values stand.
+    where the values stand, ``others`` which names may stand beside the record's.
 
     Raises:
         SettingsError: a name is unknown, or a value cannot work.
@@ -413,15 +413,16 @@ def read(record: type[S], values: Mapping[str, Any], place: str) -> S:
             one = by_name[name]
             given[one.field] = tuple(value) if one.kinds == (tuple,) and _listed(value) else value
         else:
-            raise SettingsError(unknown_name(str(key), [*by_name, *switches], place))
+            raise SettingsError(unknown_name(str(key), [*by_name, *switches, *others], place))
     _validated(record, given, f"{place}: ")
     return record(**given)
 
 
 def unknown_name(name: str, known: list[str], place: str) -> str:
     """A sentence that refuses a name and offers the nearest ones, or all."""
-    near = get_close_matches(name[:60], known, 3) or sorted(known)
-    return f"{place}: there is no setting {name[:60]!r}; did you mean {', '.join(near)}?"
+    near = get_close_matches(name[:60], known, 3)
+    remedy = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(sorted(known))}."
+    return f"{place}: there is no setting {name[:60]!r}; {remedy}"
 
 
 def lora_weight(lora: str) -> tuple[str, float]:

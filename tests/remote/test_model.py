@@ -138,7 +138,7 @@ def test_openais_own_shape_takes_no_negative_and_is_paid_for_twice() -> None:
         with connected(server) as model:
             assert model.capabilities.names == {}
             assert len(paid) == 2  # with a size and without
-            with pytest.raises(SettingsError, match=r"no seed.*--candidates 0"):
+            with pytest.raises(SettingsError, match=r"no seed.*give 0 candidates"):
                 model.plan(Request("three red circles"))
             one(model, candidates=0)
             ((_, body),) = server.asked
@@ -150,16 +150,16 @@ def test_openais_own_shape_takes_no_negative_and_is_paid_for_twice() -> None:
 @pytest.mark.parametrize(
     ("lacking", "request_", "says"),
     [
-        ("steps", {"steps": 5}, "no number of steps: leave --steps out"),
-        ("cfg_scale", {"scale": 5.0}, "no guidance scale: leave --scale out"),
+        ("steps", {"steps": 5}, "no number of steps: leave the steps out"),
+        ("cfg_scale", {"scale": 5.0}, "no guidance scale: leave the scale out"),
         ("denoising_strength", {"strength": 0.5}, "give a strength of 1"),
-        ("negative_prompt", {}, "no negative prompt: .* --candidates 0"),
+        ("negative_prompt", {}, "no negative prompt: .* give 0 candidates"),
         (
             "negative_prompt",
             {"candidates": 0, "negative_prompt": "lowres"},
-            "no negative prompt: leave --negative-prompt out",
+            "no negative prompt: leave the negative prompt out",
         ),
-        ("seed", {"candidates": 0, "seed": 3}, "no seed: leave --seed out"),
+        ("seed", {"candidates": 0, "seed": 3}, "no seed: leave the seed out"),
     ],
 )
 def test_what_is_silently_ignored_is_refused(

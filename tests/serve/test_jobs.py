@@ -104,7 +104,10 @@ def test_steps_are_told_as_they_are_taken(server: FakeServer) -> None:
         ({"prompt": PROMPT, "size": 4096}, "at most 2048"),
         ({"prompt": PROMPT, "rewinds": 2}, "looks"),
         ({"prompt": PROMPT, "out": "/etc"}, "no setting 'out'"),
-        ([], "dictionary"),
+        ([], "no JSON object; send one"),
+        ({"promt": PROMPT}, "did you mean prompt?"),
+        ({"prompt": PROMPT, "xyz": 1}, "no setting 'xyz'; known: batch, "),
+        ({"prompt": PROMPT, "negative": "0.7..0.2"}, "the earlier end first"),
     ],
 )
 def test_what_could_not_work_is_refused_before_it_is_a_job(
@@ -121,6 +124,12 @@ def test_a_body_that_is_no_json_is_refused(client: httpx2.Client, body: bytes) -
     answer = client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]["message"]
+
+
+def test_a_body_without_its_header_is_refused_with_the_header(client: httpx2.Client) -> None:
+    answer = client.post("/v1/jobs", content=b'{"prompt": "two red stars"}')
+    assert answer.status_code == 400
+    assert "'Content-Type: application/json'" in answer.json()["error"]["message"]
 
 
 def test_a_full_queue_refuses(server: FakeServer) -> None:

@@ -32,7 +32,8 @@ def correct(
     load: LoadSettings,
     roles: RoleSettings,
     prompt: Annotated[
-        str | None, typer.Argument(help="What the picture must show; left out with --prompts.")
+        str | None,
+        typer.Argument(help="What the picture must show; left out with --prompts and --images."),
     ] = None,
     original: Annotated[
         Path | None,

@@ -108,7 +108,10 @@ def _evaluations(cost: Cost) -> str:
 def spent(cost: Cost) -> str:
     """The cost as a phrase: images, evaluations, calls, tokens and money where any, and seconds."""
     usage = cost.usage
-    parts = [f"{cost.images} images", f"{_evaluations(cost)} denoiser evaluations"]
+    parts = [
+        f"{cost.images} image{'s' * (cost.images != 1)}",
+        f"{_evaluations(cost)} denoiser evaluations",
+    ]
     if usage.calls:
         retries = f" ({usage.retries} of them retries)" if usage.retries else ""
         parts.append(f"{usage.calls} calls{retries} and {usage.tokens} tokens of models")

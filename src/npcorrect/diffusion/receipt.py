@@ -38,7 +38,7 @@ class Tally:
         if any(not acts and row not in self._withdrawn for row, acts in enumerate(self._acts)):
             raise ModelError(
                 "The negative prompt acted in no step of a picture that was to be drawn with it; "
-                "let it act longer (--negative), or draw without it."
+                "let it act longer ('negative'), or draw without it."
             )
 
     def receipts(self) -> list[Receipt]:

@@ -40,7 +40,7 @@ def check_negative(negative: str) -> None:
         shown = ", ".join(map(repr, dict.fromkeys(unknown)))
         raise PromptError(
             f"The miniature model does not know {shown[:100]} of the negative prompt; name its "
-            "shapes, colours and backgrounds, or draw with another --model."
+            "shapes, colours and backgrounds, or draw with another model."
         )
 
 

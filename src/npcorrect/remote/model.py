@@ -175,18 +175,18 @@ class ServerModel:
         kept = "no negative prompt" if able.takes("seed") else "no seed, by which it could be seen"
         wrong = (
             (request.steps is not None and not able.takes("steps"), "no number of steps",
-             "leave --steps out"),
+             "leave the steps out"),
             (request.scale is not None and not able.takes("scale"), "no guidance scale",
-             "leave --scale out"),
+             "leave the scale out"),
             (request.strength not in (None, 1) and not able.restarts,
              "no picture to begin with", "give a strength of 1"),
             (other and not able.sized, "no size",
              "leave it out; its pictures have {}x{} pixels".format(*able.size)),
-            (request.seed != 0 and not able.takes("seed"), "no seed", "leave --seed out"),
+            (request.seed != 0 and not able.takes("seed"), "no seed", "leave the seed out"),
             (request.negative_prompt is not None and not able.takes("negative"), kept,
-             "leave --negative-prompt out"),
+             "leave the negative prompt out"),
             (request.candidates > 0 and not able.takes("negative"), kept,
-             "nothing would correct its pictures; give --candidates 0 to have them drawn and "
+             "nothing would correct its pictures; give 0 candidates to have them drawn and "
              "verified only"),
         )  # fmt: skip
         for asked, what, remedy in wrong:

@@ -103,9 +103,17 @@ def create_app(settings: ServerSettings) -> FastAPI:
     return app
 
 
+_NO_OBJECT = (
+    'The body is no JSON object; send one such as {"prompt": "two red stars"}, with the header '
+    "'Content-Type: application/json'."
+)
+
+
 async def _invalid(client: ClientRequest, error: Any) -> JSONResponse:
     """The first thing that is wrong with a body, a header or a path."""
     first = error.errors()[0]
+    if first["loc"] == ("body",) or first["type"] == "json_invalid":
+        return problem(400, _NO_OBJECT)
     place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
     return problem(400, f"The value {place[:60]!r} cannot be used: {first['msg']}.")
 

@@ -84,7 +84,8 @@ class Service:
         Raises:
             InputError: it cannot work, or asks for more than the limits.
         """
-        request = Request(prompt, **vars(read(DrawSettings, values, "The body")))
+        draw = read(DrawSettings, values, "The body", ("prompt",))
+        request = Request(prompt, **vars(draw))
         sides = original.size if original else ()
         for side in (request.size, request.height, request.width, *sides):
             if side is not None and side > self.limits.side:

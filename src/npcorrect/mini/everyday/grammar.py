@@ -63,7 +63,7 @@ def parse(prompt: str) -> Spec:
     if len(prompt) > MAX_LENGTH:
         raise PromptError(
             f"The prompt has {len(prompt)} characters and the embedded model reads at most "
-            f"{MAX_LENGTH}; shorten it, or choose another model with --model."
+            f"{MAX_LENGTH}; shorten it, or choose another model."
         )
     words = " ".join(prompt.lower().split()).rstrip(" .!")
     words = _OPENING.sub("", words).replace("grey", "gray")
