@@ -158,7 +158,7 @@ def test_another_request_is_refused(other: OutputFolder, tmp_path: Path) -> None
     [
         (replace(REQUEST, prompt="two circles"), repr(REQUEST.prompt)),
         (replace(REQUEST, seed=1, batch=2), "seed 0, not 1; batch 1, not 2"),
-        (replace(REQUEST, strength=0.5), "strength by default, not 0.5"),
+        (replace(REQUEST, scale=3.0), "scale by default, not 3.0"),
     ],
 )
 def test_a_refusal_says_what_differs(other: Request, says: str, tmp_path: Path) -> None:
