@@ -93,7 +93,7 @@ class VsfSpec:
             tokens = _tokens(query.shape[2], prompt, seen.shape[1], self.text)
             mask = flip_mask(tokens, seen, self.beta).to(query)
             result = flipped(attend, query, key, value, tokens, mask, scale, **more)
-            changes.append(_change(attend, result, query, key, value, tokens))
+            changes.append(_change(result, query, key, value, tokens, more.get("scale")))
             return result
 
         with replaced(denoiser, self.sites, lambda stock, _: vsf_processor(stock, flip)):
@@ -165,7 +165,12 @@ def flipped(
 
 
 def _change(
-    attend: Flip, result: Tensor, query: Tensor, key: Tensor, value: Tensor, tokens: Tokens
+    result: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tokens: Tokens,
+    scale: float | None,
 ) -> Tensor:
     """How far the negative has moved :data:`_LOOKED_AT` of the image's tokens, ``(B,)``."""
     import torch
@@ -174,7 +179,9 @@ def _change(
     places = range(image.start, image.stop)
     some = list(places[:: max(1, len(places) // _LOOKED_AT)])
     keys, values = (torch.cat([x[:, :, prompt], x[:, :, image]], dim=2) for x in (key, value))
-    return moved(result[:, :, some], attend(query[:, :, some], keys, values))
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    logits = scale * query[:, :, some] @ keys.transpose(-1, -2)
+    return moved(result[:, :, some], logits.softmax(-1) @ values)
 
 
 def _with_copies(own: Tensor, copies: Tensor, tokens: Tokens, dim: int) -> Tensor:
