@@ -117,7 +117,7 @@ def test_every_step_is_learnt_from_within_the_bounds(
     model = models(family)
     draw(model, OTHER, first_steps=4)
     values = torch.cat(posteriors)
-    assert len(values) == 4
+    assert len(values) == 4 + (family == "sd15")  # PNDM evaluates its first step twice.
     assert (values >= Dynamic.LEAST * 0.999).all()
     assert (values <= Dynamic.MOST * 1.001).all()
     assert (values != Dynamic.PRIOR).any()
