@@ -12,8 +12,16 @@ import pytest
 from tests.diffusion.tiny import build, build_modular
 from tests.vlm.loopback import loopback
 
-PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+ROOT = Path(__file__).parents[1]
+
+
+def examples(page: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+EXAMPLES = examples("docs/python.md")
+EMBEDDED = [*EXAMPLES[2:], *examples("README.md"), *examples("docs/attend.md")]
 
 
 def test_a_pipeline_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +47,7 @@ def test_a_guider_in_a_modular_pipeline(monkeypatch: pytest.MonkeyPatch) -> None
     assert modular.guider.negative
 
 
-@pytest.mark.parametrize("example", EXAMPLES[2:])
+@pytest.mark.parametrize("example", EMBEDDED)
 def test_the_embedded_model(
     example: str,
     tmp_path: Path,

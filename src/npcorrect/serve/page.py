@@ -18,8 +18,10 @@ from npcorrect.settings import DrawSettings, Option, options
 router = APIRouter(include_in_schema=False)
 KINDS = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
 """The page's files and what they are; no other name is looked for."""
-EVERYDAY = {"seed": "Seed", "candidates": "Redrawings"}
-"""The settings beside the prompt, as the page calls them; the others wait in a panel."""
+EVERYDAY = ("seed", "candidates")
+"""The settings beside the prompt; the others wait in a panel."""
+TITLES = {"candidates": "Redrawings", "negative": "Negative acts in"}
+"""What the page calls settings whose names alone would not say it."""
 SAFE = 2**53 - 1
 """The largest whole number that a browser reads exactly."""
 
@@ -67,7 +69,7 @@ def field_of(one: Option) -> Field:
     attributes = _number_attributes(one) if numeric else {}
     return Field(
         name=one.name,
-        title=EVERYDAY.get(one.name) or one.name.replace("-", " ").capitalize(),
+        title=TITLES.get(one.name) or one.name.replace("-", " ").capitalize(),
         help=one.help,
         type="choice" if choices else "number" if numeric else "text",
         value="" if one.default is None else str(one.default),
