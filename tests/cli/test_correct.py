@@ -141,6 +141,11 @@ def test_prompts_come_from_standard_input(eyes: FakeEyes, tmp_path: Path) -> Non
         (("one star", "--steps", "0"), "0"),
         (("one star", "--steps", "9" * 400), "steps"),
         (("one star", "--out", "/proc/nowhere"), "/proc/nowhere"),
+        (("one star", "--out", ""), "it is no path"),
+        (("one star", "--out", " "), "it is no path"),
+        (("one star", "--original", ""), "it is no path"),
+        (("--prompts", ""), "it is no path"),
+        (("--images", "\0"), "it is no path"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -205,6 +210,9 @@ def test_keys_of_the_settings_file_are_the_flags_own_names(
         ('vlm = "openai:x"', "outside of a table"),
         ("[vlm]\nkeys = 3", "[vlm] table"),
         ("a = " + "[" * 5000, "cannot be read"),
+        ("[correct]\nseed = " + "1" * 5000, "cannot be read"),
+        ('[correct]\nout = ""', "it is no path"),
+        ("[correct]\nout = 5", "it is no path"),
     ],
 )
 def test_a_wrong_settings_file_is_refused(

@@ -41,6 +41,27 @@ def fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def given_path(text: object) -> Path:
+    """A path as it was typed; ``""``, as an unset variable gives it, is not the current folder.
+
+    Raises:
+        typer.BadParameter: it is empty, or no path.
+    """
+    if not isinstance(text, str | Path) or not str(text).strip() or "\0" in str(text):
+        raise typer.BadParameter("it is no path; name a file or a folder, '.' for the current one")
+    return Path(text)
+
+
+def path_option(*flags: str, **declared: Any) -> Any:
+    """``typer.Option`` for paths."""
+    return typer.Option(*flags, parser=given_path, metavar="<path>", **declared)
+
+
+def path_argument(help_text: str) -> Any:
+    """``typer.Argument`` for paths."""
+    return typer.Argument(parser=given_path, help=help_text)
+
+
 def reporting_errors(command: Callable[P, T]) -> Callable[P, T]:
     """Turn deliberate errors and Ctrl-C into one sentence and an exit code."""
 
@@ -76,7 +97,7 @@ def settings(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             envvar="NPC_CONFIG",
             help="TOML file with a table per command, and [vlm] for keys, prices and retries; "
             "flags and environment variables take precedence.",
@@ -146,7 +167,7 @@ def read_settings(path: Path, command: Any) -> tuple[dict[str, Any], dict[str, A
 
     try:
         tables = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"The settings file {str(path)!r} cannot be read: {error}.") from None
     models = tables.pop("vlm", {})
     if not isinstance(models, dict):

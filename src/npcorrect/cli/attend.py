@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from npcorrect.cli.app import Prompt, app, reporting_errors
+from npcorrect.cli.app import Prompt, app, path_option, reporting_errors
 from npcorrect.cli.options import Only, takes_settings
 from npcorrect.settings import DrawSettings, LoadSettings
 
@@ -41,7 +41,7 @@ def attend(
         typer.Option(help="Words of PROMPT, with commas between; by default those it requires."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted from --seed.")] = 4,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and tables.")] = Path("attend"),
+    out: Annotated[Path, path_option(help="Folder for the pictures and tables.")] = Path("attend"),
 ) -> None:
     """Show which words of PROMPT the picture attends to, without a negative and with each.
 

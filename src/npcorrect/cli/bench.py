@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from npcorrect.cli.app import reporting_errors
+from npcorrect.cli.app import path_option, reporting_errors
 from npcorrect.cli.bench_options import (
     NAMES,
     Data,
@@ -47,7 +47,7 @@ ShardText = Annotated[
 ]
 FromManifest = Annotated[
     Path | None,
-    typer.Option(
+    path_option(
         help="Take all settings from a manifest, such as that of another run. Keys go to no server "
         "that it names unless --vlm or the settings file does too."
     ),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from npcorrect.cli.app import app
+from npcorrect.cli.app import app, path_option
 
 if TYPE_CHECKING:
     from npcorrect.evaluation.benchmarks.base import Benchmark
@@ -22,7 +22,7 @@ app.add_typer(bench, name="bench")
 NAMES = "A benchmark (see the documentation), a .txt, .csv or .jsonl file of prompts, or my.py:NAME"
 Data = Annotated[
     Path | None,
-    typer.Option(
+    path_option(
         envvar="NPC_DATA", help="Folder of official files; default: where 'fetch' puts them."
     ),
 ]
@@ -55,7 +55,7 @@ BenchmarkName = Annotated[
         "--benchmark", help="The runs' benchmark where it is one of your own: my.py:NAME."
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is continued.")]
+Out = Annotated[Path, path_option(help="Folder of the run; an unfinished one is continued.")]
 Official = Annotated[
     bool, typer.Option("--official", help="Also write what upstream's scripts expect.")
 ]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from npcorrect.cli.app import reporting_errors
+from npcorrect.cli.app import path_argument, path_option, reporting_errors
 from npcorrect.cli.bench_options import (
     NAMES,
     BenchmarkName,
@@ -31,10 +31,10 @@ from npcorrect.settings import RoleSettings
 
 Pictures = Annotated[
     Path | None,
-    typer.Option(help="Folder of pictures, named as upstream does, or JSON of paths by prompt."),
+    path_option(help="Folder of pictures, named as upstream does, or JSON of paths by prompt."),
 ]
 Results = Annotated[
-    Path | None, typer.Option(help="Result file of upstream's own script, to read back.")
+    Path | None, path_option(help="Result file of upstream's own script, to read back.")
 ]
 PicturesName = Annotated[
     str | None, typer.Option(help="What the report calls the pictures; default: their folder.")
@@ -104,7 +104,7 @@ def score(
 @reporting_errors
 def second_judge(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Annotated[Path, path_argument("Folder of a run.")],
     judge: Annotated[
         str, typer.Option(envvar="NPC_JUDGE", help="The second judge: a model, or my.py:NAME.")
     ],
@@ -142,9 +142,9 @@ def second_judge(
 @bench.command()
 @reporting_errors
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs to report together.")],
+    runs: Annotated[list[Path], path_argument("Folders of runs to report together.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the report; default: report/ in the first run.")
+        Path | None, path_option(help="Folder for the report; default: report/ in the first run.")
     ] = None,
     against: Annotated[
         str | None, typer.Option(help="The method that the others are compared with.")
@@ -181,8 +181,8 @@ def report(
 @bench.command()
 @reporting_errors
 def merge(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of the shards.")],
-    out: Annotated[Path, typer.Option(help="Folder for the whole run.")],
+    runs: Annotated[list[Path], path_argument("Folders of the shards.")],
+    out: Annotated[Path, path_option(help="Folder for the whole run.")],
 ) -> None:
     """Put shards together; 'npc bench run' without --shard then does what is still missing.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from npcorrect.cli.app import EXIT_ACCEPTED, EXIT_NOT_ACCEPTED, app, reporting_errors
+from npcorrect.cli.app import EXIT_ACCEPTED, EXIT_NOT_ACCEPTED, app, path_option, reporting_errors
 from npcorrect.cli.options import refuse_given, takes_settings
 from npcorrect.cli.worker_options import RayAddress, Threads, Workers, pool_alone
 from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
@@ -37,7 +37,7 @@ def correct(
     ] = None,
     original: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             envvar="NPC_ORIGINAL",
             help="A picture to correct in place of a first drawing.",
             rich_help_panel="Picture",
@@ -45,7 +45,7 @@ def correct(
     ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             help="A file of prompts, or '-' for standard input: one a line, A1111's "
             "'--prompt ... --seed ...' lines, JSON lines, or a CSV table.",
             rich_help_panel="Many prompts",
@@ -53,7 +53,7 @@ def correct(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             help="A folder of pictures to correct, by the prompt in each PNG or in --prompts.",
             rich_help_panel="Many prompts",
         ),
@@ -69,7 +69,7 @@ def correct(
     ray_address: RayAddress = None,
     out: Annotated[
         Path,
-        typer.Option(
+        path_option(
             envvar="NPC_OUT",
             help="Folder for the pictures and result.json; an interrupted correction in it is "
             "continued.",

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from npcorrect.cli.app import EXIT_ACCEPTED, EXIT_NOT_ACCEPTED, app, reporting_errors
+from npcorrect.cli.app import (
+    EXIT_ACCEPTED,
+    EXIT_NOT_ACCEPTED,
+    app,
+    path_argument,
+    path_option,
+    reporting_errors,
+)
 from npcorrect.cli.options import Only, takes_settings
 from npcorrect.settings import LoadSettings
 
@@ -23,10 +30,10 @@ if TYPE_CHECKING:
 def redraw(
     context: typer.Context,
     record: Annotated[
-        Path, typer.Argument(help="A result.json, its folder, or a picture of npc correct.")
+        Path, path_argument("A result.json, its folder, or a picture of npc correct.")
     ],
     load: Annotated[LoadSettings, Only(("device", "offline", "trust_remote_code"))],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("redrawn"),
+    out: Annotated[Path, path_option(help="Folder for the pictures.")] = Path("redrawn"),
 ) -> None:
     """Draw the pictures of RECORD again, without asking anyone, and compare them with the old ones.
 

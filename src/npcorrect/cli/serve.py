@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from npcorrect.cli.app import app, reporting_errors
+from npcorrect.cli.app import app, path_option, reporting_errors
 from npcorrect.cli.options import takes_settings
 from npcorrect.cli.worker_options import RayAddress, Threads, Workers, pool_alone
 from npcorrect.settings import LoadSettings, RoleSettings
@@ -37,9 +37,15 @@ def serve(
         str | None,
         _option("token", "What clients must send as a bearer token, browsers as a password."),
     ] = None,
-    out: Annotated[Path, _option("out", "Folder that keeps the jobs and their pictures.")] = Path(
-        "jobs"
-    ),
+    out: Annotated[
+        Path,
+        path_option(
+            "--out",
+            envvar="NPC_SERVE_OUT",
+            help="Folder that keeps the jobs and their pictures.",
+            rich_help_panel="Server",
+        ),
+    ] = Path("jobs"),
     queue: Annotated[int, _option("queue", "Jobs that may wait.", min=1, max=100_000)] = 64,
     max_side: Annotated[
         int, _option("max-side", "Longest side of a picture in pixels.", min=16, max=16384)
