@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from npcorrect.errors import OutputError, SettingsError
 from npcorrect.files import (
     decode_picture,
+    locked,
     open_picture,
     parameters,
     picture_texts,
@@ -129,6 +131,31 @@ def test_a_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:
     (tmp_path / "best.png").symlink_to(tmp_path / "target")
     write_text(tmp_path / "best.png", "new")
     assert (tmp_path / "target").read_text() == "precious"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to(__file__)])
+def test_what_cannot_be_locked_is_one_sentence(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "lock")
+    with (
+        pytest.raises(OutputError, match="Cannot write"),
+        locked(tmp_path / "lock", "It is taken."),
+    ):
+        pass
+    assert Path(__file__).stat().st_size
+
+
+def test_a_lock_keeps_others_out_for_as_long_as_it_is_held(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with (
+        locked(path, "It is taken."),
+        pytest.raises(OutputError, match="It is taken"),
+        locked(path, "It is taken."),
+    ):
+        pass
+    with locked(path, "It is taken."):
+        pass
 
 
 def test_text_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:

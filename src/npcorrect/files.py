@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
@@ -37,6 +38,25 @@ def prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "Permission denied")
+
+
+@contextmanager
+def locked(path: Path, taken: str) -> Iterator[None]:
+    """Keep other processes out, by a file that is locked for as long as the block lasts.
+
+    Raises:
+        OutputError: another process has it, as ``taken`` says, or it cannot be written.
+    """
+    lock = FileLock(path)
+    with _writing(path):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OutputError(taken) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

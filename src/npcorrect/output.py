@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from PIL.Image import Image
 
 from npcorrect.errors import OutputError
-from npcorrect.files import prepare
+from npcorrect.files import locked, prepare
 from npcorrect.loop import OnEvent, sized
 from npcorrect.provenance import Provenance
 from npcorrect.records import Attempt, Checklist, Request
@@ -195,30 +194,13 @@ def _said(request: Request, name: str) -> str:
     return "by default" if value is None else str(value)
 
 
-@contextmanager
-def _locked(folder: Path) -> Generator[None]:
-    """Keep other processes out of a folder.
-
-    Raises:
-        OutputError: another one is in it.
-    """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputError(
-            f"Another process writes to {str(folder)!r}; wait for it, or choose another folder "
-            "with --out."
-        ) from None
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write {str(folder / LOCK)!r} ({error.strerror}); choose another place with "
-            "--out."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+def _locked(folder: Path) -> AbstractContextManager[None]:
+    """Keep other processes out of a folder; see :func:`npcorrect.files.locked`."""
+    return locked(
+        folder / LOCK,
+        f"Another process writes to {str(folder)!r}; wait for it, or choose another folder "
+        "with --out.",
+    )
 
 
 def _remove(paths: Sequence[Path]) -> None:

@@ -18,12 +18,11 @@ from time import time
 from typing import Any, Literal
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
 from PIL.Image import Image
 from pydantic import TypeAdapter
 
 from npcorrect.errors import NpcError, OutputError
-from npcorrect.files import decode_picture, prepare
+from npcorrect.files import decode_picture, locked, prepare
 from npcorrect.records import Request
 from npcorrect.result import Ended
 
@@ -249,15 +248,11 @@ def open_store(folder: Path) -> Iterator[Store]:
         OutputError: it cannot be written, is damaged, or another server uses it.
     """
     prepare(folder)
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputError(
-            f"Another server keeps its jobs in {str(folder)!r}; end it, or choose another place "
-            "with --out."
-        ) from None
-    with lock, closing(_connect(folder)) as connection:
+    taken = (
+        f"Another server keeps its jobs in {str(folder)!r}; end it, or choose another place "
+        "with --out."
+    )
+    with locked(folder / "lock", taken), closing(_connect(folder)) as connection:
         store = Store(folder, connection)
         store.recover()
         yield store

@@ -120,6 +120,37 @@ def test_links_are_not_followed(run: Path, tmp_path: Path) -> None:
         store.records()
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "alter table record rename to other; create view record as with recursive c(n) as "
+        "(select 1 union all select n + 1 from c) select n as sample, 0 as repeat, 'base' as "
+        "method, '{}' as body from c",
+        "create trigger t after insert on record begin delete from record; end",
+        "drop table record; create table record (sample, repeat, method)",
+        "drop table record; create table record (sample, repeat, method, body, more); "
+        "insert into record values (null, 1.5, x'00', 5, 6)",
+        "insert into record values (98, 0, 'base', cast(x'ff00' as text))",
+    ],
+)
+def test_tables_of_somebody_else_are_a_sentence(script: str, run: Path) -> None:
+    with closing(sqlite3.connect(run / "records.sqlite")) as connection:
+        connection.executescript(script)
+        connection.commit()
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Store(run).records()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_of_records_is_a_sentence(make: Callable[[Path], None], run: Path) -> None:
+    (run / "records.sqlite").unlink()
+    make(run / "records.sqlite")
+    with pytest.raises(SettingsError, match="is no file"):
+        Store(run).records()
+    with pytest.raises(SettingsError, match="is no file"), Store(run).writing():
+        pass
+
+
 def test_a_pipe_for_a_manifest_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "manifest.json")
     with pytest.raises(SettingsError, match="holds no run"):

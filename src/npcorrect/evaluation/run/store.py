@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from filelock import FileLock, Timeout
 from PIL.Image import Image
 from pydantic import TypeAdapter
 
@@ -26,7 +25,7 @@ from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.pictures import picture_name, read_file
 from npcorrect.evaluation.run.records import Key, Record, fault
 from npcorrect.evaluation.run.worker import Done
-from npcorrect.files import decode_picture, prepare, replacing
+from npcorrect.files import decode_picture, locked, prepare, replacing
 from npcorrect.text import one_line
 
 _log = logging.getLogger(__name__)
@@ -52,6 +51,11 @@ create table if not exists score (
 create view if not exists step as
     select sample, repeat, method, key as place, value as body
     from record, json_each(record.body, '$.steps');
+"""
+
+_ACTING = """
+select type from sqlite_master
+where type = 'trigger' or (type = 'view' and name in ('record', 'score'))
 """
 
 Pictured = tuple[int, int, str]
@@ -94,15 +98,11 @@ class Store:
             SettingsError: the run in the folder was made differently.
         """
         prepare(self.folder)
-        lock = FileLock(self.folder / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise OutputError(
-                f"Another process writes to {str(self.folder)!r}; wait for it, or choose another "
-                "folder with --out."
-            ) from None
-        with lock:
+        taken = (
+            f"Another process writes to {str(self.folder)!r}; wait for it, or choose another "
+            "folder with --out."
+        )
+        with locked(self.folder / "lock", taken):
             if manifest is not None and self.manifest_path.exists():
                 self.check(manifest)
                 manifest = manifests.grown(self.manifest(), manifest)
@@ -138,10 +138,26 @@ class Store:
             )
 
     def _connect(self, mode: str) -> sqlite3.Connection:
+        """A connection to tables that do nothing of their own when they are read or written.
+
+        Raises:
+            SettingsError: the file is no file of records.
+        """
         path = self.folder / "records.sqlite"
         if path.is_symlink():
             raise SettingsError(f"{str(path)!r} is a link; a run has its records in its folder.")
-        return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode={mode}", uri=True)
+        if path.exists() and not path.is_file():  # a pipe would never be read to its end
+            raise self._damaged("'records.sqlite' is no file")
+        try:
+            connection = sqlite3.connect(
+                f"file:{quote(str(path.absolute()))}?mode={mode}", uri=True
+            )
+            if acting := connection.execute(_ACTING).fetchall():
+                connection.close()
+                raise self._damaged(f"they hold a {acting[0][0]} that 'npc bench' did not make")
+        except sqlite3.Error as error:
+            raise self._damaged(str(error)) from None
+        return connection
 
     def records(self) -> list[Record]:
         """All finished records, in the benchmark's order.
@@ -175,7 +191,9 @@ class Store:
     def _read(self) -> Iterator[tuple[str, Record | None, str]]:
         """What each row is about, with its record, or why it is none."""
         self.manifest()
-        rows = self._select("select * from record order by sample, repeat, method")
+        rows = self._select(
+            "select sample, repeat, method, body from record order by sample, repeat, method"
+        )
         for sample, repeat, method, body in rows:
             place = one_line(f"{method} on prompt {sample}", 200)
             try:
