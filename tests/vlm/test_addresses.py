@@ -70,7 +70,7 @@ def test_what_differs_stays_apart() -> None:
     [
         "http://[::1:8000/v1#m", "http://host:port/v1#m", "http://host:99999/v1#m", "http://#m",
         "http:///v1#m", "http://ho st/v1#m", "http://host/v1\n#m", "http://host/v1", "http://host#",
-        "http://host# ", "ftp://host#m", "openai:", "gpt", "", "#", "http://\u00fcber..x/v1#m",
+        "http://host# ", "ftp://host#m", "openai:", "openai: ", "gpt", "", "#", "http://\u00fcber..x/v1#m",
         "http://host\x1b[2J/v1#m", "http://" + "a" * 300 + "/v1#m",
     ],
 )  # fmt: skip

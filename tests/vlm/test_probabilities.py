@@ -75,6 +75,8 @@ def test_marks_of_blanks_are_taken_off(mark: str) -> None:
         ("yes", [place("yes", {"yes": 0.0, "no": 0.0})]),
         ("yes", [Token("yes", {"no": -0.1})]),
         ("yes", [Token("yes", {})]),
+        ("yes", [Token("yes", {"yes": 0.9})]),
+        ("yes", [Token("yes", {"yes": 0.0, "no": 0.1})]),
     ],
 )
 def test_probabilities_that_contradict_the_text_are_none(text: str, tokens: list[Token]) -> None:

@@ -37,6 +37,9 @@ PAIRS = [
             "deliberation",
             "self_critique",
             "reflexive.analysis",
+            "ponder",
+            "contemplation",
+            "hypothesis",
             "\u601d\u8003",
         )
     ),

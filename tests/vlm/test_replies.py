@@ -113,7 +113,13 @@ def test_a_choice_must_be_the_whole_answer(text: str) -> None:
         choice_in(text, YES)
 
 
-@pytest.mark.parametrize(("text", "choice"), [("2", "two"), ("Ten.", "ten"), ("10", "ten")])
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("2", "two"), ("Ten.", "ten"), ("10", "ten"), ("\uff12\u3002", "two"), ("\u2461", "two"),
+        ("\uff34\uff57\uff4f", "two"), ("\uff11\uff10", "ten"),
+    ],
+)  # fmt: skip
 def test_digits_and_words_are_spellings_of_one_number(text: str, choice: str) -> None:
     assert choice_in(text, NUMBERS) == choice
 

@@ -69,7 +69,9 @@ def is_bare(body: Body) -> bool:
         (error("Unprocessable", 422), "Unprocessable"),
         (error("gone", 404), "has no model"),
         (error("no", 401), "refused the key"),
-        (error("no", 403), "refused the key"),
+        (error("not from your country", 403), "refused the key (403: not from your country)"),
+        (Reply({"detail": [{"loc": ["body", 0], "msg": "Field required"}]}, 422), "Field required"),
+        (Reply({"error": "later"}, 429, {"retry-after": "3600"}), "gave no answer (429: later)"),
         (Reply("", 307, {"location": "http://127.0.0.1:1/"}), "/v1"),
         (Reply("<html>It works!</html>"), "/v1"),
         (Reply({"error": "Unexpected endpoint or method. (POST /chat/completions)"}), "/v1"),
@@ -122,15 +124,24 @@ def test_a_failure_with_an_extra_counts_against_the_extra(
     assert len(notes) == 1
 
 
-def test_an_outage_while_probing_counts_against_nothing() -> None:
+@pytest.mark.parametrize(
+    "down",
+    [
+        error("down", 503),
+        Reply({"error": "later"}, 429, {"retry-after": "3600"}),
+        Reply({"error": "later"}, 503, {"retry-after": "Fri, 31 Dec 2999 23:59:59 GMT"}),
+        Reply({"error": {"message": "spent", "code": "insufficient_quota"}}, 429),
+    ],
+)
+def test_an_outage_while_probing_counts_against_nothing(down: Reply) -> None:
     notes, asked = Notes(), []
 
     def answer(body: Body) -> Reply:
         asked.append(body)
-        return Reply(completion()) if len(asked) == 1 else error("down", 503)
+        return Reply(completion()) if len(asked) == 1 else down
 
     with scripted(answer) as server, client(f"{server.url}/v1#m", memory=notes) as vlm:
-        with pytest.raises(ModelError, match="down"):
+        with pytest.raises(ModelError, match=r"down|later|spent"):
             vlm.connect()
         assert vlm.capabilities is None
     assert not notes

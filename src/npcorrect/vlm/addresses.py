@@ -63,7 +63,7 @@ def server(name: str) -> Server:
     Raises:
         SettingsError: it is not understood, or holds a key. Nothing secret is repeated.
     """
-    if name.startswith("openai:") and name != "openai:":
+    if name.startswith("openai:") and name.removeprefix("openai:").strip():
         return Server(OPENAI, name.removeprefix("openai:"))
     made = _server(name, NAMES)
     if not made.model.strip():

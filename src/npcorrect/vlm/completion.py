@@ -176,9 +176,17 @@ def error_in(raw: str) -> tuple[str, str]:
         return error, ""
     if not isinstance(error, dict):
         return "", ""
-    said = next((s for k in ("message", "detail") if isinstance(s := error.get(k), str)), "")
+    said = next((s for k in ("message", "detail") if (s := _said(error.get(k)))), "")
     codes = (error.get(name) for name in ("code", "type"))
     return said, next((code for code in codes if isinstance(code, str)), "")
+
+
+def _said(value: Any) -> str:
+    """A message: a text, or FastAPI's list of what is wrong, each with its place."""
+    if not isinstance(value, list):
+        return value if isinstance(value, str) else ""
+    faults = (one for one in value if isinstance(one, dict) and isinstance(one.get("msg"), str))
+    return "; ".join(f"{one.get('loc', '')} {one['msg']}" for one in faults)
 
 
 def _json(raw: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, isfinite
+from math import exp, inf, isfinite
 from typing import Any
 
 from npcorrect.vlm.reasoning import UnusableError, bare
@@ -16,6 +16,8 @@ from npcorrect.vlm.replies import Answer, spellings
 
 _MARKS = str.maketrans({"\u0120": " ", "\u010a": "\n", "\u2581": " "})
 """How byte-level and SentencePiece vocabularies write blanks and line breaks."""
+_ROUNDING = 0.01
+"""What the logarithm of a probability may be above 0."""
 _MOST = 1.05
 """Probabilities at one place that sum to more are not probabilities."""
 
@@ -70,7 +72,7 @@ def of_first(tokens: Sequence[Token]) -> dict[str, float]:
     mass: dict[str, float] = {}
     for text, logprob in tokens[0].likely.items() if tokens else ():
         if isfinite(logprob):
-            mass[_plain(text)] = mass.get(_plain(text), 0.0) + exp(min(logprob, 0.0))
+            mass[_plain(text)] = mass.get(_plain(text), 0.0) + _probability(logprob)
     total = sum(mass.values())
     if total > _MOST:
         return {}
@@ -127,7 +129,7 @@ def _shares(
     mass: dict[str, float] = {}
     listed = vague = 0.0
     for text, logprob in token.likely.items():
-        part = exp(min(logprob, 0.0)) if isfinite(logprob) else 0.0
+        part = _probability(logprob)
         listed += part
         begun = _begun(_word(_plain(text), before), known)
         if len(begun) == 1:
@@ -142,6 +144,13 @@ def _shares(
     if not mass.get(read) or (greedy and max(mass, key=mass.__getitem__) != read):
         return {}
     return {choice: part / total for choice, part in mass.items()}
+
+
+def _probability(logprob: float) -> float:
+    """The probability of a log-probability; more than all where it is no such thing."""
+    if logprob > _ROUNDING:
+        return inf
+    return exp(min(logprob, 0.0)) if isfinite(logprob) else 0.0
 
 
 def _unlisted(token: Token, listed: float, choices: int) -> float:

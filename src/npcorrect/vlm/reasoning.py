@@ -16,9 +16,13 @@ MAX_TEXT = 2**18
 
 STEMS = (
     *("think", "thought", "reason", "analy", "reflect", "deliberat", "monolog", "scratch"),
-    *("rationale", "critique", "brainstorm", "introspect", "\u601d", "\u63a8\u7406"),
+    *("rationale", "critique", "brainstorm", "introspect", "ponder", "cogit", "contemplat"),
+    *("hypothes", "\u601d", "\u63a8\u7406"),
 )
-THOUGHTS = frozenset({"cot", "plan", "planning", "draft", "working", "notes", "details"})
+THOUGHTS = frozenset({
+    "cot", "plan", "planning", "draft", "working", "notes", "details", "internal", "inner_voice",
+    "step", "steps",
+})  # fmt: skip
 """Names of marks around thoughts, as ``<name>``, ``<|begin_of_name|>`` and the like, beside all
 names with one of the stems."""
 _IN_BRACKETS = frozenset({"think", "thinking", "thought"})

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
+from unicodedata import normalize
 
 from npcorrect.english import NUMBERS
 from npcorrect.vlm.base import Question
@@ -122,7 +123,7 @@ def _choice(clean: str, choices: Sequence[str]) -> Answer:
     end = len(clean)
     while end > start and not clean[end - 1].isalnum():
         end -= 1
-    choice = spellings(choices).get(clean[start:end].casefold())
+    choice = spellings(choices).get(normalize("NFKC", clean[start:end]).casefold())
     if choice is None:
         raise UnusableError(f"it is not one of the words {', '.join(choices)}")
     return Answer(choice, choice, start, end)

@@ -37,6 +37,9 @@ MAX_REPLY_BYTES = 2**22
 _SETTLING = 0.02
 """Seconds between looks at whether the budget has room again."""
 _PASSING = frozenset({408, 409, 425, 429})
+_PLAIN = ("", "identity")
+_SPENT = "insufficient_quota"
+"""What OpenAI's servers say with 429 where waiting does not help."""
 _OPENAI_HEADERS = {
     "OPENAI_ORG_ID": "OpenAI-Organization",
     "OPENAI_PROJECT_ID": "OpenAI-Project",
@@ -165,7 +168,7 @@ class Transport:
         """The body of the server's reply to one request."""
         url = self._server.address.rstrip("/") + path
         async with self._client.stream(method, url, **content) as response:
-            if response.headers.get("content-encoding", "identity") != "identity":
+            if response.headers.get("content-encoding", "").strip().lower() not in _PLAIN:
                 raise _BodyError("sent a compressed reply, which was not asked for")
             body = bytearray()
             async for chunk in response.aiter_bytes():
@@ -183,7 +186,7 @@ class Transport:
         if isinstance(error, _StatusError):
             passing = error.code in _PASSING or error.code >= 500
             short_wait = (error.wait or 0.0) <= self._policy.longest_wait
-            return passing and short_wait and error.kind != "insufficient_quota"
+            return passing and short_wait and error.kind != _SPENT
         return isinstance(error, httpx2.TransportError | TimeoutError | OSError)
 
     def _wait(self, state: RetryCallState) -> float:
@@ -210,17 +213,18 @@ class Transport:
     def _refusal(self, error: _StatusError, where: str, again: str, usage: Usage) -> SendingError:
         code, said = error.code, self.redact.line(error.said) or "it says nothing more"
         if code in (401, 403):
-            text = f"{where} refused the key ({code}); set the right one in the environment."
+            why = f"{code}: {said}" if code == 403 else f"{code}"
+            text = f"{where} refused the key ({why}); set the right one in the environment."
             return SendingError(text, usage, fatal=True)
         if code == 404:
             return SendingError(f"{where} {self._absent(said)}.", usage, fatal=True)
-        if code == 402:
-            text = f"{where} wants to be paid first (402: {said}); see to the account."
+        if code == 402 or error.kind == _SPENT:
+            text = f"{where} wants to be paid first ({code}: {said}); see to the account."
             return SendingError(text, usage, fatal=True)
         if 300 <= code < 400 or code == 405:
             text = f"{where} takes no {self.takes} there ({code}); {self.likely_address}."
             return SendingError(text, usage, fatal=True)
-        if self._can_pass(error):
+        if code in _PASSING or code >= 500:
             text = f"{where} gave no answer{again} ({code}: {said})."
             return SendingError(text, usage, broke=code in (500, 501))
         return SendingError(f"{where} refused the request ({code}: {said}).", usage, refused=True)
