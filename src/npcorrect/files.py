@@ -12,11 +12,11 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from npcorrect.errors import OutputError, SettingsError
+from npcorrect.extras import requiring
 from npcorrect.provenance import Provenance
 from npcorrect.records import Generation, joined
 
@@ -46,7 +46,11 @@ def locked(path: Path, taken: str) -> Iterator[None]:
 
     Raises:
         OutputError: another process has it, as ``taken`` says, or it cannot be written.
+        SettingsError: the package that locks files is not installed.
     """
+    with requiring("cli", "Writing to a folder"):
+        from filelock import FileLock, Timeout
+
     lock = FileLock(path)
     with _writing(path):
         try:

@@ -45,11 +45,11 @@ def test_a_run_reports_and_continues(tmp_path: Path) -> None:
     assert len(rows) == 4
     before = (run / "report" / "report.html").read_bytes()
 
-    again = npc("run", "--manifest", str(run / "manifest.json"), "--out", str(run))
+    again = inside("bench", "run", "--manifest", str(run / "manifest.json"), "--out", str(run))
     assert again.returncode == 0, again.stderr
     assert (run / "report" / "report.html").read_bytes() == before, "nothing was drawn again"
 
-    other = npc(*command, "--images", "3")
+    other = inside("bench", *command, "--images", "3")
     assert other.returncode == 2
     assert "images 2 instead of 3" in other.stderr
     assert "Traceback" not in other.stderr
@@ -109,13 +109,15 @@ def test_own_methods_and_a_second_judge_take_part(tmp_path: Path) -> None:
     done = npc("run", "mini", *QUICK, "--methods", f"base,{own}:plain", "--out", run)
     assert done.returncode == 0, done.stderr
     assert "my.py:plain" in done.stdout
-    copied = npc("run", "--manifest", f"{run}/manifest.json", "--out", str(tmp_path / "b"))
+    copied = inside(
+        "bench", "run", "--manifest", f"{run}/manifest.json", "--out", str(tmp_path / "b")
+    )
     assert copied.returncode == 2
     assert "names code" in copied.stderr
 
-    judged = npc("judge", run, "--judge", f"{own}:Judge")
+    judged = inside("bench", "judge", run, "--judge", f"{own}:Judge")
     assert judged.returncode == 0, judged.stderr
-    second = npc("report", run, "--judge", "my.py:Judge", "--against", "base")
+    second = inside("bench", "report", run, "--judge", "my.py:Judge", "--against", "base")
     assert second.returncode == 0, second.stderr
     rows = csv.DictReader((tmp_path / "a" / "report" / "summary.csv").read_text().splitlines())
     assert [row["method"] for row in rows] == ["base", "my.py:plain"]
@@ -146,7 +148,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
         run.kill()
     assert run.returncode == 130, errors
     assert "Traceback" not in errors
-    assert "holds no run" not in npc("report", str(tmp_path)).stderr
+    assert "holds no run" not in inside("bench", "report", str(tmp_path)).stderr
 
 
 def test_settings_of_a_subcommand_come_from_the_file(tmp_path: Path) -> None:

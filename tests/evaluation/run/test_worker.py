@@ -16,6 +16,7 @@ from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_tools
 from npcorrect.evaluation.run.worker import Done, Job, Worker
 from npcorrect.records import Drawing, Generation
 
+PICTURES = 3
 WAIT = 5.0
 """Seconds after which a picture that the judge waits for was not drawn meanwhile."""
 
@@ -44,7 +45,7 @@ class ServersJudge(FakeJudge):
         self.meanwhile: list[bool] = []
 
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:
-        wanted = len(self.meanwhile) + 2
+        wanted = min(len(self.meanwhile) + 2, PICTURES)
         with self.model.changed:
             there = self.model.changed.wait_for(lambda: self.model.count >= wanted, WAIT)
         self.meanwhile.append(there)
@@ -69,10 +70,10 @@ def without_seconds(done: Done) -> object:
 
 def test_a_servers_judge_is_asked_while_the_next_picture_is_drawn() -> None:
     tools, judge = tools_that_wait()
-    done = list(Worker(lambda: tools).stream(jobs(3)))
+    done = list(Worker(lambda: tools).stream(jobs(PICTURES)))
     assert judge.meanwhile[:2] == [True, True]
-    assert [one.record.key for one in done] == [job.key for job in jobs(3)]
-    alone = list(Worker(fake_tools).stream(jobs(3)))
+    assert [one.record.key for one in done] == [job.key for job in jobs(PICTURES)]
+    alone = list(Worker(fake_tools).stream(jobs(PICTURES)))
     assert list(map(without_seconds, done)) == list(map(without_seconds, alone))
 
 
@@ -88,7 +89,7 @@ def test_what_a_judge_raises_ends_the_stream_after_what_was_done() -> None:
             return super().scores(pictures)
 
     tools = replace(fake_tools(), judge=Failing())
-    stream = Worker(lambda: tools).stream(jobs(3))
+    stream = Worker(lambda: tools).stream(jobs(PICTURES))
     assert next(stream).record.key == jobs(1)[0].key
     with pytest.raises(RuntimeError, match="gone"):
         list(stream)
