@@ -225,7 +225,7 @@ class BatchWorker:
         return session
 
     def perform(self, job: Job) -> Row:
-        """Correct one prompt in its folder."""
+        """What comes of one prompt, corrected in a folder of its own."""
         return self._batch.correct(job, self._session)
 
 

@@ -27,7 +27,7 @@ class Resident(Protocol):
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """The model as the log of moves calls it."""
         ...
 
     def enter(self) -> None:
@@ -65,17 +65,17 @@ class CardVLM:
 
     @property
     def name(self) -> str:
-        """The model's name."""
+        """The name of the model that is asked, wherever it lies."""
         return self._vlm.name
 
     @property
     def remote(self) -> bool:
-        """See :attr:`npcorrect.vlm.base.VLM.remote`."""
+        """Whether it is a server's; see :attr:`npcorrect.vlm.base.VLM.remote`."""
         return self._vlm.remote
 
     @property
     def together(self) -> bool:
-        """See :attr:`npcorrect.vlm.base.VLM.together`."""
+        """Whether claims go together; see :attr:`npcorrect.vlm.base.VLM.together`."""
         return self._vlm.together
 
     @property
@@ -124,7 +124,7 @@ class CardModel(Wrapper):
         return super().draw(drawings, replace(watch, look=look))
 
     def origin(self, image: Image, drawing: Drawing) -> Origin | None:
-        """As the model begins with it."""
+        """What the model begins with a picture as; it is on the card for that."""
         self._card.give(self._resident)
         return super().origin(image, drawing)
 

@@ -186,27 +186,53 @@ def plan(
             leave the negative without effect.
     """
     check_request(request)
-    prompt = without_marks(request.prompt, family.title)
-    family.check_prompt(prompt)
-    standing = request.negative_prompt
-    if standing is not None:
-        standing = without_marks(standing, family.title, "negative prompt")
-        family.check_negative(standing)
-    steps = _or(request.steps, defaults.num_inference_steps)
+    prompt, standing = _texts(request, family)
     name = request.rule or defaults.rule
     rule = _rule(name, family)
     _check_interval(request, family)
+    template = replace(_resolved(request, family, defaults, prompt), standing_negative=standing)
+    _check_sides(template, family, defaults)
+    levels = sigmas and partial(sigmas, template)
+    share = rule.default_window(defaults)
+    window = window_steps(request.negative, template.num_inference_steps, share, levels)
+    template = replace(template, window=window)
+    _check_looks(template, family, rule)
+    if request.candidates:
+        _refuse_without_effect(template, family, rule)
+    if standing is not None:
+        template = replace(template, share_branch=_shares_branch(template, family, rule))
+    if request.rule is not None:
+        refuse_idle_weight(request, name, family)
+    reseeds = _or(request.reseed, defaults.reseed and rule.renewable)
+    _check_seeds(request, reseeds)
+    return Plan(request, template, reseeds, denies=request.candidates > 0)
+
+
+def _texts(request: Request, family: FamilyTraits) -> tuple[str, str | None]:
+    """The prompt and the standing negative as they are drawn."""
+    prompt = without_marks(request.prompt, family.title)
+    family.check_prompt(prompt)
+    if request.negative_prompt is None:
+        return prompt, None
+    standing = without_marks(request.negative_prompt, family.title, "negative prompt")
+    family.check_negative(standing)
+    return prompt, standing
+
+
+def _resolved(request: Request, family: FamilyTraits, defaults: Defaults, prompt: str) -> Drawing:
+    """The original's drawing, by defaults where the request is silent, with a negative anywhere."""
+    name = request.rule or defaults.rule
+    rule = _rule(name, family)
+    steps = _or(request.steps, defaults.num_inference_steps)
     restarts = rule.renewable and family.restarts
-    strength = _or(request.strength, defaults.strength if restarts else 1.0)
-    start = start_step(strength, steps)
+    start = start_step(_or(request.strength, defaults.strength if restarts else 1.0), steps)
     if request.strength is None:  # The default leaves a step in which the negative can act.
         start = max(min(start, steps - 1 - rule.delay), 0)
     room = max(round(LAST_LOOK * steps) - start, 0)
     looks = _or(request.looks, min(defaults.looks, room) if rule.renewable else 0)
-    template = Drawing(
+    return Drawing(
         prompt=prompt,
         seed=request.seed,
-        standing_negative=standing,
         num_inference_steps=steps,
         true_cfg_scale=_or(request.scale, defaults.true_cfg_scale),
         negative_scale=_or(request.negative_scale, rule.default_scale(defaults)),
@@ -218,24 +244,14 @@ def plan(
         restart_step=start,
         max_rewinds=_or(request.rewinds, defaults.rewinds if restarts and looks else 0),
     )
-    _check_sides(template, family, defaults)
-    levels = sigmas and partial(sigmas, template)
-    window = window_steps(request.negative, steps, rule.default_window(defaults), levels)
-    template = replace(template, window=window)
-    _check_looks(template, family, rule)
-    if request.candidates:
-        _refuse_without_effect(template, family, rule)
-    if standing is not None:
-        template = replace(template, share_branch=_shares_branch(template, family, rule))
-    if request.rule is not None:
-        refuse_idle_weight(request, name, family)
-    reseeds = _or(request.reseed, defaults.reseed and rule.renewable)
+
+
+def _check_seeds(request: Request, reseeds: bool) -> None:
     if reseeds and request.seed + request.candidates >= 2**63:
         raise SettingsError(
             f"The seed {request.seed} leaves no seeds for {request.candidates} redrawings; give a "
             "smaller one, or the same seed to all ('same-seed')."
         )
-    return Plan(request, template, reseeds, denies=request.candidates > 0)
 
 
 def check_request(request: Request) -> None:

@@ -50,7 +50,7 @@ def test_a_correction_is_whole_and_drawn_again_bit_for_bit(tmp_path: Path) -> No
             assert image.size == (96, 96)
             assert "Sampler: Euler" in image.info["parameters"]
             assert "Model: mini" in image.info["parameters"]
-    again = npc("redraw", str(out / "result.json"), "--out", str(tmp_path / "again"))
+    again = inside("redraw", str(out / "result.json"), "--out", str(tmp_path / "again"))
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.count("the same, bit for bit") == len(record["attempts"])
     with Image.open(out / "best.png") as image:
@@ -59,7 +59,7 @@ def test_a_correction_is_whole_and_drawn_again_bit_for_bit(tmp_path: Path) -> No
         info = PngInfo()
         info.add_text("npcorrect", image.info["npcorrect"])
         changed.save(tmp_path / "changed.png", pnginfo=info)
-    differs = npc("redraw", str(tmp_path / "changed.png"), "--out", str(tmp_path / "again"))
+    differs = inside("redraw", str(tmp_path / "changed.png"), "--out", str(tmp_path / "again"))
     assert differs.returncode == 3, differs.stderr
     assert "1 pixels differ" in differs.stdout
 
@@ -76,7 +76,7 @@ def test_a_killed_file_of_prompts_is_continued(tmp_path: Path) -> None:
     run.kill()
     run.wait()
     first = (out / "0001-one-red-star/original.png").stat().st_mtime_ns
-    done = npc(*command)
+    done = inside(*command)
     assert done.returncode in (0, 3), done.stderr
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert [row["number"] for row in rows] == [1, 2, 3]

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 from npcorrect.errors import ModelError
+from npcorrect.files import write_text
 from npcorrect.records import Drawing
 from npcorrect.serve.remote import remote_session
 from npcorrect.session import Session
@@ -34,7 +35,7 @@ def elsewhere(folder: Path, good: int) -> Iterator[Session]:
     slowly = model._on_draw
 
     def on_draw(drawing: Drawing) -> None:
-        (folder / f"pid-{drawing.seed}").write_text(str(os.getpid()))
+        write_text(folder / f"pid-{drawing.seed}", str(os.getpid()))
         slowly(drawing)
 
     model._on_draw = on_draw

@@ -53,12 +53,12 @@ def given_path(text: object) -> Path:
 
 
 def path_option(*flags: str, **declared: Any) -> Any:
-    """``typer.Option`` for paths."""
+    """``typer.Option`` for paths, of which empty ones and NUL are refused."""
     return typer.Option(*flags, parser=given_path, metavar="<path>", **declared)
 
 
 def path_argument(help_text: str) -> Any:
-    """``typer.Argument`` for paths."""
+    """``typer.Argument`` for paths, of which empty ones and NUL are refused."""
     return typer.Argument(parser=given_path, help=help_text)
 
 

@@ -115,7 +115,7 @@ class NegativeSchedule(BaseGuidance):  # type: ignore[misc, unused-ignore]
 
     @property
     def num_conditions(self) -> int:
-        """How many branches the step computes."""
+        """How many branches the step computes, 1 to 3."""
         return len(self._branches)
 
     @property

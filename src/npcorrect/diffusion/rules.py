@@ -147,7 +147,7 @@ class Turns(Extra):
         self._last: Branch = "negative"
 
     def first(self, acting: bool) -> Branch:
-        """Whichever was not computed last."""
+        """Whichever was not computed last; without a negative, the unconditional branch."""
         return "negative" if acting and self._last == "empty" else "empty"
 
     def second(self, predictions: Predictions, acting: bool) -> Tensor:

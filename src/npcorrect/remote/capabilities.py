@@ -55,7 +55,7 @@ class Capabilities:
     base64: bool = False
 
     def takes(self, parameter: Parameter) -> bool:
-        """Whether a parameter acts."""
+        """Whether a parameter was seen to change the picture."""
         return parameter in self.names
 
     @property

@@ -49,7 +49,7 @@ class Dialect(Protocol):
         ...
 
     def call(self, model: str, asked: Asked, able: Capabilities) -> Call:
-        """The request for a picture."""
+        """The request for one picture, as this API words it for what the server can."""
         ...
 
     def read(self, raw: str) -> Image:

@@ -84,5 +84,5 @@ def server_family(name: str) -> ServerFamily:
 
 
 def title(server: Server) -> str:
-    """What messages call a server."""
+    """What messages call a server: its address, without key or model."""
     return f"the server at {server.address}"

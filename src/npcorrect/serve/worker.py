@@ -35,7 +35,7 @@ class Correcting(Protocol):
 
     @property
     def result(self) -> Result:
-        """The attempts so far."""
+        """The attempts so far, with their pictures and verdicts."""
         ...
 
     @property
@@ -239,7 +239,7 @@ class Workers:
         return next((step for job, step in steps if job and job.id == job_id), None)
 
     def start(self) -> None:
-        """Start all workers."""
+        """Start the thread of each worker; they take jobs from one queue."""
         for worker in self._each:
             worker.start()
 
@@ -256,7 +256,7 @@ class Workers:
         self._on_change(job_id)
 
     def close(self) -> None:
-        """Let all workers go."""
+        """Tell each worker to end after its step, and wait a few seconds for them."""
         for worker in self._each:
             worker.leave()
         for worker in self._each:
