@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from time import perf_counter
+from time import thread_time
 
 import pytest
 from hypothesis import given, settings
@@ -218,9 +218,9 @@ def test_any_text_can_be_read(prompt: str, phrase: str) -> None:
 )
 def test_long_texts_are_read_in_linear_time(unit: str) -> None:
     def seconds(size: int) -> float:
-        start = perf_counter()
+        start = thread_time()
         asks_for(unit * (size // len(unit)), Checklist(unit * (size // len(unit)), ()))
-        return perf_counter() - start
+        return thread_time() - start
 
     seconds(100)
     assert seconds(8_000) < 20 * max(seconds(1_000), 0.05)

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from time import perf_counter
+from time import thread_time
 
 import pytest
 from PIL import Image
@@ -172,9 +172,9 @@ def test_upstreams_messages_are_upstreams_to_the_letter(bench: ImagineBench) -> 
 
 @pytest.mark.parametrize("text", ["Fantasy Fulfillment" + " " * 100_000, "*" * 100_000])
 def test_long_texts_are_read_at_once(text: str) -> None:
-    start = perf_counter()
+    start = thread_time()
     assert (parts_in(text), upstream_weighted(text)) == ({}, -1.0)
-    assert perf_counter() - start < 2
+    assert thread_time() - start < 2
 
 
 def test_results_are_written_as_upstream_does(bench: ImagineBench, tmp_path: Path) -> None:
