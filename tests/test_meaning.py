@@ -205,7 +205,7 @@ def test_phrases_are_about_a_thing_by_any_word_for_it() -> None:
     assert not is_about("a white plate", ("cup", ""))
 
 
-@settings(max_examples=100)
+@settings(max_examples=200)
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_any_text_can_be_read(prompt: str, phrase: str) -> None:
     assert asks_for(phrase, Checklist(prompt, ())) in phrase

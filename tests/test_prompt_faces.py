@@ -32,7 +32,7 @@ AWKWARD = st.sampled_from(
 PROMPTS = st.lists(AWKWARD | st.text(max_size=8) | st.just("three circles"), max_size=5).map(
     "".join
 )
-quick = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=30, suppress_health_check=list(HealthCheck))
 
 
 def one_sentence(call: Callable[[], Any]) -> Any:

@@ -56,7 +56,7 @@ def same(one: Generation, other: Generation) -> bool:
     return alike and replace(one.drawing, origin=None) == replace(other.drawing, origin=None)
 
 
-@settings(max_examples=15)
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from(["", "four circles"]), min_size=1, max_size=30),
     st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=5),

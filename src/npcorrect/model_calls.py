@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 
 from PIL.Image import Image
@@ -129,8 +130,13 @@ class ModelCalls:
 
     def _denying(self, negative: str | None) -> str | None:
         """A negative with what the prompt denies before it; None where there is neither."""
-        denied = unwanted(self.checklist) if self.plan.denies else ()
-        return joined(*(denied if self._reads(joined(*denied)) else ()), negative)
+        return joined(self._denied, negative)
+
+    @cached_property
+    def _denied(self) -> str | None:
+        """What the prompt denies, as one negative; None where the model cannot read it."""
+        denied = joined(*unwanted(self.checklist)) if self.plan.denies else None
+        return denied if self._reads(denied) else None
 
     def takes(self, negative: str) -> bool:
         """Whether the model reads a negative; a captioner's words may be too many for it."""

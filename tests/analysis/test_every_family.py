@@ -218,17 +218,8 @@ def test_a_word_is_where_the_text_changes_with_it(
     assert set(places) <= {first, *change_T.topk(len(places)).indices.tolist()}
 
 
-EVERY_RULE = ("flux-dev", "flux-schnell", "sd15", "sd35-turbo", "z-image")
-"""One family for each way in which pipelines call their denoiser, and the few-step ones."""
-
-
 @pytest.mark.parametrize(
-    ("name", "rule"),
-    [
-        (name, rule)
-        for name, row in FAMILIES.items()
-        for rule in (row.rules if name in EVERY_RULE else (row.defaults.rule,))
-    ],
+    ("name", "rule"), [(name, rule) for name, row in FAMILIES.items() for rule in row.rules]
 )
 def test_branches_are_those_of_the_rule(name: str, rule: str) -> None:
     model = tiny_model(name)

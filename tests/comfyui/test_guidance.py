@@ -178,9 +178,9 @@ def test_rules_that_are_not_written_for_comfyui_are_refused_by_name(rule: str, r
         plan(Request("a red star", rule=rule), row, row.defaults)
 
 
-@pytest.mark.parametrize("second_glance", [None, RENEWED])
+@pytest.mark.parametrize("second_glance", [None, RENEWED, NEGATIVE])
 @pytest.mark.parametrize("rule", ["extra", "turns"])
-@pytest.mark.parametrize("look_steps", [(2, 4), (1, 3)])
+@pytest.mark.parametrize("look_steps", [(2, 4), (3, 4), (1, 3)])
 def test_looks_renew_the_negative_as_on_the_diffusers_side(
     model: PipelineModel, rule: str, second_glance: str | None, look_steps: tuple[int, ...]
 ) -> None:

@@ -215,9 +215,7 @@ SCRIPTS: list[Callable[[int, int], Glance]] = [
 """What looks say: another text each time, that all is right, either in turn, or one of each."""
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["extra", "turns"]),
     st.sampled_from([None, "blurry"]),

@@ -107,9 +107,7 @@ def test_a_negative_that_never_acts_is_an_error_before_the_picture_is_finished(
     assert len(seen) < STEPS
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from([row for row in ROWS if row[0] in ("flux-dev", "sd3")]),
     st.integers(0, 6),

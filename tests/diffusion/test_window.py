@@ -336,7 +336,7 @@ def test_what_steering_says_is_what_acts_by_rule_turns(model: PipelineModel) -> 
 def test_looks_and_rewinds_do_not_depend_on_when_the_negative_acts(model: PipelineModel) -> None:
     for rule in ("extra", "turns"):
         counts = set()
-        for negative in (None, "7..9"):
+        for negative in (None, "0..6", "7..9", "sigma:0.3"):
             asked = request(
                 steps=9, strength=2 / 3, rule=rule, looks=2, rewinds=2, negative=negative
             )

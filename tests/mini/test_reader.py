@@ -21,7 +21,7 @@ from npcorrect.mini.reader import judge, read
 from npcorrect.mini.scene import Scene, Thing, render, to_image
 from npcorrect.mini.tensors import to_pixels
 
-SCENES = [sample_pair(random.Random(10_000 + i))[0] for i in range(200)]
+SCENES = [sample_pair(random.Random(10_000 + i))[0] for i in range(400)]
 
 
 def content(scene: Scene) -> object:

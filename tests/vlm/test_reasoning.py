@@ -168,7 +168,7 @@ PIECES = st.lists(
 
 
 @given(PIECES)
-@settings(max_examples=100)
+@settings(max_examples=300)
 def test_no_text_breaks_the_reading(text: str) -> None:
     for question in (
         Question((), schema=SCHEMA),
@@ -187,7 +187,7 @@ ENDS = ["", "So it is correct.", json.dumps(FINAL)[:-3], '{"correct": 1.5, "reas
 
 
 @given(PIECES, pairs, st.sampled_from(["", " ", "\n\n"]), st.sampled_from(ENDS))
-@settings(max_examples=100)
+@settings(max_examples=200)
 def test_no_draft_is_ever_taken(noise: str, pair: tuple[str, str], gap: str, end: str) -> None:
     opener, closer = pair
     if opener == "analysis":
