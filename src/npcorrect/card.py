@@ -18,6 +18,7 @@ from npcorrect.diffusion.wrapper import Wrapper
 from npcorrect.records import Drawing, Generation, Origin, Usage
 from npcorrect.vlm.base import VLM, Question, Reply
 from npcorrect.vlm.usage import charge
+from npcorrect.vlm.wrapper import VLMWrapper
 
 _log = logging.getLogger(__name__)
 
@@ -57,31 +58,12 @@ class Card:
         resident.enter()
 
 
-class CardVLM:
+class CardVLM(VLMWrapper):
     """A VLM that is asked once it has the card."""
 
     def __init__(self, vlm: VLM, resident: Resident, card: Card) -> None:
-        self._vlm, self._resident, self._card = vlm, resident, card
-
-    @property
-    def name(self) -> str:
-        """The name of the model that is asked, wherever it lies."""
-        return self._vlm.name
-
-    @property
-    def remote(self) -> bool:
-        """Whether it is a server's; see :attr:`npcorrect.vlm.base.VLM.remote`."""
-        return self._vlm.remote
-
-    @property
-    def together(self) -> bool:
-        """Whether claims go together; see :attr:`npcorrect.vlm.base.VLM.together`."""
-        return self._vlm.together
-
-    @property
-    def capabilities(self) -> Any:
-        """What the model is known to be capable of, where it tells."""
-        return getattr(self._vlm, "capabilities", None)
+        super().__init__(vlm)
+        self._resident, self._card = resident, card
 
     def connect(self) -> None:
         """Connect the model, on the card; see :meth:`npcorrect.vlm.base.VLM.connect`.
@@ -91,7 +73,7 @@ class CardVLM:
             BudgetError: the budget does not allow finding out.
         """
         self._card.give(self._resident)
-        self._vlm.connect()
+        super().connect()
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer all questions, in order; see :meth:`npcorrect.vlm.base.VLM.ask`.
@@ -101,7 +83,7 @@ class CardVLM:
         """
         if questions:
             self._card.give(self._resident)
-        return self._vlm.ask(questions)
+        return super().ask(questions)
 
 
 class CardModel(Wrapper):

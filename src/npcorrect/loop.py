@@ -258,7 +258,8 @@ class Correction(Iterator[Attempt]):
         candidates = self._calls.propose(self.checklist, verdict, caption, limit, account)
         if self._over():
             return
-        candidates = tuple(c for c in candidates if self._model_calls.takes(c.negative_prompt))
+        calls = self._model_calls
+        candidates = tuple(c for c in candidates if calls.takes(c.negative_prompt))
         self._calls.say("rank", 1, total=len(candidates))
         ranking = self._in_order(
             account.charged(lambda: self._ranker.rank(self.checklist, candidates))
@@ -268,7 +269,7 @@ class Correction(Iterator[Attempt]):
             (first + 1, ranking[first : first + size]) for first in range(done, len(ranking), size)
         ]
         proposing = perf_counter() - start
-        for drawn, verified in self._model_calls.verified_batches(batches, origin.origin):
+        for drawn, verified in calls.verified_batches(batches, origin.origin):
             share = drawn.seconds / len(drawn.ranking)
             rows = zip(drawn.ranking, drawn.generations, drawn.looks, verified, strict=True)
             for index, (ranked, generation, looks, answer) in enumerate(rows, drawn.first):

@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from npcorrect.vlm.addresses import identity
 from npcorrect.vlm.base import VLM, Memory, Question, Reply, Usage
-from npcorrect.vlm.capabilities import Capabilities
 from npcorrect.vlm.pictures import fingerprint
 from npcorrect.vlm.reasoning import UnusableError
 from npcorrect.vlm.replies import read
+from npcorrect.vlm.wrapper import VLMWrapper
 
 VERSION = 3
 """Of what is kept; answers of other versions are not found."""
@@ -126,7 +126,7 @@ class _Row(BaseModel):
     model: str
 
 
-class CachedVLM:
+class CachedVLM(VLMWrapper):
     """Answers identical questions from what is kept; what failed is never kept.
 
     What is kept is trusted no more than a fresh reply: it passes the question's checks, or the
@@ -134,36 +134,8 @@ class CachedVLM:
     """
 
     def __init__(self, vlm: VLM, memory: Memory) -> None:
-        self._vlm, self._memory = vlm, memory
-
-    @property
-    def name(self) -> str:
-        """The name of the model that is asked where no answer is kept."""
-        return self._vlm.name
-
-    @property
-    def remote(self) -> bool:
-        """Whether the model asked is a server's; see :attr:`npcorrect.vlm.base.VLM.remote`."""
-        return self._vlm.remote
-
-    @property
-    def together(self) -> bool:
-        """What the model asked says of itself; see :attr:`npcorrect.vlm.base.VLM.together`."""
-        return self._vlm.together
-
-    @property
-    def capabilities(self) -> Capabilities | None:
-        """The capabilities of the model asked; None before it is connected, or if it has none."""
-        return getattr(self._vlm, "capabilities", None)
-
-    def connect(self) -> None:
-        """Connect the model asked; see :meth:`npcorrect.vlm.base.VLM.connect`.
-
-        Raises:
-            InputError: nothing can be asked.
-            BudgetError: the budget does not allow finding out.
-        """
-        self._vlm.connect()
+        super().__init__(vlm)
+        self._memory = memory
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """A reply for each question, in order; identical questions are asked once.
