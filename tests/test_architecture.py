@@ -31,7 +31,7 @@ LAYERS = (
     ("loop",),
     ("mini", "remote"),
     ("session",),
-    ("output", "prompts"),
+    ("api", "output", "prompts"),
     ("batch", "redraw"),
     ("evaluation",),
     ("mcp", "serve"),

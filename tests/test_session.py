@@ -7,32 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-import npcorrect
 from npcorrect import session as module
 from npcorrect.diffusion.fake import FakeImageModel
 from npcorrect.diffusion.families import FAMILIES
-from npcorrect.errors import InputError, ModelError, SettingsError, VLMError
+from npcorrect.errors import InputError, SettingsError
 from npcorrect.records import Request
-from npcorrect.session import (
-    Session,
-    SessionSettings,
-    check,
-    check_request,
-    correct_prompt,
-    from_pipeline,
-    load,
-    open_session,
-    roles,
-)
+from npcorrect.session import Session, SessionSettings, check, check_request, open_session
 from npcorrect.settings import LoadSettings, RoleSettings
-from npcorrect.vlm.base import Question, Reply
-from npcorrect.vlm.fake import FakeVLM
 from npcorrect.vlm.settings import read_table
 from tests.diffusion.tiny import build
 from tests.test_loop import REQUEST, FakeRoles, scored
-from tests.vlm.loopback import loopback
 
 SERVER = "http://127.0.0.1:9/v1#model"
 
@@ -115,70 +100,6 @@ def test_what_a_session_opened_is_closed_and_is_the_embedded_one() -> None:
     assert attempts[0].cost.usage.readings == 2
 
 
-def test_load_takes_the_options_by_name() -> None:
-    assert load("mini", dtype="float32").name == "mini"
-    with pytest.raises(SettingsError, match=r"no setting 'devise'.*device"):
-        load("mini", devise="cpu")
-
-
-def test_a_pipeline_finds_its_family() -> None:
-    assert from_pipeline(build("sdxl")).family.name == "sdxl"
-    assert from_pipeline(build("flux-dev"), name="mine").name == "mine"
-    assert from_pipeline(build("sdxl"), family="sdxl-turbo").family.name == "sdxl-turbo"
-    with pytest.raises(ModelError, match="'sdx' is unknown"):
-        from_pipeline(build("sdxl"), family="sdx")
-    with pytest.raises(ModelError, match="A StrangePipeline is of no family"):
-        from_pipeline(type("StrangePipeline", (), {})())
-
-
-def yes(question: Question) -> Reply:
-    """Answers every claim with yes."""
-    return Reply("yes", probabilities={"yes": 1.0, "no": 0.0})
-
-
-def test_a_prompt_is_corrected_in_one_call(tmp_path: Path) -> None:
-    model = from_pipeline(build("sd15"))
-    result = correct_prompt(
-        "two red apples",
-        model=model,
-        vlm=FakeVLM([yes], repeat=True),
-        steps=2,
-        size=64,
-        candidates=1,
-    )
-    assert result.accepted
-    assert result.ended == "accepted"
-    assert result.best.index == 0
-    result.save(tmp_path)
-    read = npcorrect.load_result(tmp_path)
-    assert read.best.verdict == result.best.verdict
-    assert read.best.generation.drawing.seed == 0
-    assert read.best.generation.image.tobytes() == result.best.generation.image.tobytes()
-    assert read.cost == result.cost
-
-
-def test_the_embedded_model_needs_nothing_named() -> None:
-    picture = Image.new("RGB", (96, 96), "white")
-    result = correct_prompt("two red stars", original=picture, candidates=1, seed=3)
-    assert len(result.attempts) == 2
-    assert result.attempts[0].cost.images == 0
-    assert result.attempts[1].generation.start_step == 8
-
-
-@pytest.mark.parametrize("option", [{"steps": -3}, {"ranker": "zz"}, {"size": 17}])
-def test_one_call_refuses_before_anyone_is_asked_or_anything_is_loaded(
-    option: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = from_pipeline(build("sd15"))
-    with loopback() as server:
-        with pytest.raises(SettingsError):
-            correct_prompt("two red apples", model=model, vlm=server.name, **option)
-        assert not server.asked
-    monkeypatch.setattr(module, "load_model", _never)
-    with pytest.raises(SettingsError):
-        correct_prompt("two red stars", vlm=FakeVLM([yes], repeat=True), **option)
-
-
 def test_a_request_or_an_original_of_another_kind_is_refused() -> None:
     session = Session(FakeImageModel(), FakeRoles(()).roles())
     for wrong in ("two red stars", None):
@@ -188,38 +109,30 @@ def test_a_request_or_an_original_of_another_kind_is_refused() -> None:
         session.correct(replace(REQUEST, ranker="source"), original="x.png")  # type: ignore[arg-type]
 
 
-def test_bad_options_of_one_call_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"no setting 'step'.*steps"):
-        correct_prompt("two red stars", step=3)
-    with pytest.raises(SettingsError, match="'steps' is 0"):
-        correct_prompt("two red stars", steps=0)
-
-
-def test_roles_are_played_by_an_object_or_by_name() -> None:
-    with roles(FakeVLM([yes], repeat=True)) as played:
-        checklist = played.checklister.checklist("two red apples")
-        assert played.verifier.verify(Image.new("RGB", (8, 8)), checklist).accepted
-    with roles() as played:
-        assert len(played.checklister.checklist("two red stars").requirements) > 1
-    with pytest.raises(SettingsError, match="not understood"), roles("gpt"):
-        pass
-
-
-def test_a_model_that_gives_nothing_leaves_the_picture_unscored() -> None:
-    silent = FakeVLM([lambda question: Reply("", error="it is silent")], repeat=True)
-    model = from_pipeline(build("sd15"))
-    result = correct_prompt("two red apples", model=model, vlm=silent, steps=1, size=64)
-    assert result.ended == "unscored"
-    assert "silent" in result.attempts[0].verdict.error
-    assert issubclass(VLMError, npcorrect.NpcError)
-
-
 def test_the_table_of_servers_reaches_the_roles() -> None:
     made = replace(settings(vlm=SERVER), table=read_table({"tries": 1}))
     assert made.vlm.table.tries == 1
 
 
 STARS = Request("two red stars")
+
+
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "a/b/c", "../x", "x y"])
+def test_a_local_model_whose_folder_is_gone_is_refused_at_once(name: str) -> None:
+    with pytest.raises(SettingsError, match="There is no folder"):
+        check(SessionSettings(roles=RoleSettings(vlm=f"local:{name}")), STARS)
+
+
+def test_a_local_model_of_the_hub_or_of_a_folder_is_not(tmp_path: Path) -> None:
+    for name in ("owner/name-2.5", "gpt2", str(tmp_path)):
+        assert check(SessionSettings(roles=RoleSettings(vlm=f"local:{name}")), STARS)
+
+
+def test_a_weight_that_the_models_own_rule_does_not_take_is_refused() -> None:
+    request = replace(STARS, negative_scale=2.0)
+    with pytest.raises(SettingsError, match="has no effect"):
+        check_request(SessionSettings(), request, FAMILIES["sdxl"])
+    assert check(SessionSettings(), request)
 
 
 @pytest.mark.parametrize(
@@ -239,33 +152,3 @@ def test_how_models_are_asked_is_refused_where_none_is(
         check(SessionSettings(roles=RoleSettings(**roles)), STARS)
     asked = RoleSettings(**roles | {"vlm": "openai:x", "verifier": None})
     assert check(SessionSettings(roles=asked), STARS)
-
-
-@pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "a/b/c", "../x", "x y"])
-def test_a_local_model_whose_folder_is_gone_is_refused_at_once(name: str) -> None:
-    with pytest.raises(SettingsError, match="There is no folder"):
-        check(SessionSettings(roles=RoleSettings(vlm=f"local:{name}")), STARS)
-
-
-def test_a_local_model_of_the_hub_or_of_a_folder_is_not(tmp_path: Path) -> None:
-    for name in ("owner/name-2.5", "gpt2", str(tmp_path)):
-        assert check(SessionSettings(roles=RoleSettings(vlm=f"local:{name}")), STARS)
-
-
-def test_an_original_that_the_embedded_verifier_cannot_read_is_refused() -> None:
-    large = Image.new("RGB", (128, 96))
-    sized_otherwise = replace(STARS, size=96)
-    for refused in (
-        lambda: check(SessionSettings(), sized_otherwise, large),
-        lambda: correct_prompt("two red stars", original=large, size=96),
-    ):
-        with pytest.raises(SettingsError, match=r"128 x 96 pixels.*sides of 96"):
-            refused()
-    assert check(SessionSettings(), STARS, Image.new("RGB", (96, 96)))
-
-
-def test_a_weight_that_the_models_own_rule_does_not_take_is_refused() -> None:
-    request = replace(STARS, negative_scale=2.0)
-    with pytest.raises(SettingsError, match="has no effect"):
-        check_request(SessionSettings(), request, FAMILIES["sdxl"])
-    assert check(SessionSettings(), request)

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from npcorrect.api import correct_prompt, from_pipeline, load, roles
     from npcorrect.errors import InputError, NpcError, VLMError
     from npcorrect.interval import Interval
     from npcorrect.loop import Correction, Event, correct
@@ -33,15 +34,7 @@ if TYPE_CHECKING:
         Verdict,
     )
     from npcorrect.result import Result, load_result, select
-    from npcorrect.session import (
-        Session,
-        SessionSettings,
-        correct_prompt,
-        from_pipeline,
-        load,
-        open_session,
-        roles,
-    )
+    from npcorrect.session import Session, SessionSettings, open_session
     from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
 _MODULES = {
@@ -74,12 +67,12 @@ _MODULES = {
     "VLMError": "npcorrect.errors",
     "Verdict": "npcorrect.records",
     "correct": "npcorrect.loop",
-    "correct_prompt": "npcorrect.session",
-    "from_pipeline": "npcorrect.session",
-    "load": "npcorrect.session",
+    "correct_prompt": "npcorrect.api",
+    "from_pipeline": "npcorrect.api",
+    "load": "npcorrect.api",
     "load_result": "npcorrect.result",
     "open_session": "npcorrect.session",
-    "roles": "npcorrect.session",
+    "roles": "npcorrect.api",
     "select": "npcorrect.result",
 }
 """Where each public name stands; it is imported when it is first asked for."""

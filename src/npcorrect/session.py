@@ -7,8 +7,8 @@ closes at the end what it opened.
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,7 +29,6 @@ from npcorrect.remote.family import ServerFamily, server_family
 from npcorrect.result import Result
 from npcorrect.settings import LoadSettings, RoleSettings
 from npcorrect.vlm import addresses, build
-from npcorrect.vlm.base import VLM
 from npcorrect.vlm.roles import Roles
 from npcorrect.vlm.settings import VLMSettings, VLMTable
 
@@ -253,7 +252,7 @@ def open_session(settings: SessionSettings) -> Generator[Session]:
     check(settings)
     embedded = None
     if settings.embedded:
-        embedded = _embedded_roles()
+        embedded = embedded_roles()
     card = Card() if settings.load.offload != "none" else None
     with (
         build.roles(settings.vlm, embedded, card) as roles,
@@ -350,110 +349,12 @@ def load_model(settings: LoadSettings) -> PipelineModel:
     return embedded(settings.device or "cpu", settings.dtype or "float32")
 
 
-def load(model: str = EMBEDDED, **options: Any) -> PipelineModel:
-    """Load an image model by name, with the options of :class:`~npcorrect.settings.LoadSettings`.
+def embedded_roles() -> Roles:
+    """The roles that the embedded model brings.
 
     Raises:
-        InputError: see :func:`load_model`.
+        SettingsError: what draws is not installed.
     """
-    return load_model(_settings(LoadSettings, {"model": model, **options}))
-
-
-def from_pipeline(
-    pipeline: Any, *, name: str | None = None, family: str | None = None
-) -> PipelineModel:
-    """An image model around a diffusers pipeline that is loaded already.
-
-    The family is found by the pipeline's class and configuration, unless ``family`` names it.
-
-    Raises:
-        ModelError: no family is of this class, there is none of this name, the pipeline is of
-            another one, or diffusers cannot draw with the model.
-    """
-    from npcorrect.diffusion.identify import (
-        family_named,
-        family_of_pipeline,
-        refuse_embedded_guidance,
-    )
-    from npcorrect.diffusion.pipeline import PipelineModel
-
-    row = family_of_pipeline(pipeline) if family is None else family_named(pipeline, family)
-    known = name or str(pipeline.config.get("_name_or_path") or "") or type(pipeline).__name__
-    refuse_embedded_guidance(known, row, lambda part: getattr(pipeline, part).config)
-    return PipelineModel(known, pipeline, row)
-
-
-@contextmanager
-def roles(
-    vlm: str | VLM | None = None, *, model: str = EMBEDDED, **options: Any
-) -> Generator[Roles]:
-    """The roles that a vision-language model plays, let go of at the end.
-
-    ``vlm`` is a name as ``--vlm`` takes it, or an object that answers questions; without one, the
-    embedded model's own roles. The options are those of :class:`~npcorrect.settings.RoleSettings`.
-
-    Raises:
-        InputError: a name or an option cannot work, or the model is not to be had.
-    """
-    if vlm is not None and not isinstance(vlm, str):
-        yield build.played_by(vlm, _settings(RoleSettings, options).votes)
-        return
-    wanted = SessionSettings(
-        load=LoadSettings(model=model), roles=_settings(RoleSettings, {"vlm": vlm, **options})
-    )
-    build.check_roles(wanted.vlm, wanted.embedded)
-    embedded = None
-    if wanted.embedded:
-        embedded = _embedded_roles()
-    with build.roles(wanted.vlm, embedded) as opened:
-        yield opened
-
-
-def correct_prompt(
-    prompt: str,
-    *,
-    model: str | ImageModel = EMBEDDED,
-    vlm: str | VLM | None = None,
-    original: Image | None = None,
-    on_event: OnEvent | None = None,
-    **options: Any,
-) -> Result:
-    """Draw a prompt, correct it, and return the result.
-
-    ``model`` is a name or a model of :func:`load` or :func:`from_pipeline`, ``vlm`` a name or an
-    object that answers questions. ``original`` is a picture to correct in place of a first drawing.
-    The options are those of :class:`~npcorrect.settings.DrawSettings`.
-
-    Raises:
-        InputError: the prompt, a model or an option cannot work.
-    """
-    request = Request(prompt, **_known(declared.DrawSettings, options))
-    name = model if isinstance(model, str) else model.name
-    opened = LoadSettings(model=name)
-    if isinstance(model, str) and (vlm is None or isinstance(vlm, str)):
-        settings = SessionSettings(load=opened, roles=RoleSettings(vlm=vlm))
-        check(settings, request, original)
-        with open_session(settings) as session:
-            return _finished(session.correct(request, on_event, original=original))
-    named = RoleSettings(vlm=vlm if isinstance(vlm, str) else "object" if vlm else None)
-    settings = SessionSettings(load=opened, roles=named)
-    asked = settings.policy(request)
-    if isinstance(model, str):
-        check_request(settings, asked, family_of(opened), original)
-    else:
-        ranker_maker(asked.ranker or RANKER)
-        if original is not None:
-            check_original(settings, original)
-            asked = sized(asked, original)
-        model.plan(asked)
-    with roles(vlm, model=name) as played:
-        opening = open_model(settings) if isinstance(model, str) else nullcontext(model)
-        with opening as drawer:
-            session = Session(drawer, played, settings)
-            return _finished(session.correct(request, on_event, original=original))
-
-
-def _embedded_roles() -> Roles:
     with requiring("draw", "The embedded verifier"):
         from npcorrect.mini.vlm import embedded_roles
 
@@ -473,27 +374,6 @@ def read_requirements(prompt: str, settings: LoadSettings) -> Checklist:
     from npcorrect.mini.vlm import MiniChecklister
 
     return MiniChecklister().checklist(prompt)
-
-
-def _finished(correction: Correction) -> Result:
-    for _ in correction:
-        pass
-    return correction.result
-
-
-def _known(record: type[declared.Settings], options: dict[str, Any]) -> dict[str, Any]:
-    """The options, if a settings record has them all."""
-    names = [f.name for f in fields(record)]
-    for option in options:
-        if option not in names:
-            raise SettingsError(declared.unknown_name(option, names, record.__name__))
-    return options
-
-
-def _settings(record: type[S], options: dict[str, Any]) -> S:
-    made = record(**_known(record, options))
-    declared.check(made)
-    return made
 
 
 def family_of(settings: LoadSettings) -> Family:

@@ -19,7 +19,7 @@ from peft.utils import get_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from npcorrect import session
+from npcorrect import api
 from npcorrect.diffusion.base import Glance, Watch
 from npcorrect.diffusion.identify import Identified, hub_errors, identify, read_header
 from npcorrect.diffusion.loading import quantization
@@ -48,7 +48,7 @@ def saved(folders: Path, family: str) -> Path:
 
 
 def load(model: object, **options: Any) -> PipelineModel:
-    return session.load(str(model), **options)
+    return api.load(str(model), **options)
 
 
 def identified(model: object, **options: Any) -> Identified:

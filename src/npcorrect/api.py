@@ -1,0 +1,165 @@
+"""For Python: models loaded by name or around a pipeline, roles, and a correction in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from PIL.Image import Image
+
+from npcorrect import settings as declared
+from npcorrect.diffusion.base import ImageModel
+from npcorrect.errors import SettingsError
+from npcorrect.loop import Correction, OnEvent, sized
+from npcorrect.ranking import ranker_maker
+from npcorrect.records import Request
+from npcorrect.result import Result
+from npcorrect.session import (
+    EMBEDDED,
+    RANKER,
+    Session,
+    SessionSettings,
+    check,
+    check_original,
+    check_request,
+    embedded_roles,
+    family_of,
+    load_model,
+    open_model,
+    open_session,
+)
+from npcorrect.settings import LoadSettings, RoleSettings
+from npcorrect.vlm import build
+from npcorrect.vlm.base import VLM
+from npcorrect.vlm.roles import Roles
+
+if TYPE_CHECKING:
+    from npcorrect.diffusion.pipeline import PipelineModel
+
+S = TypeVar("S", bound=declared.Settings)
+
+
+def load(model: str = EMBEDDED, **options: Any) -> PipelineModel:
+    """Load an image model by name, with the options of :class:`~npcorrect.settings.LoadSettings`.
+
+    Raises:
+        InputError: see :func:`load_model`.
+    """
+    return load_model(_settings(LoadSettings, {"model": model, **options}))
+
+
+def from_pipeline(
+    pipeline: Any, *, name: str | None = None, family: str | None = None
+) -> PipelineModel:
+    """An image model around a diffusers pipeline that is loaded already.
+
+    The family is found by the pipeline's class and configuration, unless ``family`` names it.
+
+    Raises:
+        ModelError: no family is of this class, there is none of this name, the pipeline is of
+            another one, or diffusers cannot draw with the model.
+    """
+    from npcorrect.diffusion.identify import (
+        family_named,
+        family_of_pipeline,
+        refuse_embedded_guidance,
+    )
+    from npcorrect.diffusion.pipeline import PipelineModel
+
+    row = family_of_pipeline(pipeline) if family is None else family_named(pipeline, family)
+    known = name or str(pipeline.config.get("_name_or_path") or "") or type(pipeline).__name__
+    refuse_embedded_guidance(known, row, lambda part: getattr(pipeline, part).config)
+    return PipelineModel(known, pipeline, row)
+
+
+@contextmanager
+def roles(
+    vlm: str | VLM | None = None, *, model: str = EMBEDDED, **options: Any
+) -> Generator[Roles]:
+    """The roles that a vision-language model plays, let go of at the end.
+
+    ``vlm`` is a name as ``--vlm`` takes it, or an object that answers questions; without one, the
+    embedded model's own roles. The options are those of :class:`~npcorrect.settings.RoleSettings`.
+
+    Raises:
+        InputError: a name or an option cannot work, or the model is not to be had.
+    """
+    if vlm is not None and not isinstance(vlm, str):
+        yield build.played_by(vlm, _settings(RoleSettings, options).votes)
+        return
+    wanted = SessionSettings(
+        load=LoadSettings(model=model), roles=_settings(RoleSettings, {"vlm": vlm, **options})
+    )
+    build.check_roles(wanted.vlm, wanted.embedded)
+    embedded = None
+    if wanted.embedded:
+        embedded = embedded_roles()
+    with build.roles(wanted.vlm, embedded) as opened:
+        yield opened
+
+
+def correct_prompt(
+    prompt: str,
+    *,
+    model: str | ImageModel = EMBEDDED,
+    vlm: str | VLM | None = None,
+    original: Image | None = None,
+    on_event: OnEvent | None = None,
+    **options: Any,
+) -> Result:
+    """Draw a prompt, correct it, and return the result.
+
+    ``model`` is a name or a model of :func:`load` or :func:`from_pipeline`, ``vlm`` a name or an
+    object that answers questions. ``original`` is a picture to correct in place of a first drawing.
+    The options are those of :class:`~npcorrect.settings.DrawSettings`.
+
+    Raises:
+        InputError: the prompt, a model or an option cannot work.
+    """
+    request = Request(prompt, **_known(declared.DrawSettings, options))
+    name = model if isinstance(model, str) else model.name
+    opened = LoadSettings(model=name)
+    if isinstance(model, str) and (vlm is None or isinstance(vlm, str)):
+        settings = SessionSettings(load=opened, roles=RoleSettings(vlm=vlm))
+        check(settings, request, original)
+        with open_session(settings) as session:
+            return _finished(session.correct(request, on_event, original=original))
+    named = RoleSettings(vlm=vlm if isinstance(vlm, str) else "object" if vlm else None)
+    settings = SessionSettings(load=opened, roles=named)
+    asked = settings.policy(request)
+    if isinstance(model, str):
+        check_request(settings, asked, family_of(opened), original)
+    else:
+        ranker_maker(asked.ranker or RANKER)
+        if original is not None:
+            check_original(settings, original)
+            asked = sized(asked, original)
+        model.plan(asked)
+    with roles(vlm, model=name) as played:
+        opening = open_model(settings) if isinstance(model, str) else nullcontext(model)
+        with opening as drawer:
+            session = Session(drawer, played, settings)
+            return _finished(session.correct(request, on_event, original=original))
+
+
+def _finished(correction: Correction) -> Result:
+    for _ in correction:
+        pass
+    return correction.result
+
+
+def _known(record: type[declared.Settings], options: dict[str, Any]) -> dict[str, Any]:
+    """The options, if a settings record has them all."""
+    names = [f.name for f in fields(record)]
+    for option in options:
+        if option not in names:
+            raise SettingsError(declared.unknown_name(option, names, record.__name__))
+    return options
+
+
+def _settings(record: type[S], options: dict[str, Any]) -> S:
+    made = record(**_known(record, options))
+    declared.check(made)
+    return made
