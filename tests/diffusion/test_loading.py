@@ -21,9 +21,10 @@ from safetensors.torch import load_file, save_file
 
 from npcorrect import api
 from npcorrect.diffusion.base import Glance, Watch
-from npcorrect.diffusion.identify import Identified, hub_errors, identify, read_header
+from npcorrect.diffusion.identify import Identified, hub_errors, identify
 from npcorrect.diffusion.loading import quantization
 from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.diffusion.single_file import read_header
 from npcorrect.errors import ModelError, SettingsError
 from npcorrect.records import Request
 from npcorrect.settings import LoadSettings, lora_weight

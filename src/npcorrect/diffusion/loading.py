@@ -10,16 +10,10 @@ from typing import Any
 import torch
 
 from npcorrect.diffusion.families import FamilySpec
-from npcorrect.diffusion.identify import (
-    Identified,
-    hub_errors,
-    identify,
-    no_safetensors,
-    read_header,
-    refuse_scaled,
-)
+from npcorrect.diffusion.identify import Identified, hub_errors, identify
 from npcorrect.diffusion.memory import out_of_memory, require_device
 from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.diffusion.single_file import no_safetensors, read_header, refuse_scaled
 from npcorrect.errors import ModelError, NpcError, SettingsError
 from npcorrect.extras import require
 from npcorrect.settings import LoadSettings, lora_weight
