@@ -112,4 +112,7 @@ def test_the_pack_needs_no_diffusers() -> None:
     root = Path(__file__).parents[2]
     source = Path(npcorrect.__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(source), str(root)))}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

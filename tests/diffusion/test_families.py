@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
@@ -19,7 +19,7 @@ from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.diffusion.restart import Begin
 from npcorrect.errors import PromptError, SettingsError
-from npcorrect.records import Generation, Request
+from npcorrect.records import Drawing, Generation, Request
 from tests.diffusion.conftest import STEPS
 from tests.diffusion.drawing import draw_one, resolved
 from tests.diffusion.tiny import BUILDERS, NEGATIVE, OTHER, PROMPT, SIZE
@@ -87,6 +87,16 @@ def pixels(image: Any) -> Any:
 
 def same(a: Any, b: Any) -> bool:
     return bool(np.array_equal(pixels(a), pixels(b)))
+
+
+def assert_batch_is_its_singles(model: PipelineModel, drawings: Sequence[Drawing]) -> None:
+    """Pictures with other negatives, drawn together, are those that are drawn alone."""
+    together = model.draw(drawings)
+    for drawing, drawn in zip(drawings, together, strict=True):
+        alone = draw_one(model, drawing)
+        assert abs(pixels(alone.image) - pixels(drawn.image)).max() <= TOLERANCE
+        assert drawn.evaluations == alone.evaluations
+    assert abs(pixels(together[0].image) - pixels(together[1].image)).max() > TOLERANCE
 
 
 def denoiser(model: PipelineModel) -> nn.Module:
@@ -367,12 +377,7 @@ def test_a_batch_of_different_negatives_equals_the_single_draws(
     drawings = [
         resolved(model, request(negative=2), text) for text in (NEGATIVE, f"{OTHER} on a table")
     ]
-    together = model.draw(drawings)
-    for drawing, drawn in zip(drawings, together, strict=True):
-        alone = draw_one(model, drawing)
-        assert abs(pixels(alone.image) - pixels(drawn.image)).max() <= TOLERANCE
-        assert drawn.evaluations == alone.evaluations
-    assert abs(pixels(together[0].image) - pixels(together[1].image)).max() > TOLERANCE
+    assert_batch_is_its_singles(model, drawings)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

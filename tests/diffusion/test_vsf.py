@@ -20,10 +20,10 @@ from npcorrect.errors import ModelError, SettingsError
 from npcorrect.records import Generation, Request
 from tests.diffusion import forwards, test_families
 from tests.diffusion.conftest import STEPS
-from tests.diffusion.drawing import draw_one, resolved
+from tests.diffusion.drawing import resolved
 from tests.diffusion.test_families import (
-    TOLERANCE,
     WITH_VSF,
+    assert_batch_is_its_singles,
     counting,
     denoiser,
     drawn_step,
@@ -162,12 +162,7 @@ def test_negatives_of_other_lengths_do_not_disturb_each_other(models: Models, fa
     model = models(family)
     texts = (NEGATIVE, f"{OTHER} on a wooden table")
     drawings = [resolved(model, Request(PROMPT, seed=3, rule="vsf"), text) for text in texts]
-    together = model.draw(drawings)
-    for drawing, drawn in zip(drawings, together, strict=True):
-        alone = draw_one(model, drawing)
-        assert abs(pixels(alone.image) - pixels(drawn.image)).max() <= TOLERANCE
-        assert drawn.evaluations == alone.evaluations
-    assert abs(pixels(together[0].image) - pixels(together[1].image)).max() > TOLERANCE
+    assert_batch_is_its_singles(model, drawings)
 
 
 @pytest.mark.parametrize("family", WITH_VSF)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from tests.http_server import serving_http
 
 Body = dict[str, Any]
 SIDE = 32
@@ -154,19 +155,9 @@ def drawing_server(**options: Any) -> Iterator[PictureServer]:
             self.end_headers()
             self.wfile.write(whole)
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    http.handle_error = lambda *_: None  # type: ignore[method-assign]
-    server.url = f"http://127.0.0.1:{http.server_port}"
-    server.address = f"{server.url}/v1" if server.openai else server.url
-    thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serving_http(Handler) as server.url:
+        server.address = f"{server.url}/v1" if server.openai else server.url
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 def sent_image(body: Body) -> Image.Image:

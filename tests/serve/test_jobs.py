@@ -206,6 +206,7 @@ def test_without_a_session_the_server_ends(server: FakeServer) -> None:
     server.opened = opened
     with listening(server):
         until(lambda: server.failed)
+    assert server.failed == [True]
 
 
 def test_whoever_waits_long_is_told_that_the_server_lives(

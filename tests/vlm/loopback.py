@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import Any
 
@@ -30,6 +30,7 @@ from npcorrect.records import Check, Checklist, Requirement
 from npcorrect.vlm.capabilities import CLAIMS, PICTURE, SYSTEM
 from npcorrect.vlm.pictures import Encoder
 from npcorrect.vlm.questions import instructions
+from tests.http_server import serving_http
 from tests.vlm.thinking import THINKING, token
 
 MODEL = "mini-eyes"
@@ -160,26 +161,12 @@ def loopback(**options: Any) -> Iterator[Server]:
     """A running server."""
     server = Server(**options)
     handler = type("Handler", (_Handler,), {"server_state": server})
-    http = _Http(("127.0.0.1", 0), handler)
-    server.url = f"http://127.0.0.1:{http.server_port}/v1"
-    thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.stopping.set()
-        http.shutdown()
-        http.server_close()
-        thread.join()
-
-
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are expected."""
+    with serving_http(handler) as address:
+        server.url = f"{address}/v1"
+        try:
+            yield server
+        finally:
+            server.stopping.set()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -33,6 +32,7 @@ from npcorrect.evaluation.run.worker import Done
 from npcorrect.files import decode_picture
 from npcorrect.vlm.fake import FakeVLM
 from tests.evaluation.official_data import needs
+from tests.http_server import serving_http
 
 
 def elsewhere(source: object, name: str = "theirs", judge: str | None = None) -> Manifest:
@@ -299,13 +299,8 @@ class TestFetch:
             def log_message(self, *arguments: object) -> None:
                 """Say nothing."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        with serving_http(Handler) as address:
+            yield address
 
     def file(self, url: str) -> OfficialFile:
         return OfficialFile("Data.jsonl", url, sha256(self.content).hexdigest(), "Apache-2.0")
