@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from time import thread_time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from npcorrect.errors import PromptError
 from npcorrect.prompt_marks import read_marks, without_marks
+from tests.timing import thread_seconds
 
 
 @pytest.mark.parametrize(
@@ -122,8 +121,6 @@ def test_brackets_that_are_escaped_are_plain(text: str) -> None:
 )
 def test_reading_takes_linear_time(unit: str) -> None:
     def seconds(size: int) -> float:
-        start = thread_time()
-        read_marks(unit * (size // len(unit)))
-        return thread_time() - start
+        return thread_seconds(lambda: read_marks(unit * (size // len(unit))))
 
     assert seconds(80_000) < 20 * max(seconds(10_000), 0.02)

@@ -30,12 +30,17 @@ POOL = Pool(2)
 
 @contextmanager
 def elsewhere(folder: Path, good: int) -> Iterator[Session]:
-    """A session that leaves the number of its process for each picture's seed."""
+    """A session that leaves the number of its process for each picture's seed.
+
+    One that never accepts a picture waits for the first two jobs to be under way at once.
+    """
     model = FakeServer(folder, delay=0.5).model()
     slowly = model._on_draw
 
     def on_draw(drawing: Drawing) -> None:
         write_text(folder / f"pid-{drawing.seed}", str(os.getpid()))
+        if good < 0:
+            until(partial(draws, folder, 100, 200), 60)
         slowly(drawing)
 
     model._on_draw = on_draw
