@@ -10,9 +10,10 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from npcorrect.errors import NpcError, SettingsError
 
@@ -32,7 +33,10 @@ class Performer(Protocol[J_contra, D_co]):
     """What a worker is: it loads at its first job, and does one after the other."""
 
     def perform(self, job: J_contra, /) -> D_co:
-        """What comes of a job; raises what loading raises."""
+        """What comes of a job; raises what loading raises.
+
+        Threads call it at the same time where the pool gives a worker several jobs at once.
+        """
         ...
 
 
@@ -85,7 +89,7 @@ class Pool:
         finally:
             ray.shutdown()
 
-    def actor(self, ray: Any, kind: type, **options: Any) -> Any:
+    def actor(self, ray: Any, kind: Callable[..., Any], **options: Any) -> Any:
         """Starts an actor of a class by ``actor(...).remote(arguments)``."""
         return ray.remote(kind).options(num_cpus=self.threads, num_gpus=self.gpus, **options)
 
@@ -95,18 +99,21 @@ class Pool:
         arguments: Sequence[Any],
         groups: Sequence[Sequence[J]],
         title: Callable[[J], str],
+        at_once: int = 1,
     ) -> Iterator[D]:
         """Do all jobs, in any order, and yield what comes of each as it is finished.
 
-        The jobs of a group go to one worker, one after the other. ``kind(*arguments)`` makes a
-        worker; ``title`` says in messages which job it was.
+        The jobs of a group go to one worker, in their order, ``at_once`` of them at a time.
+        ``kind(*arguments)`` makes a worker; ``title`` says in messages which job it was.
 
         Raises:
             SettingsError: Ray is not installed, or there is no cluster at the address.
             NpcError: workers die again and again on one job.
         """
         with self.started() as ray:
-            yield from self._performed(ray, kind, arguments, deque(groups), title)
+            actor = self.actor(ray, kind, max_concurrency=at_once)
+            start = partial(actor.remote, *arguments)
+            yield from self._performed(ray, start, deque(groups), title, at_once)
 
     def _start(self, ray: Any) -> None:
         options: dict[str, Any] = {"address": self.address}
@@ -129,35 +136,72 @@ class Pool:
     def _performed(
         self,
         ray: Any,
-        kind: Any,
-        arguments: Sequence[Any],
-        waiting: deque[Sequence[J]],
+        start: Callable[[], Any],
+        groups: deque[Sequence[J]],
         title: Callable[[J], str],
+        at_once: int,
     ) -> Iterator[D]:
-        actor = self.actor(ray, kind)
-        running: dict[Any, tuple[Any, Sequence[J], int]] = {}
-
-        def give(worker: Any, jobs: Sequence[J], deaths: int = 0) -> None:
-            running[worker.perform.remote(jobs[0])] = worker, jobs, deaths
-
-        for _ in range(min(self.workers, len(waiting))):
-            give(actor.remote(*arguments), waiting.popleft())
-        while running:
+        workers: list[_Worker[J]] = [
+            _Worker(start()) for _ in range(min(self.workers, len(groups)))
+        ]
+        while True:
+            for count in range(1, at_once + 1):
+                for worker in workers:
+                    worker.fill(groups, count)
+            running = {call: worker for worker in workers for call in worker.running}
+            if not running:
+                return
             (ready,), _ = ray.wait(list(running), num_returns=1)
-            worker, jobs, deaths = running.pop(ready)
+            worker = running[ready]
             try:
                 done = ray.get(ready)
             except ray.exceptions.RayActorError as error:
-                if deaths + 1 == DEATHS:
-                    raise _given_up(title(jobs[0]), error) from None
-                give(actor.remote(*arguments), jobs, deaths + 1)
+                job = worker.replace(start)
+                if worker.deaths == DEATHS:
+                    raise _given_up(title(job), error) from None
                 continue
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
+            worker.finish(ready)
             yield done
-            rest = jobs[1:] or (waiting.popleft() if waiting else ())
-            if rest:
-                give(worker, rest)
+
+
+@dataclass
+class _Worker(Generic[J]):
+    """An actor, its running calls with their jobs, and the rest of its group.
+
+    Where it dies at several jobs, as many are done ``alone`` then, to find the one that it dies on.
+    """
+
+    actor: Any
+    running: dict[Any, J] = field(default_factory=dict)
+    rest: deque[J] = field(default_factory=deque)
+    alone: int = 0
+    deaths: int = 0
+
+    def fill(self, groups: deque[Sequence[J]], count: int) -> None:
+        """Begin jobs until so many run, as long as there are any."""
+        while len(self.running) < (1 if self.alone else count) and (self.rest or groups):
+            if not self.rest:
+                self.rest.extend(groups.popleft())
+            job = self.rest.popleft()
+            self.running[self.actor.perform.remote(job)] = job
+
+    def finish(self, call: Any) -> None:
+        """Take note of a call that has returned."""
+        del self.running[call]
+        self.alone = max(self.alone - 1, 0)
+        self.deaths = 0
+
+    def replace(self, start: Callable[[], Any]) -> J:
+        """Let a new actor do again what the dead one was at; return the first of these jobs."""
+        jobs = list(self.running.values())
+        self.actor = start()
+        self.running.clear()
+        self.rest.extendleft(reversed(jobs))
+        self.alone = max(self.alone, len(jobs))
+        self.deaths = self.deaths + 1 if len(jobs) == 1 else 0
+        return jobs[0]
 
 
 def _given_up(title: str, error: Exception) -> NpcError:

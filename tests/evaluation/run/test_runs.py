@@ -26,6 +26,7 @@ from npcorrect.evaluation.run.records import Key, Record
 from npcorrect.evaluation.run.runner import Executor, Load
 from npcorrect.evaluation.run.store import Store
 from tests.evaluation.run.mortal import mortal_tools, unloadable
+from tests.evaluation.run.waiting import MEANWHILE, PICTURES, telling_tools
 
 KILLS = 50
 
@@ -178,6 +179,11 @@ class TestRay:
         carry_out(tmp_path / "here" / "run")
         assert reported(tmp_path / "ray" / "run") == reported(tmp_path / "here" / "run")
 
+    def test_a_worker_draws_the_next_picture_while_a_server_judges(self, tmp_path: Path) -> None:
+        made = fake_manifest(methods=("base",), limit=PICTURES)
+        records = carry_out(tmp_path, made, telling_tools, runner.RayExecutor(1))
+        assert [record.score().reason for record in records] == [MEANWHILE] * PICTURES
+
     def test_what_cannot_be_loaded_is_said_as_without_ray(self, tmp_path: Path) -> None:
         for executor in (runner.in_process, runner.RayExecutor(1)):
             with pytest.raises(ModelError, match="no such model"):
@@ -186,7 +192,7 @@ class TestRay:
     def test_a_sample_that_kills_every_worker_ends_the_run(self, tmp_path: Path) -> None:
         deadly = [FakeBench().samples()[3].prompt]
         load = partial(mortal_tools, tmp_path, deadly, 9)
-        with pytest.raises(NpcError, match="3 workers died on"):
+        with pytest.raises(NpcError, match=f"3 workers died on base for the prompt '{deadly[0]}'"):
             carry_out(tmp_path / "run", load=load, executor=runner.RayExecutor(1))
         assert Store(tmp_path / "run").records(), "what was finished before is kept"
 

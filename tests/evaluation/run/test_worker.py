@@ -2,61 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from threading import Condition
 
 import pytest
 
-from npcorrect.diffusion.base import UNWATCHED, ImageModel, Watch
-from npcorrect.diffusion.wrapper import Wrapper
 from npcorrect.evaluation.benchmarks.base import Picture, Score
-from npcorrect.evaluation.methods.base import Tools
 from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_tools
 from npcorrect.evaluation.run.worker import Done, Job, Worker
-from npcorrect.records import Drawing, Generation
-
-PICTURES = 3
-WAIT = 5.0
-"""Seconds after which a picture that the judge waits for was not drawn meanwhile."""
-
-
-class CountingModel(Wrapper):
-    """Counts its drawings, and tells who waits for them."""
-
-    def __init__(self, model: ImageModel) -> None:
-        super().__init__(model)
-        self.count, self.changed = 0, Condition()
-
-    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
-        with self.changed:
-            self.count += 1
-            self.changed.notify_all()
-        return super().draw(drawings, watch)
-
-
-class ServersJudge(FakeJudge):
-    """Answers about a picture once the one after it is being drawn, or gives up waiting."""
-
-    remote = True
-
-    def __init__(self, model: CountingModel) -> None:
-        self.model = model
-        self.meanwhile: list[bool] = []
-
-    def scores(self, pictures: Sequence[Picture]) -> list[Score]:
-        wanted = min(len(self.meanwhile) + 2, PICTURES)
-        with self.model.changed:
-            there = self.model.changed.wait_for(lambda: self.model.count >= wanted, WAIT)
-        self.meanwhile.append(there)
-        return super().scores(pictures)
-
-
-def tools_that_wait() -> tuple[Tools, ServersJudge]:
-    some = fake_tools()
-    model = CountingModel(some.session.model)
-    judge = ServersJudge(model)
-    return replace(some, session=replace(some.session, model=model), judge=judge), judge
+from tests.evaluation.run.waiting import PICTURES, CountingModel, tools_that_wait
 
 
 def jobs(count: int) -> list[Job]:
@@ -75,6 +30,39 @@ def test_a_servers_judge_is_asked_while_the_next_picture_is_drawn() -> None:
     assert [one.record.key for one in done] == [job.key for job in jobs(PICTURES)]
     alone = list(Worker(fake_tools).stream(jobs(PICTURES)))
     assert list(map(without_seconds, done)) == list(map(without_seconds, alone))
+
+
+def test_a_servers_judge_is_asked_while_another_thread_draws() -> None:
+    tools, judge = tools_that_wait()
+    with ThreadPoolExecutor(2) as threads:
+        done = list(threads.map(Worker(lambda: tools).perform, jobs(PICTURES)))
+    assert judge.meanwhile[:2] == [True, True]
+    alone = list(Worker(fake_tools).stream(jobs(PICTURES)))
+    assert list(map(without_seconds, done)) == list(map(without_seconds, alone))
+
+
+def test_a_judge_in_this_process_is_asked_while_nothing_is_drawn() -> None:
+    class Local(FakeJudge):
+        def __init__(self, model: CountingModel) -> None:
+            self.model, self.drawn_meanwhile = model, False
+
+        def scores(self, pictures: Sequence[Picture]) -> list[Score]:
+            with self.model.changed:
+                self.drawn_meanwhile |= self.model.changed.wait_for(self._drawn_since(), 0.02)
+            return super().scores(pictures)
+
+        def _drawn_since(self) -> Callable[[], bool]:
+            before = self.model.count
+            return lambda: self.model.count > before
+
+    some = fake_tools()
+    model = CountingModel(some.session.model)
+    judge = Local(model)
+    tools = replace(some, session=replace(some.session, model=model), judge=judge)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(Worker(lambda: tools).perform, jobs(PICTURES)))
+    assert model.count == PICTURES
+    assert not judge.drawn_meanwhile
 
 
 def test_what_a_judge_raises_ends_the_stream_after_what_was_done() -> None:

@@ -51,7 +51,7 @@ class VLMJudge:
 
     @property
     def remote(self) -> bool:
-        """Whether judging mostly waits for a server; see ``Worker.stream``."""
+        """Whether judging mostly waits for a server; see ``Worker.perform``."""
         return self.vlm.remote
 
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:
@@ -105,7 +105,7 @@ class RepeatedJudge:
 
     @property
     def remote(self) -> bool:
-        """Whether judging mostly waits for a server; see ``Worker.stream``."""
+        """Whether judging mostly waits for a server; see ``Worker.perform``."""
         return bool(getattr(self.judges[0], "remote", False))
 
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:

@@ -173,7 +173,7 @@ class RayExecutor(Pool):
             SettingsError: Ray is not installed, or there is no cluster at the address.
             NpcError: workers die again and again on one job.
         """
-        return self.perform(Worker, (load,), groups, _title)
+        return self.perform(Worker, (load,), groups, _title, at_once=2)
 
 
 def _title(job: Job) -> str:

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from io import BytesIO
+from threading import Lock
 
 from PIL.Image import Image
 
@@ -75,6 +76,7 @@ class Worker:
         self._load = load
         self._scores: dict[tuple[int, int, str], Score] = {}
         self._plain: int | None = None
+        self._drawing, self._judging = Lock(), Lock()
 
     @cached_property
     def _tools(self) -> Tools:
@@ -89,17 +91,30 @@ class Worker:
         assert isinstance(model, _Sharing)
         return model
 
+    @property
+    def _waits(self) -> bool:
+        """Whether judging mostly waits for a server."""
+        return bool(getattr(self._tools.judge, "remote", False))
+
     def perform(self, job: Job) -> Done:
-        """Draw, choose and judge; the same job gives the same record, but for the seconds."""
-        return self._judged(self._drawn(job))
+        """Draw, choose and judge; the same job gives the same record, but for the seconds.
+
+        Of threads that call it, one draws while a judge that waits for a server judges another's.
+        """
+        with self._drawing:
+            drawn = self._drawn(job)
+            if not self._waits:
+                return self._judged(drawn)
+        with self._judging:
+            return self._judged(drawn)
 
     def stream(self, jobs: Iterable[Job]) -> Iterator[Done]:
-        """Each job as it is done, in their order.
+        """Each job as it is done, in their order, all drawn by the thread that asks for them.
 
         A judge that waits for a server judges one in a thread of its own while the next is drawn.
         """
         jobs = iter(jobs)
-        if not getattr(self._tools.judge, "remote", False):
+        if not self._waits:
             yield from map(self.perform, jobs)
             return
         pool = ThreadPoolExecutor(1, "npcorrect-judge")
