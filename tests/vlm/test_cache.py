@@ -73,6 +73,17 @@ def test_another_model_is_asked_itself(file: AnswerFile) -> None:
     assert CachedVLM(FakeVLM(["no"], name="two"), file).ask([QUESTION])[0].text == "no"
 
 
+def test_what_was_of_no_use_is_asked_again_by_later_runs_too(file: AnswerFile) -> None:
+    fake = FakeVLM(["yes", "no"])
+    cached = CachedVLM(fake, file)
+    cached.ask([QUESTION])
+    cached.forget([QUESTION])
+    (again,) = CachedVLM(fake, file).ask([QUESTION])
+    assert (again.text, again.cached) == ("no", False)
+    (kept,) = CachedVLM(FakeVLM(), file).ask([QUESTION])
+    assert (kept.text, kept.cached) == ("no", True)
+
+
 def test_what_failed_is_asked_again(file: AnswerFile) -> None:
     failed = Reply("da", "no usable answer")
     cached = CachedVLM(FakeVLM([failed, "yes"]), file)

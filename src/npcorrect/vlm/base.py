@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from PIL.Image import Image
 
@@ -126,6 +126,15 @@ class VLM(Protocol):
         Raises:
             InputError: nothing was ever answered, and nothing can be.
         """
+        ...
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """A model whose answers are kept, until they turn out to be of no use."""
+
+    def forget(self, questions: Sequence[Question]) -> None:
+        """Ask these of the model again where they come again."""
         ...
 
 

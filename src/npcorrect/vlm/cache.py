@@ -158,6 +158,11 @@ class CachedVLM(VLMWrapper):
             replies.setdefault(key, answers[-1])
         return answers
 
+    def forget(self, questions: Sequence[Question]) -> None:
+        """Ask these again where they come again: what was answered could not be used."""
+        for question in questions:
+            self._memory.keep(self._key(question), "")
+
     def _recall(self, key: str, question: Question) -> Reply | None:
         """The reply that is kept, where it still is one to this question."""
         text = self._memory.recall(key)

@@ -137,6 +137,51 @@ def test_dpgs_figures_are_the_mean_and_the_broad_categories() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["global", "global -", "global - -", "global-style"])
+def test_dpgs_broad_category_is_what_stands_before_the_first_hyphen(kind: str) -> None:
+    """A kind without one is a category of its own, however the question is spelt."""
+    asked = [
+        replace(CHAIN[0], text=text, kind=kind) for text in ("Is it old?", "Is it - well: so?")
+    ]
+    score = answered([replace(one, id=n) for n, one in enumerate(asked)], ("yes", "no"))
+    _, *broad = DPGBench().figures([Judged(1, "t", (score,))])
+    assert [(one.name, one.value, one.n) for one in broad] == [("global", 0.5, 2)]
+
+
+LATER = (
+    Asked(1, "Does it shine?", parents=(2,)),
+    Asked(2, "Is it purple?", parents=(3,)),
+    Asked(3, "Is there a cube?"),
+)
+"""Questions that stand before those that they depend on."""
+
+
+def test_a_question_falls_only_with_what_has_fallen_before_it() -> None:
+    """Upstream goes through the graph once, in its file's order."""
+    score = answered(LATER, ("yes", "yes", "no"), cascading=True)
+    assert score.value == pytest.approx(1 / 3)
+
+
+def test_dpgs_table_is_read_by_the_columns_that_its_script_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "dpg_bench.csv"
+    columns = (
+        "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,"
+        "question_natural_language\n"
+    )
+    rows = (
+        "0,A cube,,1,0,entity,whole,entity - whole (cube),Is there a cube?\n"
+        '0,A cube,,2,1,global,,"global - (cube, old)",Is it old?\n'
+        "256,A dog,,1,0,entity,whole,entity - whole (dog),Is there a dog?\n"
+    )
+    path.write_text(columns + rows)
+    monkeypatch.setattr(official, "locate", lambda file, folder=None: path)
+    cube, dog = DPGBench().samples()
+    assert [one.kind for one in cube.facts["questions"]] == ["entity - whole", "global -"]
+    assert DPGBench().picture_names(dog)[0] == "256.png"
+
+
 def test_oneigs_official_files() -> None:
     bench = OneIGAlignment(needs("oneig/OneIG-Bench.csv"))
     samples = bench.samples()

@@ -2,7 +2,7 @@
 
 A question counts as wrong where one that it depends on counts as wrong. Upstream asks mPLUG-large
 about each quarter of a grid of two by two pictures. Its script passes over the file's first row,
-which is kept here.
+which is kept here, and fails on the first item where another question depends on that row.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DPGBench(QuestionBenchmark):
         for one in judged:
             for score in one.scores:
                 for label, value in score.parts:
-                    kinds.setdefault(label.split(" - ")[0], []).append(value)
+                    kinds.setdefault(_broad(label), []).append(value)
         broad = (
             Figure(kind, (Term("", sum(values), len(values)),)) for kind, values in kinds.items()
         )
@@ -69,6 +69,11 @@ class DPGBench(QuestionBenchmark):
         if not scores:
             raise SettingsError(f"{str(path)!r} has no line for any prompt of DPG-Bench.")
         return scores
+
+
+def _broad(label: str) -> str:
+    """The broad category of a question: upstream's part of its kind before the first hyphen."""
+    return label.partition(":")[0].partition("-")[0].strip()
 
 
 def _share(value: float) -> Score:

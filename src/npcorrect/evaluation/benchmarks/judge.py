@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from npcorrect.errors import BudgetError
 from npcorrect.evaluation.benchmarks.base import Judge, Picture, Sample, Score
-from npcorrect.vlm.base import VLM, Message, Question, Reply, Usage
+from npcorrect.vlm.base import VLM, Forgetful, Message, Question, Reply, Usage
 
 
 class Asking(Protocol):
@@ -75,6 +75,9 @@ class VLMJudge:
             if reply.stopped:
                 raise BudgetError(reply.error)
         score = self._read(sample, replies)
+        failed = any(reply.error for reply in replies)  # which is not kept
+        if score.value is None and not failed and isinstance(self.vlm, Forgetful):
+            self.vlm.forget(questions)
         usage = sum((reply.usage for reply in replies), Usage())
         asked = "\n\n".join(_as_text(message) for q in questions for message in q.messages)
         return replace(score, raw=raw, usage=usage, asked=asked)
