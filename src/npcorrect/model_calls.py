@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
@@ -202,7 +203,7 @@ class ModelCalls:
                 if drawn is None:
                     raise Cancelled
                 numbered = enumerate(drawn.generations, drawn.first)
-                pending = drawn, [pool.submit(self._verified, k, one) for k, one in numbered]
+                pending = drawn, [self._submitted(pool, k, one) for k, one in numbered]
             if pending is not None:
                 yield pending[0], [future.result() for future in pending[1]]
         finally:
@@ -217,9 +218,17 @@ class ModelCalls:
             return
         pool = ThreadPoolExecutor(len(drawn.generations), "npcorrect-verify")
         try:
-            yield from pool.map(self._verified, numbers, drawn.generations)
+            pairs = zip(numbers, drawn.generations, strict=True)
+            futures = [self._submitted(pool, number, one) for number, one in pairs]
+            yield from (future.result() for future in futures)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submitted(
+        self, pool: ThreadPoolExecutor, attempt: int, generation: Generation
+    ) -> Future[Verified]:
+        """A picture to be verified in another thread, on behalf of whoever this one works for."""
+        return pool.submit(copy_context().run, self._verified, attempt, generation)
 
     def _verified(self, attempt: int, generation: Generation) -> Verified:
         start, account = perf_counter(), Account()

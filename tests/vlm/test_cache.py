@@ -21,6 +21,7 @@ from npcorrect.vlm.base import Encoding, Message, Question, Reply, Usage
 from npcorrect.vlm.cache import AnswerFile, AnswerMemory, CachedVLM
 from npcorrect.vlm.fake import FakeVLM
 from npcorrect.vlm.pictures import fingerprint
+from npcorrect.vlm.usage import paying
 
 PICTURE = Image.new("RGB", (8, 8), "red")
 QUESTION = Question((Message("user", "Is it red?", (PICTURE,)),), choices=("yes", "no"))
@@ -71,6 +72,31 @@ def test_a_question_that_differs_in_anything_is_asked(file: AnswerFile, other: Q
 def test_another_model_is_asked_itself(file: AnswerFile) -> None:
     CachedVLM(FakeVLM(["yes"], name="one"), file).ask([QUESTION])
     assert CachedVLM(FakeVLM(["no"], name="two"), file).ask([QUESTION])[0].text == "no"
+
+
+def test_whoever_pays_pays_for_a_known_answer_once() -> None:
+    took = Usage(1, 5, 1, seconds=2.0)
+    vlm = CachedVLM(FakeVLM([Reply("yes", usage=took)]), AnswerMemory())
+    free = vlm.ask([QUESTION, QUESTION])
+    assert [reply.usage for reply in free] == [took, Usage()]
+    for _ in range(2):
+        with paying() as payer:
+            replies = [*vlm.ask([QUESTION, QUESTION]), *vlm.ask([QUESTION])]
+            assert [reply.usage for reply in replies] == [took, Usage(), Usage()]
+            assert (payer.take_saved_seconds(), payer.take_saved_seconds()) == (2.0, 0.0)
+    assert vlm.ask([QUESTION])[0].usage == Usage()
+
+
+def test_who_asks_first_pays_once_and_answers_of_other_runs_are_free(file: AnswerFile) -> None:
+    took = Usage(1, 5, 1)
+    vlm = CachedVLM(FakeVLM([Reply("yes", usage=took)]), file)
+    with paying() as payer:
+        replies = [*vlm.ask([QUESTION]), *vlm.ask([QUESTION])]
+        assert [reply.usage for reply in replies] == [took, Usage()]
+        assert payer.take_saved_seconds() == 0
+    with paying():
+        (later,) = CachedVLM(FakeVLM(), file).ask([QUESTION])
+    assert (later.usage, later.cached) == (Usage(), True)
 
 
 def test_what_was_of_no_use_is_asked_again_by_later_runs_too(file: AnswerFile) -> None:

@@ -20,6 +20,7 @@ from npcorrect.vlm.base import VLM, Memory, Question, Reply, Usage
 from npcorrect.vlm.pictures import fingerprint
 from npcorrect.vlm.reasoning import UnusableError
 from npcorrect.vlm.replies import read
+from npcorrect.vlm.usage import bought, price
 from npcorrect.vlm.wrapper import VLMWrapper
 
 VERSION = 3
@@ -129,6 +130,9 @@ class _Row(BaseModel):
 class CachedVLM(VLMWrapper):
     """Answers identical questions from what is kept; what failed is never kept.
 
+    A known answer costs nothing, but for a :class:`~npcorrect.vlm.usage.Payer`: it pays what the
+    answer took when this object asked for it.
+
     What is kept is trusted no more than a fresh reply: it passes the question's checks, or the
     question is asked again.
     """
@@ -136,6 +140,7 @@ class CachedVLM(VLMWrapper):
     def __init__(self, vlm: VLM, memory: Memory) -> None:
         super().__init__(vlm)
         self._memory = memory
+        self._took: dict[str, Usage] = {}
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """A reply for each question, in order; identical questions are asked once.
@@ -149,12 +154,14 @@ class CachedVLM(VLMWrapper):
         new = {key: q for key, q in asked.items() if key not in replies}
         fresh = dict(zip(new, self._vlm.ask(list(new.values())), strict=True)) if new else {}
         for key, reply in fresh.items():
+            bought(key)
             if not reply.error:
+                self._took[key] = reply.usage
                 self._memory.keep(key, _to_text(reply))
         answers = []
         for key in keys:
             first = key in fresh and key not in replies
-            answers.append(fresh[key] if first else _free(replies[key]))
+            answers.append(fresh[key] if first else self._once_more(key, replies[key]))
             replies.setdefault(key, answers[-1])
         return answers
 
@@ -162,6 +169,10 @@ class CachedVLM(VLMWrapper):
         """Ask these again where they come again: what was answered could not be used."""
         for question in questions:
             self._memory.keep(self._key(question), "")
+
+    def _once_more(self, key: str, reply: Reply) -> Reply:
+        usage = price(key, self._took.get(key, Usage()))
+        return replace(reply, usage=usage, cached=True)
 
     def _recall(self, key: str, question: Question) -> Reply | None:
         """The reply that is kept, where it still is one to this question."""
@@ -196,11 +207,6 @@ class CachedVLM(VLMWrapper):
 def _fits(shares: Mapping[str, float], question: Question) -> bool:
     """Whether these can be the probabilities of a question's choices."""
     return shares.keys() <= set(question.choices) and sum(shares.values()) <= 1 + 1e-6
-
-
-def _free(reply: Reply) -> Reply:
-    """The reply once more, at no cost."""
-    return replace(reply, usage=Usage(), cached=True)
 
 
 def _to_text(reply: Reply) -> str:

@@ -48,7 +48,30 @@ class Account:
                 self.add(Usage(readings=1) if account.usage is None else account.usage)
 
 
+class Payer:
+    """Pays for every answer once, also where it was given to somebody else before.
+
+    ``saved_seconds`` are those that such answers took then and do not take now.
+    """
+
+    def __init__(self) -> None:
+        self._paid: set[str] = set()
+        self.saved_seconds = 0.0
+
+    def pays(self, key: str) -> bool:
+        """Whether the answer under a key is still to be paid for; from now on it is not."""
+        new = key not in self._paid
+        self._paid.add(key)
+        return new
+
+    def take_saved_seconds(self) -> float:
+        """Seconds that known answers have saved since the last call."""
+        saved, self.saved_seconds = self.saved_seconds, 0.0
+        return saved
+
+
 _current: ContextVar[Account | None] = ContextVar("account", default=None)
+_payer: ContextVar[Payer | None] = ContextVar("payer", default=None)
 
 
 @contextmanager
@@ -67,3 +90,32 @@ def charge(usage: Usage) -> None:
     account = _current.get()
     if account is not None:
         account.add(usage)
+
+
+@contextmanager
+def paying() -> Iterator[Payer]:
+    """Who pays in full for what is asked inside the ``with`` block, and in copies of its context.
+
+    Without one, an answer that is known costs nothing.
+    """
+    payer = Payer()
+    token = _payer.set(payer)
+    try:
+        yield payer
+    finally:
+        _payer.reset(token)
+
+
+def price(key: str, took: Usage) -> Usage:
+    """What the known answer under a key costs whoever asks now, where it took so much at first."""
+    payer = _payer.get()
+    if payer is None or not payer.pays(key):
+        return Usage()
+    payer.saved_seconds += took.seconds
+    return took
+
+
+def bought(key: str) -> None:
+    """The answer under a key was just asked for, and is paid for by what it took."""
+    if payer := _payer.get():
+        payer.pays(key)

@@ -188,6 +188,15 @@ def test_the_csv_says_what_was_handed_over(run: Path, written: Path) -> None:
     assert any(row["negatives"] for row in rows if row["method"] == "npc")
 
 
+def test_the_csv_says_what_it_took_in_numbers(written: Path) -> None:
+    rows = list(csv.DictReader((written / "report.csv").read_text().splitlines()))
+    for row in rows:
+        assert int(row["images"]) >= 1
+        assert [int(row[name]) for name in ("calls", "input_tokens", "output_tokens")] == [0, 0, 0]
+        assert float(row["vlm_seconds"]) == 0 <= float(row["seconds"])
+        assert row["money"] == ""
+
+
 def test_the_same_run_gives_the_same_files(report: Report, written: Path) -> None:
     folder = written.parent / "again"
     files.write(report, folder)

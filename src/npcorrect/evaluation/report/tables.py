@@ -109,8 +109,8 @@ def _shared_parts(report: Report) -> list[str]:
 def _line(record: Record, place: int, names: Sequence[str]) -> dict[str, Any]:
     """What a method would hand over after a step, and what it took."""
     step, score = record.steps[place], record.score(place)
-    chosen, cost = record.steps[step.chosen], asdict(step.cost)
-    values = dict(score.parts)
+    chosen, values = record.steps[step.chosen], dict(score.parts)
+    cost, usage = step.cost, asdict(step.cost.usage)
     return {
         "sample": record.key.sample,
         "repeat": record.key.repeat,
@@ -125,8 +125,11 @@ def _line(record: Record, place: int, names: Sequence[str]) -> dict[str, Any]:
         "chosen": step.chosen,
         "picture": chosen.image,
         "negatives": "; ".join(chosen.negatives),
-        **cost,
-        "seconds": f"{step.cost.seconds:.3f}",
+        "images": cost.images,
+        "evaluations": cost.evaluations,
+        "seconds": f"{cost.seconds:.3f}",
+        "vlm_seconds": f"{usage.pop('seconds'):.3f}",
+        **usage,
     }
 
 

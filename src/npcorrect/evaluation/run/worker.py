@@ -22,6 +22,7 @@ from npcorrect.evaluation.run.pictures import picture_name
 from npcorrect.evaluation.run.records import Key, Record, Step
 from npcorrect.records import Attempt, Cost, Drawing, Generation, Request
 from npcorrect.result import select
+from npcorrect.vlm.usage import paying
 
 REMEMBERED = 16
 """Plain pictures and scores that a worker remembers, to share them among a sample's methods."""
@@ -157,10 +158,11 @@ class Worker:
         attempts: list[Attempt] = []
         evaluations = 0
         self._model.take_saved_seconds()
-        with closing(find(job.method).attempts(task)) as stream:
+        with paying() as payer, closing(find(job.method).attempts(task)) as stream:
             for attempt in stream:
                 cost = attempt.cost
-                seconds = cost.seconds + self._model.take_saved_seconds()
+                saved = self._model.take_saved_seconds() + payer.take_saved_seconds()
+                seconds = cost.seconds + saved
                 attempts.append(replace(attempt, cost=replace(cost, seconds=seconds)))
                 evaluations += cost.evaluations
                 if len(attempts) >= job.images and evaluations >= budget:
