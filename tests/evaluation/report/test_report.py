@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,10 +23,7 @@ from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_manifest, f
 from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.store import Store
 from npcorrect.settings import RoleSettings
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
+from tests.serve.browser import chromium, installed
 
 
 def carry_out(folder: Path, made: Manifest | None = None) -> None:
@@ -283,62 +278,52 @@ def test_a_judge_that_is_the_verifier_is_found_out(
     assert ('<p class="warning" role="alert">In run, the judge is the verifier' in page) is same
 
 
-def browse(page: Path, home: Path, width: int, fragment: str, *more: str) -> str:
-    """What Chromium makes of the page, as it opens from disk."""
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-        f"--user-data-dir={home}", f"--window-size={width},900", "--virtual-time-budget=4000",
-        *more, f"{page.as_uri()}#{fragment}",
-    ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+OPENED = """
+  for (const box of document.querySelectorAll(".card details")) box.open = true;
+  return new Promise(done => setTimeout(() => {
+    const all = [...document.querySelectorAll(".attempts img")];
+    for (const image of all) image.loading = "eager";
+    Promise.all(all.map(image => image.decode().catch(() => 0))).then(() => done({
+      drawn: all.length,
+      loaded: all.filter(image => image.naturalWidth).length,
+      verdicts: [...document.querySelectorAll(".attempts figure")].map(f => [
+        f.className.split(" ")[0], getComputedStyle(f.querySelector("img")).borderColor,
+      ]),
+    }));
+  }, 100));
+"""
+"""Opens all details of the cards; tells of their attempts, and in which frames they are."""
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed; apt-get install chromium.")
+@pytest.mark.skipif(not installed(), reason="Chromium or its driver is not installed.")
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_works_in_a_browser(
-    width: int, report: Report, written: Path, tmp_path: Path
-) -> None:
-    probe = tmp_path / "probe.html"
-    script = """<script>addEventListener("load", () => {
-      const say = text => document.title += " | " + text;
-      say("wide " + (document.documentElement.scrollWidth - innerWidth));
-      say("shown " + [...document.images].filter(i => i.complete && i.naturalWidth).length);
-      for (const name of ["fixed", "broken", "wrong", "unscored", "all"]) {
-        document.querySelector(`[data-filter=${name}]`).click();
-        say(name + " " + document.getElementById("count").textContent);
-      }
-      document.getElementById("search").value = "PROMPT 3";
-      document.getElementById("search").dispatchEvent(new Event("input"));
-      say("found " + document.querySelectorAll(".card h3").length);
-      for (const box of document.querySelectorAll(".card details")) box.open = true;
-      setTimeout(() => {
-        for (const image of document.querySelectorAll(".attempts img")) image.loading = "eager";
-        setTimeout(() => {
-          const all = [...document.querySelectorAll(".attempts img")];
-          const loaded = all.filter(i => i.complete && i.naturalWidth);
-          say("attempts " + loaded.length + " of " + all.length);
-          all[0].click();
-          say("large " + document.getElementById("large").open);
-        }, 800);
-      }, 200);
-    });</script></body>"""
-    page = (written / "report.html").read_text()
-    probe.write_text(page.replace("</body>", script))
-    said = browse(probe, tmp_path / "home", width, "all/3", "--dump-dom")
-    title = re.search(r"<title>(.*?)</title>", said, re.DOTALL)
-    assert title
-    facts = dict(fact.split(" ", 1) for fact in title[1].split(" | ")[1:])
-    assert int(facts["wide"]) <= 0, "the page scrolls sideways"
-    assert int(facts["shown"]) >= 20
-    assert facts["all"] == "24 of 24"
-    versus = next(v for v in report.versus if v.second == "base")
-    assert facts["fixed"] == f"{versus.images[-1][1].first_better} of 24"
-    assert facts["broken"] == f"{versus.images[-1][1].second_better} of 24"
-    wrong = report.rows[3].final.score
-    assert wrong is not None
-    assert facts["wrong"] == f"{round(wrong.n * (1 - wrong.mean))} of 24"
-    assert facts["found"] == "2", "one prompt, two seeds"
-    shown, drawn = facts["attempts"].split(" of ")
-    assert shown == drawn, "attempts are loaded from the run's folder"
-    assert int(drawn) > 4
-    assert facts["large"] == "true"
+def test_the_page_works_in_a_browser(width: int, report: Report, written: Path) -> None:
+    with chromium(width, 900) as browser:
+        ask = browser.execute_script
+        browser.get(f"{(written / 'report.html').as_uri()}#all/3")
+        wide = "return [innerWidth, document.documentElement.scrollWidth]"
+        assert ask(wide) == [width, width], "the page scrolls sideways"
+        count = "return document.getElementById('count').textContent"
+        click = "document.querySelector(`[data-filter=${arguments[0]}]`).click();" + count
+        counts = {n: ask(click, n) for n in ("fixed", "broken", "wrong", "unscored", "all")}
+        versus = next(v for v in report.versus if v.second == "base")
+        wrong = report.rows[3].final.score
+        assert wrong is not None
+        assert counts["all"] == "24 of 24"
+        assert counts["fixed"] == f"{versus.images[-1][1].first_better} of 24"
+        assert counts["broken"] == f"{versus.images[-1][1].second_better} of 24"
+        assert counts["wrong"] == f"{round(wrong.n * (1 - wrong.mean))} of 24"
+        shown = "return [...document.images].filter(i => i.complete && i.naturalWidth).length"
+        assert ask(shown) >= 20
+
+        search = "const s = document.getElementById('search'); s.value = 'PROMPT 3';"
+        ask(search + "s.dispatchEvent(new Event('input'))")
+        cards = ask("return document.querySelectorAll('.card h3').length")
+        assert cards == 2, "one prompt, two seeds"
+        opened = ask(OPENED)
+        assert opened["loaded"] == opened["drawn"] > 4, "they are loaded from the run's folder"
+        frames = {(kind, colour) for kind, colour in opened["verdicts"]}
+        assert len(frames) == len({kind for kind, _ in frames}) >= 2, "a frame for each verdict"
+        ask("document.querySelector('.attempts img').click()")
+        assert ask("return document.getElementById('large').open")
+        assert ask(wide) == [width, width]

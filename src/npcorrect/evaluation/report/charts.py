@@ -20,15 +20,20 @@ _COSTS: Mapping[str, Callable[[MeanCost], float | None]] = {
 
 
 def charts(report: Report, colors: Mapping[str, str]) -> list[dict[str, str]]:
-    """The title and the drawing of each chart; costs that nothing takes are left out."""
+    """The title and the drawing of each chart; costs that nothing takes are left out.
+
+    None where every method has one picture that was made elsewhere.
+    """
+    if report.images == 1 and not report.plain:
+        return []
     made = {"images, at most": {row.label: _at_limits(row.images) for row in report.rows}}
     if report.plain:
         title = "denoiser evaluations, at most"
         made[title] = {row.label: _at_limits(row.evaluations) for row in report.rows}
-        for title, read in _COSTS.items():
-            curves = {row.label: _at_costs(row, read) for row in report.rows}
-            if any(x for curve in curves.values() for x, _ in curve):
-                made[title] = curves
+    for title, read in _COSTS.items():
+        curves = {row.label: _at_costs(row, read) for row in report.rows}
+        if any(x for curve in curves.values() for x, _ in curve):
+            made[title] = curves
     scale = report.benchmark.scale
     return [
         {"title": title, "svg": _chart(title, curves, colors, scale)}
