@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,7 @@ def test_own_methods_and_a_second_judge_take_part(tmp_path: Path) -> None:
 
     judged = inside("bench", "judge", run, "--judge", f"{own}:Judge")
     assert judged.returncode == 0, judged.stderr
+    assert "further judge my.py:Judge: same score for" in judged.stdout
     second = inside("bench", "report", run, "--judge", "my.py:Judge", "--against", "base")
     assert second.returncode == 0, second.stderr
     rows = csv.DictReader((tmp_path / "a" / "report" / "summary.csv").read_text().splitlines())
@@ -125,6 +127,11 @@ def test_own_methods_and_a_second_judge_take_part(tmp_path: Path) -> None:
     assert json.loads(report)["judge"] == ["my.py:Judge"]
     made = json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert len(made["weights"]) == 64, "the embedded model's hash"
+    assert made["own"] == {"my.py": sha256(OWN.encode()).hexdigest()}
+    own.write_text(OWN + "# changed")
+    changed = inside("bench", "run", "mini", *QUICK, "--methods", f"{own}:plain", "--out", run)
+    assert changed.returncode == 2
+    assert "other code in my.py" in changed.stderr
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Path) -> None:

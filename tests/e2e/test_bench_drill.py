@@ -197,3 +197,4 @@ def test_killed_starved_extended_twice_and_merged_it_equals_a_plain_run(tmp_path
     page = (tmp_path / "plain" / "run" / "report" / "report.html").read_text()
     assert "Score against VLM calls" in page, "also where a server counts no evaluations"
     assert "Score against denoiser evaluations" not in page
+    assert "<td>\u2013</td>" in page, "and none is shown"

@@ -27,6 +27,19 @@ def in_file(name: str) -> bool:
     return bool(colon) and file.endswith(".py")
 
 
+def source_hash(name: str) -> str:
+    """The SHA-256 of the Python file that a name is of.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    path = Path(name.rpartition(":")[0])
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise SettingsError(f"{str(path)!r} cannot be read ({error}).") from None
+
+
 def load(name: str, group: str) -> Any | None:
     """The object with this name; None where no file is named and no entry point has the name.
 

@@ -121,15 +121,18 @@ def test_other_settings_in_the_same_folder_are_refused(
         ({"data": "others"}, "other prompts"),
         ({"code": "new"}, "other code"),
         ({"versions": {"python": "4"}}, "python 3 instead of 4"),
+        ({"own": {"my.py": "2", "new.py": "3"}}, "with other code in my.py. Give"),
     ],
 )
 def test_other_prompts_code_and_versions_are_refused(
     changes: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
-    carry_out(tmp_path)
+    began = replace(fake_manifest(), own={"my.py": "1"})
+    carry_out(tmp_path, began)
     with pytest.raises(SettingsError, match=says):
-        carry_out(tmp_path, replace(fake_manifest(), **changes))
-    carry_out(tmp_path, replace(fake_manifest(), git="later"))
+        carry_out(tmp_path, replace(began, **changes))
+    carry_out(tmp_path, replace(began, git="later", own={"new.py": "3"}))
+    assert Store(tmp_path).manifest().own == {"my.py": "1", "new.py": "3"}
 
 
 def test_two_processes_do_not_write_to_one_run(tmp_path: Path) -> None:

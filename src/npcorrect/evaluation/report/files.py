@@ -74,7 +74,7 @@ def show(report: Report) -> None:
             official(row.official[0], scale),
             str(row.official[0].n),
             f"{row.unscored} of {row.samples}",
-            f"{cost.evaluations:.0f}",
+            report.evaluations(row),
             f"{cost.calls:.1f}",
             f"{cost.seconds:.1f}",
         )
@@ -85,3 +85,9 @@ def show(report: Report) -> None:
             fault = f" (upstream's script {figure.fault})" if figure.fault else ""
             line = f"{row.label}, {figure.name}: {official(figure, scale)}, n = {figure.n}{fault}"
             console.print(Text(line))
+    for agreement in report.agreements:
+        if not agreement.tag:
+            kappa = "not defined" if agreement.kappa is None else f"{agreement.kappa:.3f}"
+            told = f"same score for {100 * agreement.same:.1f} % of {agreement.n} pictures"
+            about = f"{agreement.run}, further judge {agreement.second}"
+            console.print(Text(f"{about}: {told}, Cohen's kappa {kappa}"))

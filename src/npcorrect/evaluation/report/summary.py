@@ -137,6 +137,10 @@ class Report:
         """The manifest of each run as indented JSON, ``{run: text}``."""
         return {name: json.dumps(asdict(m), indent=2) for name, m in self.manifests.items()}
 
+    def evaluations(self, row: Row) -> str:
+        """The mean evaluations of a method at the greatest number of images, where any count."""
+        return f"{row.final.cost.evaluations:.0f}" if self.plain else "\u2013"
+
     @property
     def lines(self) -> list[Line]:
         """The comparisons with the reference method, a line for each limit."""

@@ -88,7 +88,7 @@ def latex(report: Report) -> str:
     for row in report.rows:
         cost = row.final.cost
         cells = [row.label, *(official(figure, scale) for figure in row.official)]
-        cells += [str(row.official[0].n), f"{cost.images:.2f}", f"{cost.evaluations:.0f}"]
+        cells += [str(row.official[0].n), f"{cost.images:.2f}", report.evaluations(row)]
         cells += [f"{cost.calls:.1f}", f"{cost.seconds:.1f}"]
         lines.append(" & ".join(map(_escaped, cells)) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -16,7 +16,7 @@ from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.base import REPEAT_STEP, Benchmark, Sample
 from npcorrect.evaluation.benchmarks.wording import Wording
 from npcorrect.evaluation.methods import find
-from npcorrect.evaluation.plugins import label
+from npcorrect.evaluation.plugins import in_file, label, source_hash
 from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 
 SCHEMA_VERSION = 2
@@ -71,6 +71,7 @@ class Manifest:
     """Settings, and what they were carried out with.
 
     ``weights`` is the hash or the Hub revision of the image model's weights, where it is known.
+    ``own`` has the SHA-256 of each Python file of the user's that the settings name.
     """
 
     settings: RunSettings
@@ -80,6 +81,7 @@ class Manifest:
     git: str
     schema_version: int = SCHEMA_VERSION
     weights: str = ""
+    own: Mapping[str, str] = field(default_factory=dict)
 
 
 def validate(settings: RunSettings) -> None:
@@ -131,7 +133,15 @@ def manifest(settings: RunSettings, benchmark: Benchmark, weights: str = "") -> 
     """The manifest of a run that begins now."""
     versions = {"python": platform.python_version()}
     versions |= {name: version(name) for name in ("npcorrect", *_LIBRARIES)}
-    return Manifest(settings, benchmark.checksum(), _code(), versions, _git(), weights=weights)
+    return Manifest(
+        settings,
+        benchmark.checksum(),
+        _code(),
+        versions,
+        _git(),
+        weights=weights,
+        own=_own(settings),
+    )
 
 
 def differences(old: Manifest, new: Manifest) -> list[str]:
@@ -155,6 +165,11 @@ def differences(old: Manifest, new: Manifest) -> list[str]:
     ]
     if old.code != new.code:
         different.append("other code of this program")
+    different += [
+        f"other code in {name}"
+        for name in new.own
+        if old.own.get(name, new.own[name]) != new.own[name]
+    ]
     if old.weights and new.weights and old.weights != new.weights:
         different.append("other weights of the image model")
     return different
@@ -167,7 +182,8 @@ def grown(old: Manifest, new: Manifest) -> Manifest:
     limits = [was.limit, now.limit]
     limit = None if None in limits else max(limit for limit in limits if limit is not None)
     settings = replace(was, methods=methods, limit=limit, seeds=max(was.seeds, now.seeds))
-    return replace(new, settings=settings, weights=new.weights or old.weights)
+    weights, own = new.weights or old.weights, {**old.own, **new.own}
+    return replace(new, settings=settings, weights=weights, own=own)
 
 
 def unsharded(one: Manifest) -> Manifest:
@@ -207,6 +223,13 @@ def _flat(settings: RunSettings) -> dict[str, Any]:
 
 def _words(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _own(settings: RunSettings) -> dict[str, str]:
+    """The hash of each file of the user's code that the settings name, by the file's name."""
+    names = (settings.benchmark, *settings.methods, settings.judge or "")
+    own = filter(in_file, names)
+    return {label(name).partition(":")[0]: source_hash(name) for name in own}
 
 
 @cache
