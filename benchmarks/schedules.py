@@ -30,7 +30,7 @@ from npcorrect.session import Session, SessionSettings, open_session
 from npcorrect.settings import RULES
 
 INTERVALS = (Interval(0, 0.06), Interval(0, 1), Interval(0.2, 0.7), Interval(0.25, 1))
-ONCE = {"candidates": 1, "looks": 0, "rewinds": 0, "strength": 1.0, "reseed": False}
+ONCE = {"candidates": 1, "looks": 0, "rewinds": 0, "strength": 1.0, "fresh": False}
 
 
 def failed(session: Session, limit: int | None) -> Iterator[tuple[Sample, Generation]]:

@@ -46,7 +46,7 @@ CORRECT = {
     "looks": "looks",
     "strength": "strength",
     "rewinds": "rewinds",
-    "reseed": "reseed",
+    "fresh": "fresh",
     "ranker": "ranker",
 }
 STANDING = {"negative_prompt": "negative_prompt"}

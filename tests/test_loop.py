@@ -188,7 +188,7 @@ def test_a_batch_is_drawn_together_and_verified_to_its_end() -> None:
 
 
 def test_each_redraw_can_have_a_seed_of_its_own() -> None:
-    _, model, _ = run(scored(2), scored(1), scored(4), request=replace(REQUEST, reseed=True))
+    _, model, _ = run(scored(2), scored(1), scored(4), request=replace(REQUEST, fresh=True))
     assert [seed for seed, _ in model.drawn] == [7, 8, 9]
 
 
@@ -202,7 +202,7 @@ def test_redrawings_begin_with_the_original() -> None:
 def test_with_seeds_of_their_own_redrawings_go_round_the_candidates() -> None:
     request = replace(REQUEST, candidates=5)
     rejected = [scored(2)] * 6
-    _, model, _ = run(*rejected, request=replace(request, reseed=True))
+    _, model, _ = run(*rejected, request=replace(request, fresh=True))
     bad = ["bad one", "bad two", "bad three"]
     assert [negative for _, negative in model.drawn[1:]] == [*bad, *bad[:2]]
     _, model, _ = run(*rejected, request=request)

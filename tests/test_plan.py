@@ -32,19 +32,44 @@ def test_silence_takes_the_models_defaults() -> None:
     assert made.template.look_steps == (7, 8)
     assert made.template.max_rewinds == 1
     assert made.template.window == (0, 12)
-    assert not made.reseeds
+    assert not made.fresh_from
     assert made.looks
 
 
 def test_the_papers_rule_keeps_the_seed_and_begins_with_noise() -> None:
-    made = planned(replace(STEPS, reseed=True), rule="paper", steps=50)
+    made = planned(replace(STEPS, fresh_from=1), rule="paper", steps=50)
     assert made.template.window == (0, 3)
     assert (made.template.restart_step, made.template.look_steps) == (0, ())
-    assert not made.reseeds
+    assert not made.fresh_from
+
+
+@pytest.mark.parametrize(
+    ("first", "asked", "seeds"),
+    [
+        (0, None, [7, 7, 7, 7]),
+        (1, None, [7, 8, 9, 10]),
+        (2, None, [7, 7, 9, 10]),
+        (2, True, [7, 8, 9, 10]),
+        (2, False, [7, 7, 7, 7]),
+    ],
+)
+def test_redrawings_keep_the_seed_up_to_the_first_that_is_fresh(
+    first: int, asked: bool | None, seeds: list[int]
+) -> None:
+    made = planned(replace(STEPS, fresh_from=first), seed=7, fresh=asked)
+    assert [made.drawing(attempt, "a dog").seed for attempt in range(4)] == seeds
+
+
+def test_a_models_own_rule_takes_its_seeds_strength_and_window() -> None:
+    own = replace(STEPS, rule="paper", fresh_from=2, paper_window=0.75)
+    made = planned(own)
+    assert (made.fresh_from, made.template.restart_step, made.template.window) == (2, 6, (0, 9))
+    other = planned(own, rule="nag")
+    assert (other.fresh_from, other.template.restart_step) == (0, 0)
 
 
 def test_drawings_differ_in_seed_negative_and_origin_alone() -> None:
-    made = planned(STEPS, seed=7, reseed=True)
+    made = planned(STEPS, seed=7, fresh=True)
     origin = Origin("fake", *([None] * 2))  # type: ignore[arg-type]
     drawing = made.drawing(3, "a dog", origin)
     assert (drawing.seed, drawing.negative_prompt, drawing.origin) == (10, "a dog", origin)
@@ -80,7 +105,7 @@ def test_drawings_differ_in_seed_negative_and_origin_alone() -> None:
         ({"rule": "magic"}, "'rule' is 'magic'"),
         ({"steps": 2.5}, "'steps' is 2.5"),
         ({"seed": None}, "'seed' is None"),
-        ({"seed": 2**63 - 1, "reseed": True}, "leaves no seeds for 5 redrawings"),
+        ({"seed": 2**63 - 1, "fresh": True}, "leaves no seeds for 5 redrawings"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(settings: dict[str, Any], said: str) -> None:

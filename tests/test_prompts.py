@@ -58,20 +58,20 @@ def test_a_negative_prompt_of_a1111_is_a_setting_like_any_other() -> None:
 
 def test_lines_of_json(tmp_path: Path) -> None:
     lines = [
-        {"prompt": "a\nb", "seed": 9, "negative_scale": 2.0, "same-seed": True},
+        {"prompt": "a\nb", "seed": 9, "negative_scale": 2.0, "keep": True},
         {"prompt": "{x}", "negative": "0.2..0.7", "rule": "extra"},
     ]
     first, second = jobs(tmp_path, "\n".join(map(json.dumps, lines)), "p.jsonl")
     assert (first.request.prompt, first.request.seed) == ("a\nb", 9)
-    assert (first.request.negative_scale, first.request.reseed) == (2.0, False)
+    assert (first.request.negative_scale, first.request.fresh) == (2.0, False)
     assert (second.request.negative, second.request.rule) == ("0.2..0.7", "extra")
 
 
 def test_a_table_of_pictures(tmp_path: Path) -> None:
-    text = 'file,prompt,seed,reseed\na.png,"one, two",4,true\nsub/b.jpg,three,,\n'
+    text = 'file,prompt,seed,fresh\na.png,"one, two",4,true\nsub/b.jpg,three,,\n'
     first, second = jobs(tmp_path, text, "t.csv", images=tmp_path / "pictures")
     assert first.image == tmp_path / "pictures" / "a.png"
-    assert (first.request.prompt, first.request.seed, first.request.reseed) == ("one, two", 4, True)
+    assert (first.request.prompt, first.request.seed, first.request.fresh) == ("one, two", 4, True)
     assert (second.image, second.request.seed) == (tmp_path / "pictures" / "sub/b.jpg", 5)
 
 

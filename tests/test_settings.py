@@ -106,7 +106,7 @@ def test_defaults_pass(record: type[Settings]) -> None:
         (DrawSettings, {"scale": float("inf")}, "'scale' is inf; give a number"),
         (DrawSettings, {"strength": 0.0}, "'strength' is 0.0; give a number, above 0"),
         (DrawSettings, {"rule": "magic"}, "'rule' is 'magic'; give one of paper, extra"),
-        (DrawSettings, {"reseed": 1}, "'reseed' is 1; give true or false"),
+        (DrawSettings, {"fresh": 1}, "'fresh' is 1; give true or false"),
         (DrawSettings, {"batch": 0}, "'batch' is 0"),
         (DrawSettings, {"candidates": 51}, "at most 50"),
         (LoadSettings, {"lora": ["a", 1]}, "'lora' is"),
@@ -129,10 +129,8 @@ def test_what_cannot_work_is_refused_by_name(
 
 
 def test_names_are_the_flags() -> None:
-    made = read(
-        DrawSettings, {"negative-scale": 2.0, "same-seed": True, "negative": "0.2..0.7"}, "here"
-    )
-    assert made == DrawSettings(negative_scale=2.0, reseed=False, negative="0.2..0.7")
+    made = read(DrawSettings, {"negative-scale": 2.0, "keep": True, "negative": "0.2..0.7"}, "here")
+    assert made == DrawSettings(negative_scale=2.0, fresh=False, negative="0.2..0.7")
     assert read(DrawSettings, {"negative_scale": 2}, "here").negative_scale == 2
     assert read(LoadSettings, {"lora": ["a", "b=0.5"]}, "here").lora == ("a", "b=0.5")
     assert read(RoleSettings, {"no-cache": True}, "here").cache is False

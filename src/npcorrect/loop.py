@@ -293,7 +293,7 @@ class Correction(Iterator[Attempt]):
     def _in_order(self, ranking: Sequence[Ranked]) -> Sequence[Ranked]:
         """What the redrawings try, one each: the best first, and all again under new seeds."""
         most = self.plan.request.candidates
-        if ranking and self.plan.reseeds:
+        if ranking and self.plan.fresh_from:
             return tuple(islice(cycle(ranking), most))
         return ranking[:most]
 

@@ -20,6 +20,8 @@ from npcorrect.records import Drawing, Origin, Request
 from npcorrect.settings import WITHIN_ATTENTION, DrawSettings, check
 
 T = TypeVar("T")
+PAPER_WINDOW = 3 / 50
+"""The released schedule: the negative acts in the first 3 of 50 steps."""
 LAST_LOOK = 2 / 3
 """Share of the steps before the last look, for every family. It was measured on the miniature model
 alone, whose pictures hardly change after it; on no other family has anybody tried."""
@@ -34,11 +36,13 @@ class Defaults:
     """What a model does where the request is silent. ``sizes`` are the sides that it can draw.
 
     Where ``multiple`` is given, every multiple of it can be drawn, and the first size is only the
-    default. ``window``, a share of the steps, ``looks``, ``strength``, ``rewinds`` and ``reseed``
-    are those of rules by which looks can renew the negative; other rules look at finished pictures
-    only, begin with noise and keep the seed. ``negative_scale`` is mu of rule ``extra``,
+    default. ``window``, a share of the steps, ``looks``, ``strength``, ``rewinds`` and
+    ``fresh_from`` are those of the model's own rule and of rules by which looks can renew the
+    negative; other rules look at finished pictures only, begin with noise and keep the seed.
+    ``fresh_from`` is the first redrawing that has a seed of its own, 0 where all keep the seed.
+    ``paper_window`` is the window of rule ``paper``, ``negative_scale`` mu of rule ``extra``,
     ``nag_scale`` phi of rule ``nag``, ``vsf_scale`` alpha of rule ``vsf``. ``max_sequence_length``
-    counts tokens.
+    counts tokens. ``ranker`` orders the negatives.
     """
 
     num_inference_steps: int
@@ -47,7 +51,7 @@ class Defaults:
     rule: str
     window: float
     looks: int
-    reseed: bool
+    fresh_from: int
     sizes: tuple[int, ...]
     max_sequence_length: int
     multiple: int = 0
@@ -55,6 +59,7 @@ class Defaults:
     vsf_scale: float = 3.5
     strength: float = 1.0
     rewinds: int = 0
+    paper_window: float = PAPER_WINDOW
 
 
 class RuleTraits(Protocol):
@@ -151,13 +156,14 @@ class Plan:
     """A request with every choice made.
 
     ``template`` is the drawing of the original; every other one differs in its seed, its negative
-    and its origin alone. With ``reseeds``, redrawing k has the seed ``seed + k``. ``denies`` says
-    whether what the prompt denies is a negative of every picture, the original too.
+    and its origin alone. From redrawing ``fresh_from`` on, where it is not 0, redrawing k has the
+    seed ``seed + k``. ``denies`` says whether what the prompt denies is a negative of every
+    picture, the original too.
     """
 
     request: Request
     template: Drawing
-    reseeds: bool
+    fresh_from: int
     denies: bool = True
 
     @property
@@ -167,7 +173,8 @@ class Plan:
 
     def drawing(self, attempt: int, negative: str | None, origin: Origin | None = None) -> Drawing:
         """The drawing of an attempt, 0 for the original."""
-        seed = self.template.seed + (attempt if self.reseeds else 0)
+        fresh = 0 < self.fresh_from <= attempt
+        seed = self.template.seed + (attempt if fresh else 0)
         begin = origin if self.template.restart_step else None
         return replace(self.template, seed=seed, negative_prompt=negative, origin=begin)
 
@@ -203,9 +210,10 @@ def plan(
         template = replace(template, share_branch=_shares_branch(template, family, rule))
     if request.rule is not None:
         refuse_idle_weight(request, name, family)
-    reseeds = _or(request.reseed, defaults.reseed and rule.renewable)
-    _check_seeds(request, reseeds)
-    return Plan(request, template, reseeds, denies=request.candidates > 0)
+    own = defaults.fresh_from if _as_measured(name, rule, defaults) else 0
+    fresh_from = own if request.fresh is None else int(request.fresh)
+    _check_seeds(request, fresh_from)
+    return Plan(request, template, fresh_from, denies=request.candidates > 0)
 
 
 def _texts(request: Request, family: FamilyTraits) -> tuple[str, str | None]:
@@ -224,7 +232,7 @@ def _resolved(request: Request, family: FamilyTraits, defaults: Defaults, prompt
     name = request.rule or defaults.rule
     rule = _rule(name, family)
     steps = _or(request.steps, defaults.num_inference_steps)
-    restarts = rule.renewable and family.restarts
+    restarts = _as_measured(name, rule, defaults) and family.restarts
     start = start_step(_or(request.strength, defaults.strength if restarts else 1.0), steps)
     if request.strength is None:  # The default leaves a step in which the negative can act.
         start = max(min(start, steps - 1 - rule.delay), 0)
@@ -246,11 +254,16 @@ def _resolved(request: Request, family: FamilyTraits, defaults: Defaults, prompt
     )
 
 
-def _check_seeds(request: Request, reseeds: bool) -> None:
-    if reseeds and request.seed + request.candidates >= 2**63:
+def _as_measured(name: str, rule: RuleTraits, defaults: Defaults) -> bool:
+    """Whether the model's defaults of seeds and strength are meant for a rule."""
+    return rule.renewable or name == defaults.rule
+
+
+def _check_seeds(request: Request, fresh_from: int) -> None:
+    if fresh_from and request.seed + request.candidates >= 2**63:
         raise SettingsError(
             f"The seed {request.seed} leaves no seeds for {request.candidates} redrawings; give a "
-            "smaller one, or the same seed to all ('same-seed')."
+            "smaller one, or the same seed to all ('keep')."
         )
 
 

@@ -157,11 +157,12 @@ class DrawSettings(Settings):
         ge=0,
         le=1000,
     )
-    reseed: bool | None = option(
+    fresh: bool | None = option(
         None,
-        "Give each redrawing a seed of its own.",
+        "Give each redrawing a seed of its own; kept, the picture stays what it is but for its "
+        "faults. By default as the model does best.",
         "Correction",
-        off="same-seed",
+        off="keep",
     )
     strength: float | None = option(
         None,
@@ -396,7 +397,7 @@ def check(record: Settings) -> None:
 def read(record: type[S], values: Mapping[str, Any], place: str, others: tuple[str, ...] = ()) -> S:
     """A record from a mapping by the options' names, as TOML and JSON bodies have them.
 
-    A name that switches an option off (``same-seed``) may be used too. ``place`` says in messages
+    A name that switches an option off (``keep``) may be used too. ``place`` says in messages
     where the values stand, ``others`` which names may stand beside the record's.
 
     Raises:

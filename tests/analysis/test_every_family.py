@@ -40,7 +40,7 @@ def draw(
     model: PipelineModel, prompts: Sequence[str] = (PROMPT, OTHER), rule: Any = None
 ) -> list[Generation]:
     """Pictures with a negative, by the family's own rule unless another one is asked for."""
-    request = Request(prompts[0], seed=3, looks=0, reseed=False, rule=rule, negative=2)
+    request = Request(prompts[0], seed=3, looks=0, fresh=False, rule=rule, negative=2)
     asked = [replace(request, prompt=prompt) for prompt in prompts]
     return model.draw([resolved(model, each, NEGATIVE) for each in asked])
 

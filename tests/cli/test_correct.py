@@ -184,16 +184,16 @@ def test_keys_of_the_settings_file_are_the_flags_own_names(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     text = (
-        '[correct]\njson = true\nnegative-scale = 2.5\nsame-seed = true\nlora = []\n'
+        '[correct]\njson = true\nnegative-scale = 2.5\nkeep = true\nlora = []\n'
         'out = "~/pics"\ncandidates = 1\n'
     )  # fmt: skip
     file = settings_file(tmp_path, text, b"\xef\xbb\xbf")
     done = npc("--config", file, "correct", PROMPT)
     assert done.exit_code == 0, done.stderr
     request = json.loads(done.stdout)["request"]
-    assert (request["negative_scale"], request["reseed"], request["candidates"]) == (2.5, False, 1)
+    assert (request["negative_scale"], request["fresh"], request["candidates"]) == (2.5, False, 1)
     assert (tmp_path / "pics" / "result.json").is_file()
-    underscored = settings_file(tmp_path, "[correct]\nsame_seed = true\nnegative_scale = 1.5\n")
+    underscored = settings_file(tmp_path, "[correct]\nkeep = true\nnegative_scale = 1.5\n")
     done = npc("--config", underscored, "correct", "two stars", "--json", "--out", "~/two")
     assert json.loads(done.stdout)["request"]["negative_scale"] == 1.5
 

@@ -159,7 +159,7 @@ def test_what_cannot_work_is_refused_as_a_plan_does() -> None:
 def test_it_remembers_what_it_was_asked() -> None:
     begun: list[Drawing] = []
     model = FakeImageModel(looking(looks=3), on_draw=begun.append)
-    plan = model.plan(Request(PROMPT, seed=5, reseed=True))
+    plan = model.plan(Request(PROMPT, seed=5, fresh=True))
     assert plan.template.look_steps
     drawings = [plan.drawing(attempt, text) for attempt, text in enumerate((NEGATIVE, OTHER), 1)]
     model.draw([plan.drawing(0, None)])

@@ -381,7 +381,7 @@ def test_a_batch_of_different_negatives_equals_the_single_draws(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_same_seed_same_picture_and_the_hook_leaves_no_trace(models: Models, family: str) -> None:
+def test_keep_same_picture_and_the_hook_leaves_no_trace(models: Models, family: str) -> None:
     model = models(family)
     module: Any = denoiser(model)
     before = {name: value.clone() for name, value in module.state_dict().items()}

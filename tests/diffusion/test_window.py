@@ -406,7 +406,7 @@ def test_the_hook_leaves_no_trace_even_after_an_error(model: PipelineModel) -> N
     assert not denoiser._diffusers_hook.hooks
 
 
-def test_same_seed_same_picture(model: PipelineModel) -> None:
+def test_keep_same_picture(model: PipelineModel) -> None:
     drawing = resolved(model, request(), NEGATIVE)
     assert same(draw_one(model, drawing).image, draw_one(model, drawing).image)
 
@@ -461,7 +461,7 @@ def test_an_original_is_not_looked_at(model: PipelineModel) -> None:
 
 def test_attempts_have_their_own_seeds_unless_the_paper_is_followed(model: PipelineModel) -> None:
     assert resolved(model, request(), NEGATIVE, attempt=2).seed == 5
-    assert resolved(model, request(reseed=False), NEGATIVE, attempt=2).seed == 3
+    assert resolved(model, request(fresh=False), NEGATIVE, attempt=2).seed == 3
     assert resolved(model, request(rule="paper"), NEGATIVE, attempt=2).seed == 3
 
 

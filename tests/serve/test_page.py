@@ -120,12 +120,12 @@ def test_every_setting_has_a_field_and_is_sent(page: Chrome, address: str) -> No
     at(page, "summary").click()
     at(page, "[name=steps]").send_keys("6")
     at(page, "[name=negative]").send_keys("0..3")
-    at(page, "[name=reseed] [value=true], [name=reseed] option:nth-child(2)").click()
+    at(page, "[name=fresh] [value=true], [name=fresh] option:nth-child(2)").click()
     ask(page)
     until(ended(page))
     (job,) = httpx2.get(f"{address}/v1/jobs").json()["jobs"]
-    sent = {name: job["settings"][name] for name in ("steps", "negative", "reseed", "looks")}
-    assert sent == {"steps": 6, "negative": "0..3", "reseed": True, "looks": None}
+    sent = {name: job["settings"][name] for name in ("steps", "negative", "fresh", "looks")}
+    assert sent == {"steps": 6, "negative": "0..3", "fresh": True, "looks": None}
 
 
 def test_a_job_is_stopped_by_its_button(browser: Chrome, server: FakeServer) -> None:

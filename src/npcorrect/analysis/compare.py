@@ -100,7 +100,7 @@ def compare(
         InputError: the model cannot draw it, or its attention cannot be captured.
     """
     layout_of(model.stock.denoiser)
-    plan = model.plan(replace(request, looks=0, rewinds=0, reseed=False, strength=1.0))
+    plan = model.plan(replace(request, looks=0, rewinds=0, fresh=False, strength=1.0))
     for condition in under:
         model.check_text(condition.negative or "")
     groups = [

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from npcorrect.vlm.settings import VLMTable
 
 OF_A_RUN = (
-    "steps", "scale", "size", "height", "width", "looks", "reseed", "strength", "rewinds", "rule",
+    "steps", "scale", "size", "height", "width", "looks", "fresh", "strength", "rewinds", "rule",
     "negative_prompt", "negative_scale", "negative", "ranker", "batch",
 )  # fmt: skip
 """The options of every picture of a run; seeds and candidates are the methods'."""

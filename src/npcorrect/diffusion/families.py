@@ -39,7 +39,7 @@ def _defaults(
         rule=rule,
         window=1.0,
         looks=0,
-        reseed=False,
+        fresh_from=0,
         sizes=(size,),
         max_sequence_length=length,
         multiple=multiple,

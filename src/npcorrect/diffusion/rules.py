@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Predictions = Mapping[Branch, "Tensor"]
-PAPER_WINDOW = 3 / 50
-"""The released schedule: the negative acts in the first 3 of 50 steps."""
 
 
 class Rule:
@@ -91,8 +89,8 @@ class Paper(Rule):
 
     @classmethod
     def default_window(cls, defaults: Defaults) -> float:
-        """The share of the released schedule, 3 of 50 steps, whatever the family's defaults are."""
-        return PAPER_WINDOW
+        """The share of the released schedule, 3 of 50 steps, but for families that have another."""
+        return defaults.paper_window
 
     def first(self, acting: bool) -> Branch:
         """The negative's branch where it acts: it replaces the unconditional one."""

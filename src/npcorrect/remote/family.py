@@ -44,7 +44,7 @@ def server_defaults(size: int, *, steps: bool = True, scale: bool = True) -> Def
         rule="paper",
         window=1.0,
         looks=0,
-        reseed=False,
+        fresh_from=0,
         sizes=(size,),
         max_sequence_length=0,
         multiple=8,

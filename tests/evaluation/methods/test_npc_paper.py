@@ -113,7 +113,7 @@ def test_all_five_are_ranked_by_the_released_score_and_tried_in_that_order() -> 
 
 
 def test_the_seed_stays_the_originals_and_nobody_looks_or_begins_in_the_middle() -> None:
-    settings = DrawSettings(reseed=True, looks=1, rewinds=1, strength=0.5)
+    settings = DrawSettings(fresh=True, looks=1, rewinds=1, strength=0.5)
     attempts = first(task(Encoder(DEFAULTS), Stubborn(), draw=settings), 6)
     drawings = [attempt.generation.drawing for attempt in attempts]
     assert {d.seed for d in drawings} == {SEED}

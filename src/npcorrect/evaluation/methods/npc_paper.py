@@ -56,7 +56,7 @@ def released(request: Request) -> Request:
         looks=None,
         strength=None,
         rewinds=None,
-        reseed=None,
+        fresh=None,
     )
 
 

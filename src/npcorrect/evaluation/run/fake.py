@@ -54,7 +54,7 @@ DEFAULTS = Defaults(
     rule="extra",
     window=1.0,
     looks=0,
-    reseed=True,
+    fresh_from=1,
     sizes=(8,),
     max_sequence_length=64,
 )
