@@ -360,11 +360,21 @@ def _option(declared: Field[Any], kind: Any) -> Option:
     )  # fmt: skip
 
 
+_MODELS: dict[type[Settings], type[BaseModel]] = {}
+"""The models that were made, because each takes several milliseconds to make."""
+
+
 def model_of(record: type[Settings]) -> type[BaseModel]:
     """A pydantic model of a record by the options' names: JSON bodies, and what :func:`check` uses.
 
     It takes no other names, and no type for another, so that ``true`` is no number.
     """
+    if record not in _MODELS:
+        _MODELS[record] = _model_of(record)
+    return _MODELS[record]
+
+
+def _model_of(record: type[Settings]) -> type[BaseModel]:
     from pydantic import ConfigDict, create_model
     from pydantic import Field as PydanticField
 
