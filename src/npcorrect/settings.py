@@ -342,11 +342,18 @@ class RoleSettings(Settings):
         return (self.verifier or self.vlm or "embedded") == "embedded"
 
 
+_OPTIONS: dict[type[Settings], tuple[Option, ...]] = {}
+_MODELS: dict[type[Settings], type[BaseModel]] = {}
+"""What was read of each record: every check needs it, and it takes milliseconds to make."""
+
+
 def options(record: type[Settings]) -> tuple[Option, ...]:
     """The options of a settings record, in the order of its fields."""
-    types = get_type_hints(record)
-    declared = (f for f in fields(record) if "option" in f.metadata)
-    return tuple(_option(one, types[one.name]) for one in declared)
+    if record not in _OPTIONS:
+        types = get_type_hints(record)
+        declared = (f for f in fields(record) if "option" in f.metadata)
+        _OPTIONS[record] = tuple(_option(one, types[one.name]) for one in declared)
+    return _OPTIONS[record]
 
 
 def _option(declared: Field[Any], kind: Any) -> Option:
@@ -358,10 +365,6 @@ def _option(declared: Field[Any], kind: Any) -> Option:
         field=declared.name, name=name, flags=flags, type=kind, default=declared.default,
         **described,
     )  # fmt: skip
-
-
-_MODELS: dict[type[Settings], type[BaseModel]] = {}
-"""The models that were made, because each takes several milliseconds to make."""
 
 
 def model_of(record: type[Settings]) -> type[BaseModel]:
