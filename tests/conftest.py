@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import sys
+
 from hypothesis import settings
+
+# The processes of the tests share the cores, and start the program many times: each has one
+# thread, and compiles nothing that another has compiled.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The same examples in every run, and no deadline: a busy machine is no fault of an example.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every collection of garbage from here on."""
+    gc.freeze()

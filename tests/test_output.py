@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,25 +58,39 @@ def contents(path: Path) -> dict[str, Any]:
     return files | {"result.json": record}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, Any]]:
+    """What a correction by a batch size leaves that nothing disturbs."""
+
+    @cache
+    def contents_of(batch: int) -> dict[str, Any]:
+        path = tmp_path_factory.mktemp("whole")
+        corrected(folder(path, replace(REQUEST, batch=batch)))
+        return contents(path)
+
+    return contents_of
+
+
 @pytest.mark.parametrize("dies", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_killed_correction_is_continued_and_ends_as_an_undisturbed_one(
-    dies: int, batch: int, tmp_path: Path
+    dies: int, batch: int, tmp_path: Path, whole: Callable[[int], dict[str, Any]]
 ) -> None:
     request = replace(REQUEST, batch=batch)
-    corrected(folder(tmp_path / "whole", request))
     with pytest.raises(Killed):
         corrected(folder(tmp_path / "cut", request), dies=dies)
     assert folder(tmp_path / "cut", request).state() == ("begun" if dies > 1 else "new")
     corrected(folder(tmp_path / "cut", request))
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "cut") == whole(batch)
 
 
 @pytest.mark.parametrize("write", range(1, 24))
 def test_killed_at_any_write_it_is_continued_and_ends_as_an_undisturbed_one(
-    write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: Callable[[int], dict[str, Any]],
 ) -> None:
-    corrected(folder(tmp_path / "whole"))
     replaced = []
 
     def dying(source: str, target: Path) -> None:
@@ -88,7 +104,7 @@ def test_killed_at_any_write_it_is_continued_and_ends_as_an_undisturbed_one(
         with pytest.raises(Killed):
             corrected(folder(tmp_path / "cut"))
     corrected(folder(tmp_path / "cut"))
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "cut") == whole(REQUEST.batch)
 
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:

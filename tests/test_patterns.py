@@ -41,6 +41,7 @@ SOURCES = {
     for folder in (ROOT / "src" / "npcorrect", ROOT / "comfyui")
     for path in sorted(folder.rglob("*.py"))
 }
+USES = {use for source in SOURCES.values() for use in re.findall(r"\b(\w+)\.(?=(\w+))", source)}
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,7 @@ def patterns() -> Iterator[Used]:
 
 def _searches(attribute: str) -> bool:
     """Whether a pattern is looked for everywhere in a text, not at its beginning alone."""
-    uses = {
-        use for source in SOURCES.values() for use in re.findall(rf"\b{attribute}\.(\w+)", source)
-    }
+    uses = {use for name, use in USES if name == attribute}
     return not uses or not uses <= {"match", "fullmatch"}
 
 
@@ -81,9 +80,11 @@ def _inline(name: str, tree: ast.Module) -> Iterator[Used]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not node.args:
             continue
-        called = ast.unparse(node.func).removeprefix("re.")
         first = node.args[0]
-        if called in CALLS and isinstance(first, ast.Constant) and isinstance(first.value, str):
+        if not isinstance(first, ast.Constant) or not isinstance(first.value, str):
+            continue
+        called = ast.unparse(node.func).removeprefix("re.")
+        if called in CALLS:
             searches = called not in ("match", "fullmatch")
             yield Used(f"{name}:{node.lineno}", re.compile(first.value), searches)
 

@@ -131,5 +131,9 @@ def _bundled() -> str:
 
 def _count(font: FreeTypeFont, characters: Iterable[str]) -> int:
     """How many of the characters the font has."""
-    none = bytes(font.getmask(_NO_CHARACTER))
-    return sum(bytes(font.getmask(character)) != none for character in characters)
+    return sum(_has(font, character) for character in characters)
+
+
+@lru_cache(maxsize=2048)
+def _has(font: FreeTypeFont, character: str) -> bool:
+    return bytes(font.getmask(character)) != bytes(font.getmask(_NO_CHARACTER))

@@ -42,7 +42,7 @@ class Defaults:
     ``fresh_from`` is the first redrawing that has a seed of its own, 0 where all keep the seed.
     ``paper_window`` is the window of rule ``paper``, ``negative_scale`` mu of rule ``extra``,
     ``nag_scale`` phi of rule ``nag``, ``vsf_scale`` alpha of rule ``vsf``. ``max_sequence_length``
-    counts tokens. ``ranker`` orders the negatives.
+    counts tokens.
     """
 
     num_inference_steps: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -106,6 +107,7 @@ def provenance(
     )
 
 
+@cache
 def _versions() -> dict[str, str]:
     known = {"python": python_version()}
     for name in PACKAGES:

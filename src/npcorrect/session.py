@@ -43,8 +43,9 @@ S = TypeVar("S", bound=declared.Settings)
 DEVICES = ("cuda", "mps", "cpu")
 EMBEDDED = "mini"
 """What the embedded model is called."""
-RANKER, SERVER_RANKER = "salient", "source"
-"""The rankers where nobody asks for one; a server lends no text encoder."""
+RANKER, SOURCE_RANKER = "salient", "source"
+"""The rankers where nobody asks for one. A server lends no text encoder; the embedded roles propose
+the best negative first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class SessionSettings:
         if not isinstance(request, Request):
             raise SettingsError(f"The request is a {type(request).__name__}; give a Request.")
         looks = request.looks if self.roles.embedded_verifier else request.looks or 0
-        ranker = request.ranker or (SERVER_RANKER if self.on_server else RANKER)
+        ranker = request.ranker or (SOURCE_RANKER if self.on_server or self.embedded else RANKER)
         return replace(request, looks=looks, ranker=ranker)
 
 
@@ -142,10 +143,10 @@ def check_request(
     """
     asked = settings.policy(request)
     ranker_maker(asked.ranker or RANKER)
-    if settings.on_server and asked.ranker != SERVER_RANKER:
+    if settings.on_server and asked.ranker != SOURCE_RANKER:
         raise SettingsError(
             f"The ranker {asked.ranker!r} needs the model's text encoder, which {family.title} "
-            f"does not lend; use {SERVER_RANKER!r}."
+            f"does not lend; use {SOURCE_RANKER!r}."
         )
     if asked.rule is None:
         refuse_idle_weight(asked, family.defaults.rule, family)

@@ -343,11 +343,18 @@ class RoleSettings(Settings):
         return (self.verifier or self.vlm or "embedded") == "embedded"
 
 
+_OPTIONS: dict[type[Settings], tuple[Option, ...]] = {}
+_MODELS: dict[type[Settings], type[BaseModel]] = {}
+"""What was read of each record: every check needs it, and it takes milliseconds to make."""
+
+
 def options(record: type[Settings]) -> tuple[Option, ...]:
     """The options of a settings record, in the order of its fields."""
-    types = get_type_hints(record)
-    declared = (f for f in fields(record) if "option" in f.metadata)
-    return tuple(_option(one, types[one.name]) for one in declared)
+    if record not in _OPTIONS:
+        types = get_type_hints(record)
+        declared = (f for f in fields(record) if "option" in f.metadata)
+        _OPTIONS[record] = tuple(_option(one, types[one.name]) for one in declared)
+    return _OPTIONS[record]
 
 
 def _option(declared: Field[Any], kind: Any) -> Option:
@@ -366,6 +373,12 @@ def model_of(record: type[Settings]) -> type[BaseModel]:
 
     It takes no other names, and no type for another, so that ``true`` is no number.
     """
+    if record not in _MODELS:
+        _MODELS[record] = _model_of(record)
+    return _MODELS[record]
+
+
+def _model_of(record: type[Settings]) -> type[BaseModel]:
     from pydantic import ConfigDict, create_model
     from pydantic import Field as PydanticField
 

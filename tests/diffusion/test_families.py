@@ -123,11 +123,11 @@ def steps_of(model: PipelineModel, steps: int = STEPS) -> int:
     return steps + (model.family.name == "sd15" and steps > 0)
 
 
-def test_every_row_is_built_tiny() -> None:
+def test_every_row_is_built_tiny(models: Models) -> None:
     assert set(BUILDERS) == set(FAMILIES)
     for name, family in FAMILIES.items():
         assert name == family.name
-        assert type(BUILDERS[name]()).__name__ == family.pipeline
+        assert type(models(name).pipeline).__name__ == family.pipeline
 
 
 @pytest.mark.parametrize("family", FAMILIES)

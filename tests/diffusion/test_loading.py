@@ -28,6 +28,7 @@ from npcorrect.diffusion.single_file import read_header
 from npcorrect.errors import ModelError, SettingsError
 from npcorrect.records import Request
 from npcorrect.settings import LoadSettings, lora_weight
+from tests.diffusion.conftest import tiny_model
 from tests.diffusion.drawing import draw_one, resolved
 from tests.diffusion.tiny import BUILDERS, NEGATIVE, PROMPT, SIZE, build
 
@@ -44,7 +45,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def saved(folders: Path, family: str) -> Path:
     folder = folders / family
     if not folder.exists():
-        build(family).save_pretrained(folder)
+        tiny_model(family).pipeline.save_pretrained(folder)
     return folder
 
 
@@ -66,7 +67,7 @@ def test_a_folder_is_recognised_and_draws_as_the_pipeline_in_it(folders: Path, f
     assert identified(folder).family.name == family
     loaded = load(folder)
     assert loaded.family.name == family
-    original = PipelineModel("tiny", build(family), loaded.family)
+    original = PipelineModel("tiny", tiny_model(family).pipeline, loaded.family)
     assert abs(picture(loaded) - picture(original)).max() <= 1
 
 

@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from hashlib import sha256
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-from tests.e2e.program import inside
+from tests.e2e.program import Start, inside
 
-NPC = (sys.executable, "-m", "npcorrect", "bench")
 QUICK = ("--limit", "2", "--images", "2", "--steps", "4", "--threads", "1")
 """Settings under which a picture takes a moment; four steps draw next to nothing right."""
 
 
-def npc(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*NPC, *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "120", **environment},
-        check=False,
-    )
-
-
-def test_a_run_reports_and_continues(tmp_path: Path) -> None:
+def test_a_run_reports_and_continues(tmp_path: Path, started: Start) -> None:
     run = tmp_path / "a"
     command = ("run", "mini", *QUICK, "--methods", "base,npc", "--out", str(run))
-    done = npc(*command)
+    with started("bench", *command) as first:
+        done = first.done()
     assert done.returncode == 0, done.stderr
     assert "4 of 4" in done.stderr
     assert "npc" in done.stdout
@@ -107,7 +94,8 @@ class Judge:
 def test_own_methods_and_a_second_judge_take_part(tmp_path: Path) -> None:
     own, run = tmp_path / "my.py", str(tmp_path / "a")
     own.write_text(OWN)
-    done = npc("run", "mini", *QUICK, "--methods", f"base,{own}:plain", "--out", run)
+    command = ("run", "mini", *QUICK, "--methods", f"base,{own}:plain", "--out", run)
+    done = inside("bench", *command)
     assert done.returncode == 0, done.stderr
     assert "my.py:plain" in done.stdout
     copied = inside(
@@ -134,42 +122,25 @@ def test_own_methods_and_a_second_judge_take_part(tmp_path: Path) -> None:
     assert "other code in my.py" in changed.stderr
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
+    tmp_path: Path, started: Start
+) -> None:
     command = ("run", "mini", *QUICK, "--methods", "base", "--out", str(tmp_path))
-    many = ("--limit", "200")
-    start = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from npcorrect.cli import main; main()"
-    )
-    run = subprocess.Popen(
-        [sys.executable, "-c", start, "bench", *command, *many], stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("images/*/*.png")) and run.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    try:
-        run.send_signal(signal.SIGINT)
-        _, errors = run.communicate(timeout=60)
-    finally:
-        run.kill()
-    assert run.returncode == 130, errors
-    assert "Traceback" not in errors
+    with started("bench", *command, "--limit", "200") as run:
+        run.until(lambda: list(tmp_path.glob("images/*/*.png")))
+        run.send(signal.SIGINT)
+        done = run.done(60)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
     assert "holds no run" not in inside("bench", "report", str(tmp_path)).stderr
 
 
 def test_settings_of_a_subcommand_come_from_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "npc.toml"
-    command = [sys.executable, "-m", "npcorrect", "--config", str(file), "bench"]
+    file, out = tmp_path / "npc.toml", tmp_path / "out"
 
-    def run(text: str) -> subprocess.CompletedProcess[str]:
+    def run(text: str) -> CompletedProcess[str]:
         file.write_text(text)
-        return subprocess.run(
-            [*command, "run", "mini", "--out", str(tmp_path / "out")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return inside("--config", str(file), "bench", "run", "mini", "--out", str(out))
 
     assert "--images is 0" in run("[bench.run]\nimages = 0\n").stderr
     assert "'imags'" in run("[bench.run]\nimags = 1\n").stderr

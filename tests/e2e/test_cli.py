@@ -7,14 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.e2e.program import inside
+from tests.e2e.program import Start, inside
 
 NPC = (sys.executable, "-m", "npcorrect")
 
@@ -64,17 +63,13 @@ def test_a_correction_is_whole_and_drawn_again_bit_for_bit(tmp_path: Path) -> No
     assert "1 pixels differ" in differs.stdout
 
 
-def test_a_killed_file_of_prompts_is_continued(tmp_path: Path) -> None:
+def test_a_killed_file_of_prompts_is_continued(tmp_path: Path, started: Start) -> None:
     file, out = tmp_path / "prompts.txt", tmp_path / "out"
     file.write_text("one red star\ntwo green hearts\nthree blue squares\n")
     command = ("correct", "--prompts", str(file), "-k", "1", "--steps", "6", "--looks", "0",
                "--rewinds", "0", "--out", str(out))  # fmt: skip
-    run = subprocess.Popen([*NPC, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (out / "0002-two-green-hearts/result.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    run.kill()
-    run.wait()
+    with started(*command) as run:
+        run.until((out / "0002-two-green-hearts/result.json").exists)
     first = (out / "0001-one-red-star/original.png").stat().st_mtime_ns
     done = inside(*command)
     assert done.returncode in (0, 3), done.stderr
@@ -105,9 +100,9 @@ def test_a_terminal_of_few_characters_shows_what_it_can(tmp_path: Path) -> None:
 
 
 def test_attention_is_shown_and_tabulated(tmp_path: Path) -> None:
-    done = npc("attend", "three red circles and one blue square", "--negative", "",
-               "--negative", "four circles", "--terms", "three,circles", "--seeds", "2",
-               "--steps", "4", "-n", "2", "--out", str(tmp_path))  # fmt: skip
+    done = inside("attend", "three red circles and one blue square", "--negative", "",
+                  "--negative", "four circles", "--terms", "three,circles", "--seeds", "2",
+                  "--steps", "4", "-n", "2", "--out", str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "targeted" in done.stdout
     names = {path.name for path in tmp_path.iterdir()}
@@ -137,27 +132,15 @@ def test_attend_refuses_what_cannot_be_shown(
     assert not (tmp_path / "new").exists()
 
 
-def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path, started: Start) -> None:
     never_right = ("nine large red circles", "-k", "50", "--out", str(tmp_path))
-    # Started in the background, Python ignores SIGINT, so the handler of a terminal is set.
-    start = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from npcorrect.cli import main; main()"
-    )
-    run = subprocess.Popen(
-        [sys.executable, "-c", start, "correct", *never_right], stderr=subprocess.PIPE, text=True
-    )
     first = tmp_path / "attempt-1.png"
-    deadline = time.monotonic() + 120
-    while not first.exists() and run.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    try:
-        run.send_signal(signal.SIGINT)
-        _, errors = run.communicate(timeout=60)
-    finally:
-        run.kill()
-    assert run.returncode == 130, errors
-    assert "Traceback" not in errors
+    with started("correct", *never_right) as run:
+        run.until(first.exists)
+        run.send(signal.SIGINT)
+        done = run.done(60)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
     for path in (tmp_path / "original.png", first):
         with Image.open(path) as image:
             image.load()

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from npcorrect.cli import app
 from tests.diffusion.tiny import build
+from tests.e2e.program import Start
 from tests.vlm.loopback import TRANSIENT, UNUSABLE, Asked, Server, loopback
 
 PROMPT = "two blue circles and two pink crosses"
@@ -42,16 +39,6 @@ def arguments(server: Server, folder: Path, *more: str, **table: Any) -> list[st
             "--vlm", server.name, "--out", str(folder / "out"), *more]  # fmt: skip
 
 
-def npc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "npcorrect", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-        check=False,
-    )
-
-
 def inside(*arguments: str) -> Result:
     """The command in this process, where starting it anew would only take time."""
     return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
@@ -62,9 +49,10 @@ def passing(asked: Asked) -> str | None:
     return None if asked.again else FAULTS[draw % len(FAULTS)]
 
 
-def test_a_correction_through_sockets_that_keep_failing(tmp_path: Path) -> None:
+def test_a_correction_through_sockets_that_keep_failing(tmp_path: Path, started: Start) -> None:
     with loopback(key=KEY, fault=passing) as server:
-        done = npc(*arguments(server, tmp_path, "--json"))
+        with started(*arguments(server, tmp_path, "--json")) as run:
+            done = run.done()
         asked, injected = len(server.questions()), sum(server.injected.values())
         again = inside(*arguments(server, tmp_path, "--proposer", server.name, "--overwrite"))
         assert len(server.questions()) == asked
@@ -140,7 +128,9 @@ def test_a_wrong_table_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["--batch", "2"]])
-def test_ctrl_c_ends_a_run_whose_server_hangs(tmp_path: Path, more: list[str]) -> None:
+def test_ctrl_c_ends_a_run_whose_server_hangs(
+    tmp_path: Path, more: list[str], started: Start
+) -> None:
     pictures: set[str] = set()
 
     def hung(asked: Asked) -> str | None:
@@ -148,26 +138,15 @@ def test_ctrl_c_ends_a_run_whose_server_hangs(tmp_path: Path, more: list[str]) -
         pictures.update(asked.images)
         return "hung" if len(pictures) > bool(more) else None
 
-    start = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from npcorrect.cli import main; main()"
-    )
-    with loopback(key=KEY, fault=hung) as server:
-        run = subprocess.Popen(
-            [sys.executable, "-c", start, *arguments(server, tmp_path, *more)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        deadline = time.monotonic() + 120
-        while not server.injected and run.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        try:
-            run.send_signal(signal.SIGINT)
-            _, errors = run.communicate(timeout=60)
-        finally:
-            run.kill()
-    assert run.returncode == 130, errors
-    assert "Traceback" not in errors
+    with (
+        loopback(key=KEY, fault=hung) as server,
+        started(*arguments(server, tmp_path, *more)) as run,
+    ):
+        run.until(lambda: server.injected)
+        run.send(signal.SIGINT)
+        done = run.done(60)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_model_from_the_hub_is_corrected_through_a_named_model(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from math import isfinite
 from socket import gaierror
 from time import perf_counter
@@ -293,9 +293,18 @@ def _headers(server: Server, key: str) -> dict[str, str]:
     return headers
 
 
+@lru_cache(maxsize=4)
+def _trusted(*certificates: str | None) -> ssl.SSLContext:
+    """What is trusted under these values of the environment; to read it takes a while."""
+    return httpx2.create_ssl_context()
+
+
 def _client(headers: Mapping[str, str], timeout: float) -> httpx2.AsyncClient:
     try:
-        return httpx2.AsyncClient(headers=headers, timeout=timeout, follow_redirects=False)
+        trusted = _trusted(*map(os.environ.get, _CERTIFICATES))
+        return httpx2.AsyncClient(
+            headers=headers, timeout=timeout, follow_redirects=False, verify=trusted
+        )
     except OSError:
         raise SettingsError(
             f"The file that the environment names in {_set(_CERTIFICATES)} cannot be "
