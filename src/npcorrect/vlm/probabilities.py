@@ -12,7 +12,7 @@ from math import exp, inf, isfinite
 from typing import Any
 
 from npcorrect.vlm.reasoning import UnusableError, bare
-from npcorrect.vlm.replies import Answer, spellings
+from npcorrect.vlm.replies import Answer, is_number, may_stand_beside, spellings
 
 _MARKS = str.maketrans({"\u0120": " ", "\u010a": "\n", "\u2581": " "})
 """How byte-level and SentencePiece vocabularies write blanks and line breaks."""
@@ -160,14 +160,18 @@ def _unlisted(token: Token, listed: float, choices: int) -> float:
 
 
 def _word(text: str, before: str) -> str:
-    """The letters at the beginning of a token, after blanks, quotes and what stands before."""
-    if any(character.isalnum() for character in before):
-        if not text.startswith(before):
-            return ""
+    """The letters at the beginning of a token, after blanks, quotes and what stands before.
+
+    Empty where they are a number that a mark beside them makes another, such as "-2".
+    """
+    if text.startswith(before):
         text = text[len(before) :]
+    elif any(character.isalnum() for character in before):
+        return ""
     start = next((n for n, character in enumerate(text) if character.isalnum()), len(text))
     end = next((n for n in range(start, len(text)) if not text[n].isalnum()), len(text))
-    return text[start:end].casefold()
+    word, beside = text[start:end], text[:start] + text[end:]
+    return word.casefold() if not is_number(word) or may_stand_beside(beside) else ""
 
 
 def _begun(word: str, known: Mapping[str, str]) -> set[str]:
