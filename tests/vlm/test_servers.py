@@ -69,7 +69,7 @@ def is_bare(body: Body) -> bool:
         (error("Unprocessable", 422), "Unprocessable"),
         (error("gone", 404), "has no model"),
         (error("no", 401), "refused the key"),
-        (error("not from your country", 403), "refused the key (403: not from your country)"),
+        (error("not from your country", 403), "this request (403: not from your country)"),
         (Reply({"detail": [{"loc": ["body", 0], "msg": "Field required"}]}, 422), "Field required"),
         (Reply({"error": "later"}, 429, {"retry-after": "3600"}), "gave no answer (429: later)"),
         (Reply("", 307, {"location": "http://127.0.0.1:1/"}), "/v1"),

@@ -212,10 +212,12 @@ class Transport:
 
     def _refusal(self, error: _StatusError, where: str, again: str, usage: Usage) -> SendingError:
         code, said = error.code, self.redact.line(error.said) or "it says nothing more"
-        if code in (401, 403):
-            why = f"{code}: {said}" if code == 403 else f"{code}"
-            text = f"{where} refused the key ({why}); set the right one in the environment."
+        if code == 401:
+            text = f"{where} refused the key (401); set the right one in the environment."
             return SendingError(text, usage, fatal=True)
+        if code == 403:  # also what a moderated request gets, where the next one is answered
+            text = f"{where} refused the key or this request (403: {said}); see to what it says."
+            return SendingError(text, usage)
         if code == 404:
             return SendingError(f"{where} {self._absent(said)}.", usage, fatal=True)
         if code == 402 or error.kind == _SPENT:

@@ -124,6 +124,7 @@ def carry_out(folder: Path, server: Failing, monkeypatch: pytest.MonkeyPatch) ->
         with closing(OpenAIVLM(named, retry_policy=PATIENCE)) as vlm:
             opened = partial(opening, VLMJudge(Judging(), vlm))
             load = partial(tools, vlm)
+            server.injected["passes"] += 1
             try:
                 runner.run(store, made, samples, load, runner.in_process, ignore, opened)
             except (RunStoppedError, ModelError):  # or away when it is to be opened
@@ -163,3 +164,37 @@ def test_a_run_through_outages_ends_as_if_nothing_had_happened(
     assert server.injected["away"] + server.injected["passing"] >= FAULTS
     assert server.injected["stops"] >= 3, "outages are longer than the patience"
     assert decisions(stormy) == decisions(calm)
+
+
+class Refusing(Failing):
+    """A calm server that refuses some requests with a status, whatever is in them."""
+
+    def __init__(self, code: int, refused: Sequence[int]) -> None:
+        super().__init__(faults=False)
+        self._code, self._refused = code, refused
+
+    def __call__(self, body: Body) -> Reply:
+        answered = super().__call__(body)
+        return error("not that", self._code) if self.asked in self._refused else answered
+
+
+@pytest.mark.parametrize("code", [401, 402, 403, 404])
+def test_one_refusal_in_a_run_stops_nothing_and_is_asked_again(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = carry_out(tmp_path / "calm", Failing(faults=False), monkeypatch)
+    server = Refusing(code, [20, 60])
+    refused = carry_out(tmp_path / "refused", server, monkeypatch)
+    assert server.asked > 60
+    assert decisions(refused) == decisions(calm)
+    assert server.injected["passes"] == 2, "what is unscored stays open for the next command"
+    assert not server.injected["stops"]
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_refusals_in_a_row_stop_the_run(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Refusing(code, range(20, 80))
+    carry_out(tmp_path, server, monkeypatch)
+    assert 1 <= server.injected["stops"] <= 20
