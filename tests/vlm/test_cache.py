@@ -84,7 +84,9 @@ def test_what_failed_is_asked_again(file: AnswerFile) -> None:
 GARBAGE = b"not a database at all, but something else" * 50
 
 
-@pytest.mark.parametrize("kind", ["garbage", "folder", "below a file", "read only", "fifo"])
+@pytest.mark.parametrize(
+    "kind", ["garbage", "folder", "below a file", "read only", "fifo", "fifo beside"]
+)
 def test_a_file_that_cannot_be_used_is_given_up_with_a_warning(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,6 +97,8 @@ def test_a_file_that_cannot_be_used_is_given_up_with_a_warning(
         path.mkdir()
     elif kind == "fifo":
         os.mkfifo(path)
+    elif kind == "fifo beside":
+        os.mkfifo(tmp_path / "answers.sqlite-journal")
     elif kind == "below a file":
         path.write_bytes(GARBAGE)
         path = path / "below" / "answers.sqlite"

@@ -25,7 +25,7 @@ from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.pictures import picture_name, read_file
 from npcorrect.evaluation.run.records import Key, Record, fault
 from npcorrect.evaluation.run.worker import Done
-from npcorrect.files import decode_picture, locked, prepare, replacing
+from npcorrect.files import decode_picture, foreign_to_database, locked, prepare, replacing
 from npcorrect.text import one_line
 
 _log = logging.getLogger(__name__)
@@ -144,10 +144,8 @@ class Store:
             SettingsError: the file is no file of records.
         """
         path = self.folder / "records.sqlite"
-        if path.is_symlink():
-            raise SettingsError(f"{str(path)!r} is a link; a run has its records in its folder.")
-        if path.exists() and not path.is_file():  # a pipe would never be read to its end
-            raise self._damaged("'records.sqlite' is no file")
+        if foreign := foreign_to_database(path):
+            raise self._damaged(foreign)
         try:
             connection = sqlite3.connect(
                 f"file:{quote(str(path.absolute()))}?mode={mode}", uri=True
