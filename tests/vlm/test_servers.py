@@ -410,7 +410,7 @@ def test_a_proxy_that_is_away_is_told_from_the_server(
             vlm.connect()
     said = str(caught.value)
     assert f"the proxy that {name} names" in said
-    assert "the proxy cannot be used (the connection was refused)" in said
+    assert "the proxy cannot be used in 2 tries (the connection was refused)" in said
     assert "Add '127.0.0.1' to NO_PROXY" in said
     assert f"unset {name}" in said
     assert "is it running" not in said
