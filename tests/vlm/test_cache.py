@@ -114,6 +114,20 @@ def test_a_file_that_cannot_be_used_is_given_up_with_a_warning(
     assert "--no-cache" in record.getMessage()
 
 
+def test_a_file_system_without_locks_keeps_answers_for_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unlockable(*args: Any, **options: Any) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("locking protocol")
+
+    monkeypatch.setattr(sqlite3, "connect", unlockable)
+    fake = FakeVLM(["yes"])
+    cached = CachedVLM(fake, AnswerFile(tmp_path / "answers.sqlite"))
+    assert [cached.ask([QUESTION])[0].text for _ in range(3)] == ["yes"] * 3
+    assert len(fake.asked) == 1
+    assert len(caplog.records) == 1
+
+
 def test_a_full_disk_loses_no_answer(
     file: AnswerFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

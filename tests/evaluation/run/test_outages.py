@@ -186,7 +186,7 @@ class Refusing(Failing):
         return error("not that", self._code) if self.asked in self._refused else answered
 
 
-@pytest.mark.parametrize("code", [401, 402, 403, 404])
+@pytest.mark.parametrize("code", [401, 402, 403, 404, 429])
 def test_one_refusal_in_a_run_stops_nothing_and_is_asked_again(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

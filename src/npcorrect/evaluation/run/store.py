@@ -103,7 +103,7 @@ class Store:
             "folder with --out."
         )
         with locked(self.folder / "lock", taken):
-            if manifest is not None and self.manifest_path.exists():
+            if manifest is not None and self._holds_records():
                 self.check(manifest)
                 manifest = manifests.grown(self.manifest(), manifest)
             with closing(self._connect("rwc")) as connection:
@@ -136,6 +136,11 @@ class Store:
                 f"The run in {str(self.folder)!r} was made with {'; '.join(different)}. "
                 "Give the same, or another folder with --out."
             )
+
+    def _holds_records(self) -> bool:
+        """Whether anything of a run is finished; what failed before that binds nobody."""
+        begun = self.manifest_path.exists() and (self.folder / "records.sqlite").exists()
+        return begun and bool(self._select("select 1 from record limit 1"))
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         """A connection to tables that do nothing of their own when they are read or written.
