@@ -294,6 +294,18 @@ def test_a_limit_that_thought_used_up_is_raised_once_and_the_remedy_is_named(fie
     assert "does not think" in reply.error
 
 
+@pytest.mark.parametrize("text", ["\n", "", "<", "**", "...", "<think>"])
+def test_a_reply_that_begins_with_no_word_has_no_first_tokens(text: str) -> None:
+    def answer(body: Body) -> Reply:
+        return Reply(completion(text if "Two?" in json.dumps(body) else "a circle"))
+
+    question = Question((Message("user", "Two?"),), max_tokens=1, tokens=True)
+    with scripted(answer) as server, client(f"{server.url}/v1#m") as vlm:
+        (reply,) = vlm.ask([question])
+    assert "it begins with" in reply.error
+    assert not reply.tokens
+
+
 @pytest.mark.parametrize(
     "message",
     [
