@@ -115,7 +115,7 @@ def read_text(path: Path) -> str:
     """
     try:
         if not path.is_file():
-            raise OSError(2, "there is no such file")
+            raise OSError(2, "it is no file" if path.exists() else "there is no such file")
         if path.stat().st_size > MAX_TEXT_FILE:
             raise OSError(27, f"it has more than {MAX_TEXT_FILE >> 20} MiB")
         return decoded(path.read_bytes(), str(path))
