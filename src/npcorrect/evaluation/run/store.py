@@ -140,7 +140,8 @@ class Store:
     def _holds_records(self) -> bool:
         """Whether anything of a run is finished; what failed before that binds nobody."""
         begun = self.manifest_path.exists() and (self.folder / "records.sqlite").exists()
-        return begun and bool(self._select("select 1 from record limit 1"))
+        table = "select 1 from sqlite_master where name = 'record'"
+        return begun and all(self._select(one) for one in (table, "select 1 from record limit 1"))
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         """A connection to tables that do nothing of their own when they are read or written.
