@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from time import process_time
 
 import pytest
@@ -10,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npcorrect.vlm.base import Question
-from npcorrect.vlm.reasoning import MAX_TEXT, THOUGHTS, UnfinishedError, UnusableError, bare
+from npcorrect.vlm.reasoning import (
+    ANSWERS,
+    LANGUAGES,
+    LAYOUT,
+    MAX_TEXT,
+    THOUGHTS,
+    TURNS,
+    UnfinishedError,
+    UnusableError,
+    bare,
+)
 from npcorrect.vlm.replies import choice_in, object_in, read
 
 SCHEMA = {
@@ -163,6 +174,7 @@ def enclosures(name: str) -> list[tuple[str, str]]:
     ]
 
 
+KNOWN = ANSWERS | LAYOUT | LANGUAGES | TURNS
 NAMES = ("musing", "first-look", "aside", "self_talk", "zzz", "ruminate")
 
 
@@ -304,16 +316,14 @@ def test_no_text_takes_long(unit: str, size: int) -> None:
 
 
 @given(
-    st.from_regex(r"[a-z]{3,9}([_-][a-z]{3,6})?", fullmatch=True).flatmap(
-        lambda name: st.sampled_from(enclosures(name))
-    ),
+    st.from_regex(r"[a-z]{3,9}([_-][a-z]{3,6})?", fullmatch=True)
+    .filter(lambda name: not KNOWN & {*re.split("[_-]", name)})
+    .flatmap(lambda name: st.sampled_from(enclosures(name))),
     st.text(alphabet='ab {}"<>/[]`\n', max_size=12),
 )
 @settings(max_examples=300)
 def test_no_draft_in_a_mark_of_any_name_is_taken(pair: tuple[str, str], noise: str) -> None:
     opener, closer = pair
-    if opener.strip("<|[`~ &").startswith(("answer", "final", "result", "json", "html", "pre")):
-        return
     draft, end = f"{opener}{noise}{json.dumps(DRAFT)}{closer}", json.dumps(FINAL)
     for text in (draft + end, f"{noise}{draft}{noise}{end}", f"{draft}<answer>{end}</answer>"):
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 MAX_TEXT = 2**18
@@ -203,14 +204,17 @@ def _enclosing(text: str, start: int, end: int, closer: str) -> Iterator[_Mark]:
         yield _Mark(place, place + len(closer), "close")
 
 
+@lru_cache(1024)
 def _is_thought(name: str) -> bool:
     return name in THOUGHTS or any(stem in name for stem in STEMS)
 
 
+@lru_cache(1024)
 def _is_answer(name: str) -> bool:
     return all(word in ANSWERS for word in name.split("_"))
 
 
+@lru_cache(1024)
 def _is_unknown(name: str) -> bool:
     return not (_is_thought(name) or _is_answer(name) or name in LAYOUT or name in TURNS)
 
