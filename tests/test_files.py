@@ -163,9 +163,13 @@ def test_text_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert read_text(tmp_path / "a") == "très"
 
 
-@pytest.mark.parametrize("name", ["nowhere", ".", "a\0b"])
-def test_what_is_no_text_file_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("nowhere", "no such file"), (".", "is no file"), ("pipe", "is no file"), ("a\0b", "")],
+)
+def test_what_is_no_text_file_is_refused(name: str, why: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SettingsError, match=f"cannot be read.*{why}"):
         read_text(tmp_path / name)
 
 

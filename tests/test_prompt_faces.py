@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
+import httpx2
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mcp import Client
+from typer.testing import CliRunner
 
 from comfyui.text import plain as without_embeddings
 from npcorrect.batch import folder_name, page, row
+from npcorrect.cli import app
 from npcorrect.errors import InputError
 from npcorrect.files import picture_texts
 from npcorrect.mcp import server
@@ -22,6 +26,7 @@ from npcorrect.prompts import Job, parsed, texts_of
 from npcorrect.records import Request
 from npcorrect.result import load_result, to_record
 from tests.fakes import session
+from tests.serve.fakes import FakeServer, listening
 
 AWKWARD = st.sampled_from(
     ["[/x]", "[red]", ":heart:", "\x1b[2J", "\x9b31m", "\u202e", "\r\n", "\t", "\x00", "\ud800",
@@ -92,6 +97,52 @@ def test_assistants(prompts: list[str]) -> None:
                 assert "Traceback" not in str(answer.content)
 
     anyio.run(main)
+
+
+ENDPOINTS: dict[str, dict[str, Any]] = {
+    "/v1/jobs": {"settings": {"ranker": "source"}},
+    "/v1/images/generations": {"ranker": "source"},
+    "/sdapi/v1/txt2img": {"width": 16, "height": 16, "steps": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    with (
+        listening(FakeServer(tmp_path_factory.mktemp("jobs"))) as address,
+        httpx2.Client(base_url=address, timeout=60) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@settings(quick, max_examples=10)
+@given(PROMPTS, st.sampled_from(["prompt", "negative_prompt"]))
+def test_clients_of_the_server(
+    client: httpx2.Client, endpoint: str, prompt: str, name: str
+) -> None:
+    asked = {"prompt": "three circles", **ENDPOINTS[endpoint], name: prompt}
+    content = json.dumps(asked).encode()
+    answer = client.post(endpoint, content=content, headers={"content-type": "application/json"})
+    assert answer.status_code < 500, answer.text
+    assert "Traceback" not in answer.text
+
+
+@settings(quick, max_examples=4)
+@given(PROMPTS, PROMPTS)
+@example("three circles", "[/x] \x1b[2J")
+@example("three circles [/x] \x1b[2J", "\u202e \ud800")
+def test_the_command_line(prompt: str, negative: str) -> None:
+    with TemporaryDirectory() as folder:
+        drawn = ["--steps", "4", "-k", "1", "--out", f"{folder}/out"]
+        for command in (
+            ["correct", *drawn, f"--negative-prompt={negative}", "--", prompt],
+            ["rank", "--", prompt, "four circles", negative],
+        ):
+            done = CliRunner().invoke(app, command)
+            assert done.exception is None or isinstance(done.exception, SystemExit)
+            assert done.exit_code in (0, 2, 3)
+            assert not {"\x1b", "\u202e"} & {*done.output}
 
 
 @quick

@@ -102,6 +102,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--prompt x --seed -1", "p.txt", "'seed' is -1; give a whole number, at least 0"),
         ("--prompt x --hr_scale 2", "p.txt", "no setting 'hr-scale'"),
         ("prompt,seed\na,b,c", "p.csv", "has 3 cells"),
+        ("prompt, Prompt\na,b", "p.csv", "two columns 'prompt'"),
         ("file\na.png", "p.csv", "there is no 'prompt'"),
         ('prompt,image\n"x', "p.csv", "no picture|cannot be read"),
     ],

@@ -111,8 +111,9 @@ def test_a_damaged_record_is_one_sentence(
 @pytest.mark.parametrize("text", ["", "[]", "null", "[" * 99_999, '{"schema_version": NaN}'])
 def test_what_is_no_record_is_one_sentence(text: str, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(text)
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="cannot be read") as caught:
         load_result(tmp_path)
+    assert "indices" not in str(caught.value)
 
 
 def test_a_missing_picture_is_one_sentence(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_the_table_of_servers_reaches_the_roles() -> None:
 STARS = Request("two red stars")
 
 
-@pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "a/b/c", "../x", "x y"])
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "a/b/c", "../x", "x y", "", " "])
 def test_a_local_model_whose_folder_is_gone_is_refused_at_once(name: str) -> None:
     with pytest.raises(SettingsError, match="There is no folder"):
         check(SessionSettings(roles=RoleSettings(vlm=f"local:{name}")), STARS)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG
 from tempfile import mkstemp
 from typing import IO, Any
 
@@ -86,6 +87,16 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             raise
 
 
+def foreign_to_database(path: Path) -> str:
+    """What is in the place of an SQLite file or of one that SQLite keeps beside it.
+
+    Such as "'jobs.sqlite' is a pipe"; empty where there are files, or nothing. A pipe
+    would never be read to its end, and a link leads to a file of somebody else's.
+    """
+    places = (path.with_name(path.name + ending) for ending in ("", "-wal", "-shm", "-journal"))
+    return next((f"{p.name!r} is {kind}" for p in places if (kind := _foreign(p))), "")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one move, as UTF-8.
 
@@ -104,7 +115,7 @@ def read_text(path: Path) -> str:
     """
     try:
         if not path.is_file():
-            raise OSError(2, "there is no such file")
+            raise OSError(2, "it is no file" if path.exists() else "there is no such file")
         if path.stat().st_size > MAX_TEXT_FILE:
             raise OSError(27, f"it has more than {MAX_TEXT_FILE >> 20} MiB")
         return decoded(path.read_bytes(), str(path))
@@ -290,6 +301,16 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(
             f"Cannot write {str(path)!r} ({reason}); choose another place with --out."
         ) from None
+
+
+def _foreign(path: Path) -> str:
+    """What is in the place of a file and is none; empty where there is a file, or nothing."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:  # what cannot be looked at cannot be opened either, which says why
+        return ""
+    kinds = {S_IFREG: "", S_IFLNK: "a link", S_IFDIR: "a folder", S_IFIFO: "a pipe"}
+    return kinds.get(S_IFMT(mode), "a device or a socket")
 
 
 def _refuse_constant(name: str) -> None:

@@ -187,6 +187,8 @@ def _table(text: str, name: str, delimiter: str) -> Iterator[tuple[str, Mapping[
     reader = csv.reader(StringIO(text), delimiter=delimiter)
     try:
         heads = [_known(head.strip().lower()) for head in next(reader, [])]
+        if twice := sorted({head for head in heads if head and heads.count(head) > 1}):
+            raise SettingsError(f"{name!r} has two columns {twice[0]!r}; leave one out.")
         for cells in reader:
             place = f"{name}, line {reader.line_num}"
             if not any(cells):

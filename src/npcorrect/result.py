@@ -218,6 +218,8 @@ def read_record(path: Path, remedy: str = REMEDY) -> Mapping[str, Any]:
     text = read_text(path)
     try:
         record = read_json(text)
+        if not isinstance(record, dict):
+            raise TypeError("it is no object")
         if record["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"it has version {record['schema_version']}, not {SCHEMA_VERSION}")
         if not isinstance(record["attempts"], list):

@@ -413,6 +413,11 @@ def test_cpu_offload_changes_nothing_and_the_hook_still_goes(folders: Path, fami
     assert denoiser._hf_hook is not None
 
 
+def test_networks_on_the_cpu_cannot_be_offloaded_one_by_one(folders: Path) -> None:
+    with pytest.raises(SettingsError, match="--offload sequential needs a GPU"):
+        load(saved(folders, "sd15"), offload="sequential", device="cpu")
+
+
 def test_a_picture_is_encoded_where_the_autoencoder_is_offloaded(folders: Path) -> None:
     folder, image = saved(folders, "flux-dev"), Image.new("RGB", (SIZE, SIZE), "red")
     origins = []

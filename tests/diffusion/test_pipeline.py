@@ -18,12 +18,12 @@ from npcorrect.diffusion.base import Cancelled, Watch
 from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.diffusion.restart import Clean
-from npcorrect.errors import ModelError, SettingsError
+from npcorrect.errors import ModelError, PromptError, SettingsError
 from npcorrect.mini.embedded import embedded
 from npcorrect.records import Request
 from tests.diffusion.drawing import draw_one, resolved
 from tests.diffusion.test_families import counting
-from tests.diffusion.tiny import NEGATIVE, PROMPT, SIZE
+from tests.diffusion.tiny import NEGATIVE, PROMPT, SIZE, build
 
 Models = Callable[[str], PipelineModel]
 ENCODING = [name for name, family in FAMILIES.items() if family.encode is not None]
@@ -179,3 +179,17 @@ def test_the_embedded_model_redraws_a_picture_that_was_drawn_elsewhere() -> None
     assert first.image is elsewhere
     assert (first.evaluations, second.start_step) == (0, 8 - round(8 * 2 / 3))
     assert not np.array_equal(np.asarray(second.image), np.asarray(elsewhere))
+
+
+@pytest.mark.parametrize("vectors", [1, 8])
+def test_a_token_of_a_textual_inversion_counts_as_it_is_read(vectors: int) -> None:
+    pipeline: Any = build("sd15")
+    width = pipeline.text_encoder.get_input_embeddings().weight.shape[1]
+    pipeline.load_textual_inversion(torch.randn(vectors, width), token="<toy>")
+    model = npcorrect.from_pipeline(pipeline)
+    (states,) = model.encode(["a <toy>"])
+    assert len(states.states) == 3 + vectors, "with the begin and the end"
+    fitting = 74 // vectors
+    model.check_text("a " + "<toy> " * fitting)
+    with pytest.raises(PromptError, match=f"{3 + vectors * (fitting + 1)} tokens"):
+        model.check_text("a " + "<toy> " * (fitting + 1))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from npcorrect.cli import app
 from tests.diffusion.tiny import build
 from tests.e2e.program import Start
-from tests.vlm.loopback import TRANSIENT, UNUSABLE, Asked, Server, loopback
+from tests.vlm.loopback import MODEL, TRANSIENT, UNUSABLE, Asked, Server, loopback
 
 PROMPT = "two blue circles and two pink crosses"
 KEY = "sk-planted-0123456789abcdef"
@@ -159,3 +159,33 @@ def test_a_model_from_the_hub_is_corrected_through_a_named_model(tmp_path: Path)
     assert len(record["attempts"]) > 1
     assert all(a["verdict"]["accepted"] is False for a in record["attempts"])
     assert {asked.images[0][:15] for asked in server.asked if asked.images} == {"data:image/png;"}
+
+
+def test_ollamas_model_leaves_the_card_once_before_each_phase_of_drawing(tmp_path: Path) -> None:
+    build("sdxl").save_pretrained(tmp_path / "tiny")
+    phases: list[int] = []
+    with loopback(key=KEY, ollama=True) as server:
+        server.fault = lambda asked: phases.append(len(server.unloaded))
+        done = npc(
+            *arguments(server, tmp_path, "--json", "--model", str(tmp_path / "tiny")),
+            *("--size", "96", "--device", "cpu", "--offload", "model"),
+        )
+        assert server.unloaded == [{"model": MODEL, "keep_alive": 0}] * 2
+        assert server.loaded, "the last to work keeps the card"
+    record = json.loads(done.stdout)
+    assert done.returncode == 3, done.stderr
+    assert len(record["attempts"]) == 3
+    assert sorted(phases) == phases
+    assert set(phases) == {1, 2}, "asked after the first drawing and after the redrawings"
+    assert record["cost"]["vlm_calls"] == len(phases)
+    assert record["cost"]["swaps"] == 4
+    assert [attempt["cost"]["swaps"] for attempt in record["attempts"]] == [2, 2, 0]
+
+
+def test_the_embedded_model_has_nothing_to_offload(tmp_path: Path) -> None:
+    with loopback(key=KEY, ollama=True) as server:
+        done = inside(*arguments(server, tmp_path, "--offload", "model"))
+        assert not server.asked
+        assert not server.unloaded
+    assert done.exit_code == 2
+    assert "--offload is for models from the Hub or from files" in done.output

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 from npcorrect.errors import OutputError
 from npcorrect.records import Request
 from npcorrect.serve.store import MAX_STARTS, open_store
+from tests.e2e.program import inside
 from tests.serve.asking import PROMPT, kept, submit, until
 from tests.serve.fakes import FakeServer, listening
 
@@ -125,3 +128,45 @@ def test_the_end_of_the_server_does_not_wait_for_the_job(tmp_path: Path) -> None
         submit(client)
         begin = time.monotonic()
     assert time.monotonic() - begin < 2.5
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _link_to_a_file(path: Path) -> None:
+    (path.parent / "precious").write_text("precious")
+    path.symlink_to("precious")
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize("name", ["jobs.sqlite", "jobs.sqlite-wal", "jobs.sqlite-journal"])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a pipe"),
+        (Path.mkdir, "a folder"),
+        (_loop, "a link"),
+        (_link_to_a_file, "a link"),
+        (lambda path: path.symlink_to("/dev/zero"), "a link"),
+        (_socket, "a device or a socket"),
+    ],
+)
+def test_what_is_no_file_of_jobs_is_one_sentence_before_anything_starts(
+    make: Callable[[Path], None], kind: str, name: str, tmp_path: Path
+) -> None:
+    make(tmp_path / name)
+    with pytest.raises(OutputError, match=f"'{name}' is {kind}.*--out"), open_store(tmp_path):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} <= {name, "lock", "precious"}
+
+
+def test_jobs_that_cannot_be_kept_end_the_program_with_a_sentence(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "jobs.sqlite")
+    done = inside("serve", "--port", "0", "--out", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'jobs.sqlite' is a pipe" in done.stderr

@@ -38,7 +38,7 @@ TRANSIENT = ("busy", "burst", "hung", "slow", "reset", "half")
 """Faults that the client must try again after."""
 UNUSABLE = ("truncated", "wrong_types", "missing_fields", "empty", "wrong_language", "not_json")
 """Replies that the client must ask again about."""
-FINAL = ("refusal", "huge", "gzip", "bad_request", "long_wait", "quota")
+FINAL = ("refusal", "huge", "gzip", "bad_request", "moderated", "long_wait", "quota")
 """Faults that trying again does not help against."""
 HARMLESS = ("prose", "fenced", "thoughts")
 """Ways to write a usable answer."""
@@ -254,6 +254,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _bad_request(self, asked: Asked) -> None:
         self._error(400, "Invalid image")
+
+    def _moderated(self, asked: Asked) -> None:
+        self._error(403, "flagged by moderation")
 
     def _hung(self, asked: Asked) -> None:
         self.server_state.stopping.wait(20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import traceback
 from collections.abc import Callable, Iterator
@@ -145,6 +146,9 @@ def test_what_cannot_work_is_said_before_anything_is_drawn(chosen: VLMSettings, 
     [
         ({"tries": 0}, "'tries'"),
         ({"speed": 1}, "'speed'"),
+        ({"timeout": math.inf}, "'timeout'"),
+        ({"longest_wait": math.nan}, "'longest_wait'"),
+        ({"prices": {"m": {"input": math.inf, "output": 1}}}, "prices.m.input"),
         ({"prices": {"m": {"input": -1, "output": 1}}}, "prices.m.input"),
         ({"keys": {"openai": [KEY]}}, "keys.openai"),
     ],

@@ -121,7 +121,9 @@ def test_what_failed_is_asked_again(file: AnswerFile) -> None:
 GARBAGE = b"not a database at all, but something else" * 50
 
 
-@pytest.mark.parametrize("kind", ["garbage", "folder", "below a file", "read only", "fifo"])
+@pytest.mark.parametrize(
+    "kind", ["garbage", "folder", "below a file", "read only", "fifo", "fifo beside"]
+)
 def test_a_file_that_cannot_be_used_is_given_up_with_a_warning(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,6 +134,8 @@ def test_a_file_that_cannot_be_used_is_given_up_with_a_warning(
         path.mkdir()
     elif kind == "fifo":
         os.mkfifo(path)
+    elif kind == "fifo beside":
+        os.mkfifo(tmp_path / "answers.sqlite-journal")
     elif kind == "below a file":
         path.write_bytes(GARBAGE)
         path = path / "below" / "answers.sqlite"
@@ -145,6 +149,20 @@ def test_a_file_that_cannot_be_used_is_given_up_with_a_warning(
     (record,) = caplog.records
     assert "answers.sqlite" in record.getMessage()
     assert "--no-cache" in record.getMessage()
+
+
+def test_a_file_system_without_locks_keeps_answers_for_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unlockable(*args: Any, **options: Any) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("locking protocol")
+
+    monkeypatch.setattr(sqlite3, "connect", unlockable)
+    fake = FakeVLM(["yes"])
+    cached = CachedVLM(fake, AnswerFile(tmp_path / "answers.sqlite"))
+    assert [cached.ask([QUESTION])[0].text for _ in range(3)] == ["yes"] * 3
+    assert len(fake.asked) == 1
+    assert len(caplog.records) == 1
 
 
 def test_a_full_disk_loses_no_answer(

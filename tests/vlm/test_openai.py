@@ -218,6 +218,20 @@ def test_without_key_model_or_server_nothing_can_be_asked() -> None:
         vlm.ask([CHECK])
 
 
+def test_a_refused_request_is_unscored_and_no_sign_of_a_wrong_key() -> None:
+    notes = Notes()
+    with loopback.loopback() as server:
+        with client(server, memory=notes) as vlm:
+            vlm.ask([CHECK])
+        server.fault = lambda asked: "moderated"
+        with client(server, memory=notes) as vlm:
+            (reply,) = vlm.ask([CHECK])
+            assert "this request (403: flagged by moderation)" in reply.error
+            assert not reply.fatal
+            server.fault = lambda asked: None
+            assert vlm.ask([CHECK])[0].text == "yes"
+
+
 @pytest.mark.parametrize("fault", ["unauthorized", "no_model"])
 def test_a_server_that_answered_before_fails_one_question_at_a_time(fault: str) -> None:
     with loopback.loopback() as server, client(server) as vlm:

@@ -172,8 +172,26 @@ def test_first_tokens_keep_their_probabilities_among_all() -> None:
         "?": float("-inf"),
     }
     tokens = [Token("Yes", likely), Token("no", {"no": 0.0})]
-    assert of_first(tokens) == pytest.approx({"Yes": 0.5, " yes": 0.375})
-    assert of_first([]) == {}
-    assert of_first([Token("a", {"a": math.log(0.8), "b": math.log(0.8)})]) == {}, (
+    assert of_first("Yes", tokens) == pytest.approx({"Yes": 0.5, " yes": 0.375})
+    assert of_first("Yes", []) == {}
+    assert of_first("a", [Token("a", {"a": math.log(0.8), "b": math.log(0.8)})]) == {}, (
         "no probabilities"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [("Yes", "\n"), ("Yes", "<think>"), ("Yes", "Let"), ("Yes", ""), ("", "Yes"), ("No", "Yes")],
+)
+def test_a_first_token_that_the_text_does_not_begin_with_tells_nothing(
+    text: str, first: str
+) -> None:
+    assert of_first(text, [place(first, {first: 0.9, "Yes": 0.05, "No": 0.05}), sure("Yes")]) == {}
+
+
+def test_marks_beside_a_number_make_another_token_of_it() -> None:
+    answer = read("2", Question((), choices=NUMBERS))
+    tokens = [place("2", {"2": 0.5, "-2": 0.2, "2%": 0.1, "two": 0.1, " 2": 0.05, "**2": 0.05})]
+    shares = of_choice("2", answer, tokens, NUMBERS, greedy=True)
+    assert shares["two"] == pytest.approx(1.0)
+    assert of_choice("2", answer, [place("-2", {"-2": 1.0})], NUMBERS, greedy=True) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from time import process_time
 
 import pytest
@@ -10,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npcorrect.vlm.base import Question
-from npcorrect.vlm.reasoning import MAX_TEXT, THOUGHTS, UnfinishedError, UnusableError, bare
+from npcorrect.vlm.reasoning import (
+    ANSWERS,
+    LANGUAGES,
+    LAYOUT,
+    MAX_TEXT,
+    THOUGHTS,
+    TURNS,
+    UnfinishedError,
+    UnusableError,
+    bare,
+)
 from npcorrect.vlm.replies import choice_in, object_in, read
 
 SCHEMA = {
@@ -146,6 +157,94 @@ def test_two_answers_or_none_are_unusable(text: str) -> None:
         choice_in(text, ("yes", "no"))
 
 
+def enclosures(name: str) -> list[tuple[str, str]]:
+    """The ways to mark a part of a text with a name."""
+    return [
+        (f"<{name}>", f"</{name}>"),
+        (f"<{name.upper()} mode='x'>", f"</ {name} >"),
+        (f"<|{name}|>", f"<|/{name}|>"),
+        (f"<|begin_of_{name}|>", f"<|end_of_{name}|>"),
+        (f"[{name}]", f"[/{name}]"),
+        (f"\u25c1{name}\u25b7", f"\u25c1/{name}\u25b7"),
+        (f"&lt;{name}&gt;", f"&lt;/{name}&gt;"),
+        (f"```{name}\n", "\n```"),
+        (f"~~~{name}\n", "\n~~~"),
+        (f"<!-- {name}", "-->"),
+        (f"/* {name}", "*/"),
+    ]
+
+
+KNOWN = ANSWERS | LAYOUT | LANGUAGES | TURNS
+NAMES = ("musing", "first-look", "aside", "self_talk", "zzz", "ruminate")
+
+
+@pytest.mark.parametrize("around", ["", "<answer>{}</answer>", "\\boxed{{{}}}", "```json\n{}\n```"])
+@pytest.mark.parametrize(("opener", "closer"), [pair for n in NAMES for pair in enclosures(n)])
+def test_what_stands_in_a_mark_of_unknown_name_is_no_answer(
+    opener: str, closer: str, around: str
+) -> None:
+    for said, read_it in ((json.dumps(DRAFT), reads_object), ("no", reads_choice)):
+        draft = opener + (around.format(said) if around else said) + closer
+        for text in (draft, draft + "\nSo it is.", f"{draft}\n{opener}{said}"):
+            with pytest.raises(UnusableError):
+                read_it(text)
+    final = json.dumps(FINAL)
+    draft = f"{opener}{json.dumps(DRAFT)}{closer}"
+    assert json.loads(object_in(f"{draft}\n{final}", SCHEMA)) == FINAL
+    assert json.loads(object_in(f"{draft}<answer>{final}</answer>", SCHEMA)) == FINAL
+    with pytest.raises(UnusableError):
+        read(f"{opener}A cup.{closer}", Question(()))
+    with pytest.raises(UnusableError):
+        read(f"{opener}A cup.{closer} A red one.", Question(()), whole=True)
+
+
+def reads_object(text: str) -> str:
+    return object_in(text, SCHEMA)
+
+
+def reads_choice(text: str) -> str:
+    return choice_in(text, ("yes", "no"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<musing>{}", "{}</musing>", "<|musing|>{}<|/musing|>", "```thinking\n{}\n",
+        "<answer><musing>{}</musing></answer>", "{}</musing> That is it.",
+    ],
+)  # fmt: skip
+def test_half_a_mark_of_unknown_name_is_one(text: str) -> None:
+    with pytest.raises(UnusableError):
+        object_in(text.format(json.dumps(DRAFT)), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<final_answer>{}</final_answer>", "<json_output>{}</json_output>", "<p>{}</p>",
+        "<pre><code>{}</code></pre>", "```python\n{}\n```", "~~~json\n{}\n~~~", "<s>{}</s>",
+        "<|im_start|>assistant\n{}<|im_end|>", "<|begin_of_text|>{}<|end_of_text|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n{}<|eot_id|>", "{}<|return|>",
+        "<|start_of_role|>assistant<|end_of_role|>{}<|end_of_text|>", "{} <note",
+    ],
+)  # fmt: skip
+def test_layout_and_turns_are_no_marks_around_drafts(text: str) -> None:
+    assert json.loads(object_in(text.format(json.dumps(FINAL)), SCHEMA)) == FINAL
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'A sign that says "<sale>50 %</sale>" hangs on a wall.',
+        "A <b>red</b> cup.",
+        "A letter \u201c[a]\u201d stands left of a cup.",
+        "The cup is <small> here.",
+    ],
+)
+def test_marks_in_a_description_may_be_writing(text: str) -> None:
+    assert read(text, Question(())).text == text
+
+
 def test_offsets_stay_what_they_are() -> None:
     text = "<think>\u00e9\U0001f600</think> **Yes**<|im_end|>"
     assert len(bare(text)) == len(text)
@@ -214,3 +313,20 @@ def test_no_text_takes_long(unit: str, size: int) -> None:
         with pytest.raises(UnusableError):
             read(text, question)
     assert process_time() - start < 4
+
+
+@given(
+    st.from_regex(r"[a-z]{3,9}([_-][a-z]{3,6})?", fullmatch=True)
+    .filter(lambda name: not KNOWN & {*re.split("[_-]", name)})
+    .flatmap(lambda name: st.sampled_from(enclosures(name))),
+    st.text(alphabet='ab {}"<>/[]`\n', max_size=12),
+)
+@settings(max_examples=300)
+def test_no_draft_in_a_mark_of_any_name_is_taken(pair: tuple[str, str], noise: str) -> None:
+    opener, closer = pair
+    draft, end = f"{opener}{noise}{json.dumps(DRAFT)}{closer}", json.dumps(FINAL)
+    for text in (draft + end, f"{noise}{draft}{noise}{end}", f"{draft}<answer>{end}</answer>"):
+        try:
+            assert json.loads(object_in(text, SCHEMA)) == FINAL
+        except UnusableError:
+            continue

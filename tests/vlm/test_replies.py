@@ -124,6 +124,38 @@ def test_digits_and_words_are_spellings_of_one_number(text: str, choice: str) ->
     assert choice_in(text, NUMBERS) == choice
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-2", "\u22122", "\uff0d\uff12", "- 2", "+2", "\u00b12", "-two", "minus two", "2-", "--2--",
+        "2%", "2 %", "two%", "%2%", "\uff12\uff05", "2\u2030",
+        "2.0", "2.5", ".2", ",2", "0.2", "2,5", "2,", "2;",
+        "2nd", "#2", "no. 2", "2\u00ba",
+        "1/2", "\u00bd", "/2", "2/", "2:1", "2:",
+        "2-3", "2\u20133", "2..3", "2 or 3", "1, 2",
+        "2x", "x2", "\u00d72", "2\u00d7", "2 cups", "2\u00b0", "2'", '2"', "2\u2033",
+        "$2", "2\u20ac",
+        "2e0", "2^2", "\u00b2", "\u2082", "10\u00b2", "2*", "\u221a2",
+        "~2", "\u22482", "<2", ">2", "\u22652", "2+", "2?", "\u00ac2", "~~2~~", "2\u0338",
+        "\\boxed{-2}", "<answer>2%</answer>", "```\n-2\n```",
+    ],
+)  # fmt: skip
+def test_a_number_with_something_beside_it_is_another_number(text: str) -> None:
+    with pytest.raises(UnusableError, match="not one of the words"):
+        choice_in(text, NUMBERS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2.", "2!", "**2**", "_2_", "`2`", "'2'", '"2."', "\u201c2\u201d.", "(2)", "[2]", "$2$",
+        "\\(2\\)", "2\ufe0f\u20e3", "\u200b2\n", "\\boxed{2}", "<answer>2</answer>", "```\n2\n```",
+    ],
+)  # fmt: skip
+def test_a_number_may_be_dressed_up(text: str) -> None:
+    assert choice_in(text, NUMBERS) == "two"
+
+
 def test_choices_that_are_both_digit_and_word_stay_apart() -> None:
     assert choice_in("2", ("2", "two")) == "2"
     assert choice_in("two", ("2", "3")) == "2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -69,7 +70,7 @@ def is_bare(body: Body) -> bool:
         (error("Unprocessable", 422), "Unprocessable"),
         (error("gone", 404), "has no model"),
         (error("no", 401), "refused the key"),
-        (error("not from your country", 403), "refused the key (403: not from your country)"),
+        (error("not from your country", 403), "this request (403: not from your country)"),
         (Reply({"detail": [{"loc": ["body", 0], "msg": "Field required"}]}, 422), "Field required"),
         (Reply({"error": "later"}, 429, {"retry-after": "3600"}), "gave no answer (429: later)"),
         (Reply("", 307, {"location": "http://127.0.0.1:1/"}), "/v1"),
@@ -293,6 +294,18 @@ def test_a_limit_that_thought_used_up_is_raised_once_and_the_remedy_is_named(fie
     assert "does not think" in reply.error
 
 
+@pytest.mark.parametrize("text", ["\n", "", "<", "**", "...", "<think>"])
+def test_a_reply_that_begins_with_no_word_has_no_first_tokens(text: str) -> None:
+    def answer(body: Body) -> Reply:
+        return Reply(completion(text if "Two?" in json.dumps(body) else "a circle"))
+
+    question = Question((Message("user", "Two?"),), max_tokens=1, tokens=True)
+    with scripted(answer) as server, client(f"{server.url}/v1#m") as vlm:
+        (reply,) = vlm.ask([question])
+    assert "it begins with" in reply.error
+    assert not reply.tokens
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -380,6 +393,88 @@ def test_a_proxy_that_cannot_be_used_is_one_sentence(
     with pytest.raises(SettingsError, match=name.upper()) as caught:
         OpenAIVLM(addresses.server("http://127.0.0.1:1/v1#m"))
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+def _closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.usefixtures("no_proxies")
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+def test_a_proxy_that_is_away_is_told_from_the_server(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, f"http://me:SECRET@127.0.0.1:{_closed_port()}")
+    with scripted(lambda body: Reply(completion())) as server:
+        with client(f"{server.url}/v1#m") as vlm, pytest.raises(ModelError) as caught:
+            vlm.connect()
+        assert not server.asked
+        monkeypatch.setenv("NO_PROXY", "example.com,127.0.0.1")
+        with client(f"{server.url}/v1#m") as vlm:
+            vlm.connect()
+    said = str(caught.value)
+    assert f"the proxy that {name} names" in said
+    assert "the proxy cannot be used in 2 tries (the connection was refused)" in said
+    assert "Add '127.0.0.1' to NO_PROXY" in said
+    assert f"unset {name}" in said
+    assert "is it running" not in said
+    assert "SECRET" not in said
+
+
+@pytest.mark.usefixtures("no_proxies")
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (403, "this request (403"),
+        (407, "a name and a password (407)"),
+        (502, "(502"),
+        (404, "(404"),
+    ],
+)
+def test_a_refusal_through_a_proxy_names_it(
+    code: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted(lambda body: error("denied by policy", code)) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        with client("http://localhost:1/v1#m") as vlm, pytest.raises(ModelError) as caught:
+            vlm.connect()
+        assert proxy.asked
+    said = str(caught.value)
+    assert says in said
+    assert "through the proxy that HTTP_PROXY names" in said
+    assert "Add 'localhost' to NO_PROXY" in said
+
+
+@pytest.mark.usefixtures("no_proxies")
+def test_a_proxy_that_opens_no_tunnel_is_told_from_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with scripted(lambda body: Reply(completion())) as proxy:  # which knows no CONNECT
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with (
+            client("https://localhost:1/v1#m") as vlm,
+            pytest.raises(ModelError, match=r"through the proxy that https_proxy names.*NO_PROXY"),
+        ):
+            vlm.connect()
+
+
+@pytest.mark.usefixtures("no_proxies")
+def test_the_proxy_of_other_addresses_is_not_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{_closed_port()}")
+    with (
+        client(f"http://127.0.0.1:{_closed_port()}/v1#m") as vlm,
+        pytest.raises(ModelError, match="is it running") as caught,
+    ):
+        vlm.connect()
+    assert "PROXY" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSLKEYLOGFILE"])

@@ -10,12 +10,13 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
+from npcorrect.cli.metavars import App
 from npcorrect.text import one_line
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-app = typer.Typer(
+app = App(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from npcorrect.cli.app import app, path_option
+from npcorrect.cli.metavars import App
 
 if TYPE_CHECKING:
     from npcorrect.evaluation.benchmarks.base import Benchmark
     from npcorrect.evaluation.run.manifest import Manifest
     from npcorrect.vlm.settings import VLMTable
 
-bench = typer.Typer(
-    no_args_is_help=True, help="Compare methods on benchmarks, and report what they say."
-)
+bench = App(no_args_is_help=True, help="Compare methods on benchmarks, and report what they say.")
 app.add_typer(bench, name="bench")
 
 NAMES = "A benchmark (see the documentation), a .txt, .csv or .jsonl file of prompts, or my.py:NAME"

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from npcorrect.cli.app import app, reporting_errors
+from npcorrect.cli.metavars import App
 from npcorrect.cli.options import Only, takes_settings
 from npcorrect.settings import LoadSettings
 
 if TYPE_CHECKING:
     from npcorrect.diffusion.families import FamilySpec
 
-models = typer.Typer(no_args_is_help=False)
+models = App(no_args_is_help=False)
 app.add_typer(models, name="models")
 
 

@@ -82,7 +82,9 @@ def pool_alone(
 
 def threads_each(workers: int, threads: int | None) -> int:
     """How many threads a worker has: as asked for, by OMP_NUM_THREADS, or an equal share."""
-    return threads or int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // workers))
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # nested levels follow
+    named = int(first) if first.isdecimal() and len(first) < 5 else 0
+    return threads or named or max(1, _cores() // workers)
 
 
 def _on_gpus(device: str | None) -> bool:

@@ -35,6 +35,8 @@ def load_pipeline(settings: LoadSettings) -> PipelineModel:
         raise SettingsError(f"--quantize needs a CUDA device, not {device}; leave it out.")
     if settings.quantize:
         require("bitsandbytes", "quantize", "--quantize")
+    if settings.offload == "sequential" and device == "cpu":
+        raise SettingsError("--offload sequential needs a GPU, not the cpu; leave it out.")
     if settings.offload != "none":
         require("accelerate", "models", "--offload")
     if settings.lora:

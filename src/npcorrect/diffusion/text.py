@@ -95,7 +95,12 @@ class TextSpec:
         before, after = self.template(pipeline, _PLACE).split(_PLACE)
         whole = [self.template(pipeline, text) for text in texts]
         parts = [
-            self._states(getattr(pipeline, tokenizer), getattr(pipeline, encoder), whole, length)
+            self._states(
+                getattr(pipeline, tokenizer),
+                getattr(pipeline, encoder),
+                [spelled_out(pipeline, tokenizer, text) for text in whole],
+                length,
+            )
             for tokenizer, encoder in self.encoders
         ]
         states = torch.cat([states for states, _ in parts], dim=-1).float().cpu().numpy()
@@ -142,8 +147,15 @@ class TextSpec:
     def count(self, pipeline: Any, text: str, prompt: bool) -> int:
         """The number of tokens that a text takes of the pipeline's ``max_sequence_length``."""
         template = self.prompt_template if prompt and self.prompt_template else self.template
-        tokenizer = fast(getattr(pipeline, self.encoders[0][0]))
-        return len(tokenizer(template(pipeline, text))["input_ids"]) - dropped(pipeline)
+        name = self.encoders[0][0]
+        whole = spelled_out(pipeline, name, template(pipeline, text))
+        return len(fast(getattr(pipeline, name))(whole)["input_ids"]) - dropped(pipeline)
+
+
+def spelled_out(pipeline: Any, tokenizer: str, text: str) -> str:
+    """The text with every token of a textual inversion that has several vectors, as it is read."""
+    convert = getattr(pipeline, "maybe_convert_prompt", None)
+    return str(convert(text, getattr(pipeline, tokenizer))) if convert else text
 
 
 def dropped(pipeline: Any) -> int:

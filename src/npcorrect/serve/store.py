@@ -22,7 +22,7 @@ from PIL.Image import Image
 from pydantic import TypeAdapter
 
 from npcorrect.errors import NpcError, OutputError
-from npcorrect.files import decode_picture, locked, prepare
+from npcorrect.files import decode_picture, foreign_to_database, locked, prepare
 from npcorrect.records import Request
 from npcorrect.result import Ended
 
@@ -259,8 +259,11 @@ def open_store(folder: Path) -> Iterator[Store]:
 
 
 def _connect(folder: Path) -> sqlite3.Connection:
+    path = folder / "jobs.sqlite"
     try:
-        connection = sqlite3.connect(folder / "jobs.sqlite", check_same_thread=False)
+        if foreign := foreign_to_database(path):
+            raise sqlite3.OperationalError(foreign)
+        connection = sqlite3.connect(path, check_same_thread=False)
         connection.execute("pragma journal_mode = wal")
         connection.executescript(_TABLES)
     except sqlite3.Error as error:

@@ -311,7 +311,7 @@ def _refuse_missing(identifier: str) -> None:
     """
     path = Path(identifier)
     hub = fullmatch(r"[\w.-]+(/[\w.-]+)?", identifier) and not identifier.startswith(".")
-    if not (path.is_dir() or hub):
+    if not identifier.strip() or not (path.is_dir() or hub):
         raise SettingsError(
             f"There is no folder {identifier[:200]!r} with a model; check the path, or name one "
             "of the Hugging Face hub as 'local:OWNER/NAME'."

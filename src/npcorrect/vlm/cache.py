@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from npcorrect.files import foreign_to_database
 from npcorrect.vlm.addresses import identity
 from npcorrect.vlm.base import VLM, Memory, Question, Reply, Usage
 from npcorrect.vlm.pictures import fingerprint
@@ -62,8 +63,8 @@ class AnswerFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)
-            if not path.is_file():
-                raise IsADirectoryError("it is no regular file")
+            if foreign := foreign_to_database(path.resolve()):
+                raise OSError(foreign)
         except OSError as error:
             self._give_up(error)
         self._run("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)")

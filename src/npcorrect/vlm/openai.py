@@ -294,14 +294,16 @@ def _first(answer: Answer, redact: Callable[[str], str]) -> Reply:
     """What the model begins with; no more was asked for, so that being cut off is no fault.
 
     Raises:
-        UnusableError: it begins with thought, or the reply is no completion.
+        UnusableError: it begins with thought or with no word, or the reply is no completion.
     """
     completion = answer.completion
     if completion is None:
         raise UnusableError("the server's reply is not a chat completion")
     if completion.thought.strip() or completion.thought_tokens or thinks(completion.text):
         raise UnusableError("it begins with thought")
-    return Reply(redact(completion.text), tokens=of_first(completion.written))
+    if not completion.text.strip()[:1].isalnum():
+        raise UnusableError("it begins with no word")
+    return Reply(redact(completion.text), tokens=of_first(completion.text, completion.written))
 
 
 def _cut_off(completion: Completion) -> str:

@@ -12,7 +12,7 @@ from math import exp, inf, isfinite
 from typing import Any
 
 from npcorrect.vlm.reasoning import UnusableError, bare
-from npcorrect.vlm.replies import Answer, spellings
+from npcorrect.vlm.replies import Answer, is_number, may_stand_beside, spellings
 
 _MARKS = str.maketrans({"\u0120": " ", "\u010a": "\n", "\u2581": " "})
 """How byte-level and SentencePiece vocabularies write blanks and line breaks."""
@@ -63,20 +63,24 @@ def of_fields(
     return fields
 
 
-def of_first(tokens: Sequence[Token]) -> dict[str, float]:
+def of_first(text: str, tokens: Sequence[Token]) -> dict[str, float]:
     """The likeliest first tokens of a reply with their probabilities among all tokens.
 
-    Tokens that are written the same are one. Empty where none are listed, or where what is listed
-    cannot be probabilities.
+    Tokens that are written the same are one. Empty where none are listed, where what is listed
+    cannot be probabilities, or where the first one is not what the text begins with, as a token of
+    a thought is not that the server took off.
     """
     mass: dict[str, float] = {}
-    for text, logprob in tokens[0].likely.items() if tokens else ():
+    begun = _plain(tokens[0].text).strip() if tokens else ""
+    if not begun or not text.lstrip().startswith(begun):
+        return {}
+    for written, logprob in tokens[0].likely.items():
         if isfinite(logprob):
-            mass[_plain(text)] = mass.get(_plain(text), 0.0) + _probability(logprob)
+            mass[_plain(written)] = mass.get(_plain(written), 0.0) + _probability(logprob)
     total = sum(mass.values())
     if total > _MOST:
         return {}
-    return {text: part / max(total, 1.0) for text, part in mass.items()}
+    return {written: part / max(total, 1.0) for written, part in mass.items()}
 
 
 def _offset(text: str, tokens: Sequence[Token]) -> int | None:
@@ -160,14 +164,18 @@ def _unlisted(token: Token, listed: float, choices: int) -> float:
 
 
 def _word(text: str, before: str) -> str:
-    """The letters at the beginning of a token, after blanks, quotes and what stands before."""
-    if any(character.isalnum() for character in before):
-        if not text.startswith(before):
-            return ""
+    """The letters at the beginning of a token, after blanks, quotes and what stands before.
+
+    Empty where they are a number that a mark beside them makes another, such as "-2".
+    """
+    if text.startswith(before):
         text = text[len(before) :]
+    elif any(character.isalnum() for character in before):
+        return ""
     start = next((n for n, character in enumerate(text) if character.isalnum()), len(text))
     end = next((n for n in range(start, len(text)) if not text[n].isalnum()), len(text))
-    return text[start:end].casefold()
+    word, beside = text[start:end], before[-1:] + text[:start] + text[end:]
+    return word.casefold() if not is_number(word) or may_stand_beside(beside) else ""
 
 
 def _begun(word: str, known: Mapping[str, str]) -> set[str]:

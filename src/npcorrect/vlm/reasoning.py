@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 MAX_TEXT = 2**18
@@ -29,10 +30,25 @@ _IN_BRACKETS = frozenset({"think", "thinking", "thought"})
 """Names that are marks in square brackets too, where other words are mere writing unless they are
 closed."""
 ANSWERS = frozenset({
-    "answer", "final", "final_answer", "box", "solution", "response", "output", "result",
-    "conclusion", "verdict", "reply", "json",
+    "answer", "final", "box", "solution", "response", "output", "result", "conclusion", "verdict",
+    "reply", "json",
 })  # fmt: skip
-"""Names of marks around the answer."""
+"""Words of which names of marks around the answer consist, such as ``final_answer``."""
+LAYOUT = frozenset({
+    "html", "body", "main", "p", "div", "span", "center", "br", "hr", "pre", "code", "b", "i", "u",
+    "em", "strong", "h1", "h2", "h3", "h4", "ul", "ol", "li", "table", "tr", "td",
+})  # fmt: skip
+"""Names of marks that say how a text looks, not what it is."""
+LANGUAGES = frozenset({
+    "json5", "jsonc", "jsonl", "javascript", "js", "python", "py", "yaml", "yml", "xml", "html",
+    "text", "txt", "plain", "plaintext", "markdown", "md",
+})  # fmt: skip
+"""What may stand beside a fence around an answer; another word makes it a fence around thoughts."""
+TURNS = frozenset({
+    "im", "text", "sentence", "turn", "header", "header_id", "role", "message", "inst", "utterance",
+    "s", "eos", "bos", "pad", "unk", "eot", "eom",
+})  # fmt: skip
+"""Names of special tokens that come in pairs around a turn or a part of it."""
 _BEGIN = ("begin_of_", "start_of_", "begin_", "start_")
 _END = ("end_of_", "end_")
 
@@ -47,7 +63,7 @@ _TAG = re.compile(
     r"(?:[>\]\u25b7\uff1e\u3011]|(?i:&gt;|&#0?62;|&#x3e;|\\u003e|%3e))"
 )
 _SLASH = re.compile(r"[/\uff0f]|2f|47;", re.IGNORECASE)
-_BRACKETED = re.compile(r"\[/(\w{1,40}+)\]")
+_BRACKETED = re.compile(r"\[/([\w-]{1,40}+)\]")
 _CHANNEL = re.compile(
     r"<\|channel\|?>\s{0,4}+(\w{0,20}+)[^<>|]{0,60}+"
     r"(?:<\|constrain\|>\s{0,4}+\w{0,20}+)?(?:<\|message\|>)?|(<channel\|>)"
@@ -71,6 +87,10 @@ _LITERALS: tuple[tuple[str, Side], ...] = (
 )
 """Marks with no name that says so: MedGemma's, Ollama's on its command line, and gpt-oss's channels
 without special tokens."""
+_COMMENTS = (("<!--", "-->"), ("/*", "*/"))
+_FENCE = re.compile(r"(?:```|~~~)(?:[ \t]{0,4}+([^\W\d_][\w-]{0,40}+)([^\n`~]{0,40}+\n)?+)?+")
+_SHOWN = re.compile(r"\S")
+_QUOTED = re.compile(r"\"[^\"\n]{0,200}+\"|\u201c[^\u201d\n]{0,200}+\u201d")
 
 
 class UnusableError(ValueError):
@@ -88,6 +108,7 @@ class _Mark:
     start: int
     end: int
     side: Side
+    name: str = ""
 
 
 def bare(text: str, whole: bool = False) -> str:
@@ -105,7 +126,26 @@ def bare(text: str, whole: bool = False) -> str:
     start = _after_thoughts(text)
     rest = " " * start + text[start:]
     rest = _marked_answer(rest, whole)
-    return _blanked(rest, ((m.start(), m.end()) for m in _SPECIAL.finditer(rest)))
+    pairs = _unknown_pairs(rest)
+    specials = (m for m in _SPECIAL.finditer(rest) if m.start() not in pairs)
+    return _blanked(rest, ((m.start(), m.end()) for m in specials))
+
+
+def unmarked(bare_text: str, written: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """From where to where a text stands in no mark of a name that is not known here.
+
+    What stands in such a mark may be a draft. It is taken for one up to the last mark that closes,
+    and from the first one after it that opens. In the places of ``written`` marks are writing.
+    """
+    marks = list(_named(_blanked(bare_text, written), _is_unknown))
+    begin = max((mark.end for mark in marks if mark.side == "close"), default=0)
+    opened = (mark.start for mark in marks if mark.side == "open" and mark.start >= begin)
+    return begin, min(opened, default=len(bare_text))
+
+
+def quoted(text: str) -> Iterator[tuple[int, int]]:
+    """Where a text quotes something, quotation marks included."""
+    return (match.span() for match in _QUOTED.finditer(text))
 
 
 def thinks(text: str) -> bool:
@@ -124,6 +164,10 @@ def _after_thoughts(text: str) -> int:
 
 def _thought_marks(text: str) -> Iterator[_Mark]:
     yield from _named(text, _is_thought)
+    yield from _fenced(text)
+    for opener, closer in _COMMENTS:
+        if (start := text.rfind(opener)) >= 0:
+            yield from _enclosing(text, start, start + len(opener), closer)
     for match in _CHANNEL.finditer(text):
         closes = match[2] or (match[1] or "").casefold() == "final"
         yield _Mark(match.start(), match.end(), "close" if closes else "open")
@@ -136,19 +180,66 @@ def _thought_marks(text: str) -> Iterator[_Mark]:
             yield _Mark(place, place + len(literal), side)
 
 
+def _fenced(text: str) -> Iterator[_Mark]:
+    """The fences around something, with a word that is neither a language nor the answer."""
+    opened: list[_Mark] = []
+    for match in _FENCE.finditer(text):
+        if match[2] or (match[1] and not opened):
+            opened.append(_Mark(match.start(), match.end(1), "open", _plain(match[1])))
+        elif opened:
+            mark = opened.pop()
+            if _encloses_thoughts(mark) and _SHOWN.search(text, mark.end, match.start()):
+                yield from (mark, _Mark(match.start(), match.start() + 3, "close"))
+    yield from filter(_encloses_thoughts, opened)
+
+
+def _encloses_thoughts(fence: _Mark) -> bool:
+    return fence.name not in LANGUAGES and not _is_answer(fence.name)
+
+
+def _enclosing(text: str, start: int, end: int, closer: str) -> Iterator[_Mark]:
+    """A mark that opens, and the next one that closes it where there is one."""
+    yield _Mark(start, end, "open")
+    if (place := text.find(closer, end)) >= 0:
+        yield _Mark(place, place + len(closer), "close")
+
+
+@lru_cache(1024)
 def _is_thought(name: str) -> bool:
     return name in THOUGHTS or any(stem in name for stem in STEMS)
 
 
+@lru_cache(1024)
+def _is_answer(name: str) -> bool:
+    return all(word in ANSWERS for word in name.split("_"))
+
+
+@lru_cache(1024)
+def _is_unknown(name: str) -> bool:
+    return not (_is_thought(name) or _is_answer(name) or name in LAYOUT or name in TURNS)
+
+
 def _named(text: str, belongs: Callable[[str], bool]) -> Iterator[_Mark]:
     """The marks whose name, without its affixes, belongs to those that are looked for."""
-    paired = {match[1].casefold() for match in _BRACKETED.finditer(text)} | _IN_BRACKETS
+    paired = {_plain(match[1]) for match in _BRACKETED.finditer(text)} | _IN_BRACKETS
     for match in _TAG.finditer(text):
-        name = match[2].casefold().replace("\u2581", "_").replace("-", "_")
-        name, side = _side(name, bool(_SLASH.search(match[1])) or match[3].endswith("/"))
+        slashed = bool(_SLASH.search(match[1])) or match[3].endswith("/")
+        name, side = _side(_plain(match[2]), slashed)
         prose = match[0].startswith("[") and (match[3] or name not in paired)
         if belongs(name) and not prose:
-            yield _Mark(match.start(), match.end(), side)
+            yield _Mark(match.start(), match.end(), side, name)
+
+
+def _unknown_pairs(text: str) -> set[int]:
+    """Where marks of unknown names begin that open and close, and so are no special tokens."""
+    marks = list(_named(text, _is_unknown))
+    opened, closed = ({m.name for m in marks if m.side == side} for side in ("open", "close"))
+    slashed = (m for m in marks if m.name in opened & closed or "/" in text[m.start : m.end])
+    return {mark.start for mark in slashed}
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("\u2581", "_").replace("-", "_")
 
 
 def _side(name: str, closing: bool) -> tuple[str, Side]:
@@ -169,8 +260,10 @@ def _marked_answer(text: str, whole: bool) -> str:
 
     With ``whole``, blanks for the marks alone.
     """
-    marks = list(_named(text, ANSWERS.__contains__))
-    spans = [] if whole else [*_between(text, marks), *_boxes(text)]
+    marks = list(_named(text, _is_answer))
+    begin, close = unmarked(text, ())
+    found = [] if whole else [*_between(text, marks), *_boxes(text)]
+    spans = [span for span in found if begin <= span[0] and span[1] <= close]
     if not spans:
         return _blanked(text, ((mark.start, mark.end) for mark in marks))
     inside = {span: " ".join(_without_macros(text[slice(*span)]).split()) for span in spans}

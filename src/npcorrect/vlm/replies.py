@@ -6,19 +6,27 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
 from typing import Any
-from unicodedata import normalize
+from unicodedata import decomposition, normalize
 
 from npcorrect.english import NUMBERS
 from npcorrect.vlm.base import Question
-from npcorrect.vlm.reasoning import MAX_TEXT, UnusableError, bare
+from npcorrect.vlm.reasoning import MAX_TEXT, UnusableError, bare, quoted, unmarked
 
 _MAX_OBJECTS = 200
 """Objects that a reply may hold; one with more is no reply."""
 _MAX_DIGITS = 15
 _NO_OBJECT = "it contains no complete JSON object"
 _STRUCTURE = re.compile(r'\\.|["{}]', re.DOTALL)
+_IN_A_MARK = "it stands in a mark whose name says nothing of an answer"
+_OPENING = "\"'`*_([{$\u201c\u2018\u00ab\u300c\u300e\u3010"
+_CLOSING = "\"'`*_)]}$\u201d\u2019\u00bb\u300d\u300f\u3011"
+_MIRRORED = str.maketrans(_OPENING, _CLOSING)
+_END = ".!\u3002\uff01"
+_KEYCAP = "\ufe0f\u20e3"
+"""What makes a picture of a digit of it."""
 _DOUBLED = re.compile(r"\{\s{0,20}+\{")
 """A brace before a brace is no beginning: some models copy the doubled braces of templates."""
 
@@ -63,6 +71,8 @@ def read(
         answer = _choice(clean, question.choices)
     elif whole:
         raise UnusableError("it is thought alone")
+    elif _in_a_mark(clean):
+        raise UnusableError(_IN_A_MARK)
     else:
         said = encodable(redact(clean.strip()))
         answer = Answer(said, said, 0, len(text))
@@ -101,6 +111,28 @@ def spellings(choices: Sequence[str]) -> dict[str, str]:
     return known
 
 
+def stands_alone(number: str, before: str, after: str) -> bool:
+    """Whether what stands beside a number leaves it what it is.
+
+    Quotes, brackets and emphasis on both sides do, and the end of a sentence. A sign, a unit, a
+    percentage or half of a range do not.
+    """
+    opening, closing = _shown(before), _shown(after)
+    closing = "".join(character for character in closing if character not in _END + _KEYCAP)
+    mirrored = closing[::-1] == opening.translate(_MIRRORED) and set(opening) <= set(_OPENING)
+    return mirrored and not _is_raised(number)
+
+
+def may_stand_beside(marks: str) -> bool:
+    """Whether marks in one token with a number may leave it what it is; see `stands_alone`."""
+    return set(_shown(marks)) <= set(_OPENING + _CLOSING + _END + _KEYCAP + ",:")
+
+
+def is_number(word: str) -> bool:
+    """Whether a word is a number, in letters or in digits."""
+    return word.casefold() in NUMBERS or any(character.isnumeric() for character in word)
+
+
 def encodable(text: str) -> str:
     """The text with a replacement character for each lone surrogate, which no file can hold."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -123,10 +155,28 @@ def _choice(clean: str, choices: Sequence[str]) -> Answer:
     end = len(clean)
     while end > start and not clean[end - 1].isalnum():
         end -= 1
-    choice = spellings(choices).get(normalize("NFKC", clean[start:end]).casefold())
-    if choice is None:
+    word = clean[start:end]
+    choice = spellings(choices).get(normalize("NFKC", word).casefold())
+    changed = is_number(word) and not stands_alone(word, clean[:start], clean[end:])
+    if choice is None or changed:
         raise UnusableError(f"it is not one of the words {', '.join(choices)}")
     return Answer(choice, choice, start, end)
+
+
+def _shown(text: str) -> str:
+    """The marks of a text: no blanks, no line breaks, nothing invisible, no escaped brackets."""
+    return "".join(one for one in text if one.isprintable() and one not in " \\")
+
+
+def _is_raised(number: str) -> bool:
+    """Whether a number is an exponent or an index by its characters."""
+    return any(decomposition(one).startswith(("<super>", "<sub>")) for one in number)
+
+
+def _in_a_mark(clean: str) -> bool:
+    """Whether a text begins in a mark of unknown name, or has one that closes."""
+    begin, end = unmarked(clean, quoted(clean))
+    return begin > 0 or not clean[:end].strip()
 
 
 def _object(
@@ -137,9 +187,14 @@ def _object(
 
     validator = Draft202012Validator(schema)
     reason, first = _NO_OBJECT, None
-    for number, (value, start, end) in enumerate(_objects(clean)):
-        if number == _MAX_OBJECTS:
-            raise UnusableError("it gives too many objects")
+    found = list(islice(_objects(clean), _MAX_OBJECTS + 1))
+    if len(found) > _MAX_OBJECTS:
+        raise UnusableError("it gives too many objects")
+    begin, close = unmarked(clean, ((start, end) for _, start, end in found))
+    for value, start, end in found:
+        if start < begin or end > close:
+            reason = _IN_A_MARK
+            continue
         if first is not None and value != first.value:
             raise UnusableError("it gives two different answers")
         error = best_match(validator.iter_errors(value))

@@ -14,6 +14,8 @@ from math import isfinite
 from socket import gaierror
 from time import perf_counter
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 import httpx2
 from tenacity import (
@@ -77,6 +79,11 @@ class SendingError(Exception):
         super().__init__(message)
         self.usage, self.fatal, self.refused, self.broke = usage, fatal, refused, broke
 
+    def adding(self, remedy: str) -> SendingError:
+        """The same failure with a further sentence."""
+        kind = {"fatal": self.fatal, "refused": self.refused, "broke": self.broke}
+        return SendingError(f"{self} {remedy}", self.usage, **kind)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -122,6 +129,7 @@ class Transport:
         self._server, self._policy, self._largest = server, retry_policy, largest
         self.redact = Redactor(key)
         self._slots = asyncio.Semaphore(retry_policy.parallel)
+        self._proxy = proxy_variable(server.address)
         self._client = _client(_headers(server, key), retry_policy.timeout)
 
     async def close(self) -> None:
@@ -198,6 +206,14 @@ class Transport:
     def _failure(self, error: Exception, usage: Usage) -> SendingError:
         """What went wrong, in our own words: a library's may repeat what was sent."""
         where = f"The server at {self._server.address}"
+        if not self._proxy:
+            return self._told(error, where, usage)
+        where += f", asked through the proxy that {self._proxy} names,"
+        host = urlsplit(self._server.address).hostname
+        directly = f"Add {host!r} to NO_PROXY to ask the server directly, or unset {self._proxy}."
+        return self._told(error, where, usage).adding(directly)
+
+    def _told(self, error: Exception, where: str, usage: Usage) -> SendingError:
         again = f" in {usage.calls} tries" if usage.calls > 1 else ""
         if isinstance(error, _StatusError):
             return self._refusal(error, where, again, usage)
@@ -206,18 +222,26 @@ class Transport:
             return SendingError(text, usage)
         if isinstance(error, _BodyError):
             return SendingError(f"{where} {error}.", usage)
-        text = f"{where} cannot be reached{again} ({_reason(error)}); is it running?"
         fatal = isinstance(error, httpx2.ConnectError | httpx2.InvalidURL)
+        reason = _reason(error)
+        text = f"{where} cannot be reached{again} ({reason}); is it running?"
+        if self._proxy and _is_of_proxy(error):
+            text = f"{where} was not asked: the proxy cannot be used{again} ({reason})."
         return SendingError(text, usage, fatal=fatal)
 
     def _refusal(self, error: _StatusError, where: str, again: str, usage: Usage) -> SendingError:
         code, said = error.code, self.redact.line(error.said) or "it says nothing more"
-        if code in (401, 403):
-            why = f"{code}: {said}" if code == 403 else f"{code}"
-            text = f"{where} refused the key ({why}); set the right one in the environment."
+        if code == 401:
+            text = f"{where} refused the key (401); set the right one in the environment."
             return SendingError(text, usage, fatal=True)
+        if code == 403:  # also what a moderated request gets, where the next one is answered
+            text = f"{where} refused the key or this request (403: {said}); see to what it says."
+            return SendingError(text, usage)
         if code == 404:
             return SendingError(f"{where} {self._absent(said)}.", usage, fatal=True)
+        if code == 407:
+            text = f"{where} was not asked: the proxy wants a name and a password (407)."
+            return SendingError(text, usage, fatal=True)
         if code == 402 or error.kind == _SPENT:
             text = f"{where} wants to be paid first ({code}: {said}); see to the account."
             return SendingError(text, usage, fatal=True)
@@ -315,6 +339,22 @@ def _client(headers: Mapping[str, str], timeout: float) -> httpx2.AsyncClient:
             f"The proxy that the environment names in {_set(_PROXIES)} cannot be used; give "
             "an http:// address, install httpx2[socks] for socks5://, or unset the variable."
         ) from None
+
+
+def proxy_variable(address: str) -> str:
+    """The environment variable whose proxy stands before a server; empty where none does."""
+    parts = urlsplit(address)
+    if proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return ""
+    names = (f"{parts.scheme}_proxy", "all_proxy")
+    spellings = (spelling for name in names for spelling in (name, name.upper()))
+    return next((name for name in spellings if os.environ.get(name)), "")
+
+
+def _is_of_proxy(error: BaseException) -> bool:
+    """Whether a failure to connect is one to connect to the proxy: a certificate is not its own."""
+    encrypted = any(isinstance(link, ssl.SSLError) for link in _chain(error))
+    return isinstance(error, httpx2.ConnectError | httpx2.ProxyError) and not encrypted
 
 
 def _set(names: Iterable[str]) -> str:

@@ -234,11 +234,20 @@ def test_one_bad_reply_that_many_methods_share_is_one_failure() -> None:
         failures.see(_record(6, "base"))
 
 
-def test_a_judge_that_answers_nobody_is_not_asked_again() -> None:
+def test_one_failure_for_good_stops_nothing_and_several_in_a_row_do() -> None:
+    failures = Failures(5, 3)
+    for sample in (1, 2):
+        failures.see(_refused(sample))
+    failures.see(_record(3, "base", 1.0))
+    for sample in (4, 5):
+        failures.see(_refused(sample))
+    with pytest.raises(RunStoppedError, match=r"3 samples in a row.*the key is refused"):
+        failures.see(_refused(6))
+
+
+def _refused(sample: int) -> Record:
     gone = Score(None, "the key is refused", fatal=True)
-    done = exchange._done(fake_manifest(methods=("base",)), _sample(1), b"x", gone)
-    with pytest.raises(RunStoppedError, match="the key is refused"):
-        Failures(5).see(done.record)
+    return exchange._done(fake_manifest(methods=("base",)), _sample(sample), b"x", gone).record
 
 
 def _record(sample: int, method: str, value: float | None = None) -> Record:

@@ -141,13 +141,23 @@ def test_tables_of_somebody_else_are_a_sentence(script: str, run: Path) -> None:
         Store(run).records()
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
-def test_what_is_no_file_of_records_is_a_sentence(make: Callable[[Path], None], run: Path) -> None:
-    (run / "records.sqlite").unlink()
-    make(run / "records.sqlite")
-    with pytest.raises(SettingsError, match="is no file"):
+def _link(path: Path) -> None:
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-journal"])
+@pytest.mark.parametrize(
+    ("make", "kind"), [(Path.mkdir, "folder"), (os.mkfifo, "pipe"), (_link, "link")]
+)
+def test_what_is_no_file_of_records_is_a_sentence(
+    make: Callable[[Path], None], kind: str, ending: str, run: Path
+) -> None:
+    path = run / f"records.sqlite{ending}"
+    path.unlink(missing_ok=True)
+    make(path)
+    with pytest.raises(SettingsError, match=f"is a {kind}"):
         Store(run).records()
-    with pytest.raises(SettingsError, match="is no file"), Store(run).writing():
+    with pytest.raises(SettingsError, match=f"is a {kind}"), Store(run).writing():
         pass
 
 

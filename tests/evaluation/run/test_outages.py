@@ -106,8 +106,8 @@ def tools(vlm: OpenAIVLM) -> Tools:
     return replace(made, judge=judge, session=replace(made.session, roles=roles))
 
 
-def carry_out(folder: Path, server: Failing, monkeypatch: pytest.MonkeyPatch) -> list[Record]:
-    """The same command as often as it takes until nothing is open; it ends, or is stopped."""
+def serve(server: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server answer whatever is sent."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         reply = server(json.loads(request.content))
@@ -116,23 +116,32 @@ def carry_out(folder: Path, server: Failing, monkeypatch: pytest.MonkeyPatch) ->
 
     mocked = partial(httpx2.AsyncClient, transport=httpx2.MockTransport(answer))
     monkeypatch.setattr(transport, "_client", lambda headers, timeout: mocked())
+
+
+def give_command(folder: Path) -> None:
+    """The command of the run, once."""
     made = fake_manifest(methods=("base", "npc"), images=2)
     samples = manifest.samples(made.settings, FakeBench())
-    store, stops = Store(folder), 0
     named = addresses.server("http://served/v1#m")
+    with closing(OpenAIVLM(named, retry_policy=PATIENCE)) as vlm:
+        opened = partial(opening, VLMJudge(Judging(), vlm))
+        load = partial(tools, vlm)
+        runner.run(Store(folder), made, samples, load, runner.in_process, ignore, opened)
+
+
+def carry_out(folder: Path, server: Failing, monkeypatch: pytest.MonkeyPatch) -> list[Record]:
+    """The same command as often as it takes until nothing is open; it ends, or is stopped."""
+    serve(server, monkeypatch)
     while True:
-        with closing(OpenAIVLM(named, retry_policy=PATIENCE)) as vlm:
-            opened = partial(opening, VLMJudge(Judging(), vlm))
-            load = partial(tools, vlm)
-            try:
-                runner.run(store, made, samples, load, runner.in_process, ignore, opened)
-            except (RunStoppedError, ModelError):  # or away when it is to be opened
-                stops += 1
-                assert stops < 40
-                continue
-        records = store.records()
-        if len(records) == 2 * len(samples) and not any(map(is_open, records)):
-            server.injected["stops"] += stops
+        server.injected["commands"] += 1
+        try:
+            give_command(folder)
+        except (RunStoppedError, ModelError):  # or away when it is to be opened
+            server.injected["stops"] += 1
+            assert server.injected["stops"] < 40
+            continue
+        records = Store(folder).records()
+        if len(records) == 2 * len(FakeBench().samples()) and not any(map(is_open, records)):
             return records
 
 
@@ -163,3 +172,37 @@ def test_a_run_through_outages_ends_as_if_nothing_had_happened(
     assert server.injected["away"] + server.injected["passing"] >= FAULTS
     assert server.injected["stops"] >= 3, "outages are longer than the patience"
     assert decisions(stormy) == decisions(calm)
+
+
+class Refusing(Failing):
+    """A calm server that refuses some requests with a status, whatever is in them."""
+
+    def __init__(self, code: int, refused: Sequence[int]) -> None:
+        super().__init__(faults=False)
+        self._code, self._refused = code, refused
+
+    def __call__(self, body: Body) -> Reply:
+        answered = super().__call__(body)
+        return error("not that", self._code) if self.asked in self._refused else answered
+
+
+@pytest.mark.parametrize("code", [401, 402, 403, 404, 429])
+def test_one_refusal_in_a_run_stops_nothing_and_is_asked_again(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = carry_out(tmp_path / "calm", Failing(faults=False), monkeypatch)
+    server = Refusing(code, [20, 60])
+    refused = carry_out(tmp_path / "refused", server, monkeypatch)
+    assert server.asked > 60
+    assert decisions(refused) == decisions(calm)
+    assert server.injected["commands"] == 2, "what is unscored stays open for the next command"
+    assert not server.injected["stops"]
+
+
+@pytest.mark.parametrize(("code", "samples"), [(401, 3), (403, 5)])
+def test_refusals_in_a_row_stop_the_run_with_the_reason(
+    code: int, samples: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(Refusing(code, range(20, 1000)), monkeypatch)
+    with pytest.raises(RunStoppedError, match=rf"after {samples} samples in a row.*\({code}"):
+        give_command(tmp_path)

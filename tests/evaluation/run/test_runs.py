@@ -135,6 +135,17 @@ def test_other_prompts_code_and_versions_are_refused(
     assert Store(tmp_path).manifest().own == {"my.py": "1", "new.py": "3"}
 
 
+def test_a_run_that_failed_before_anything_was_finished_binds_nobody(tmp_path: Path) -> None:
+    def unreachable() -> Any:
+        raise ModelError("The server cannot be reached.")
+
+    with pytest.raises(ModelError):
+        carry_out(tmp_path, replace(fake_manifest(), versions={"python": "4"}), unreachable)
+    (tmp_path / "records.sqlite").write_bytes(b"")
+    assert carry_out(tmp_path)
+    assert Store(tmp_path).manifest().versions == fake_manifest().versions
+
+
 def test_two_processes_do_not_write_to_one_run(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.writing(fake_manifest()), pytest.raises(OutputError, match="Another process"):

@@ -7,19 +7,19 @@ from npcorrect.evaluation.run.records import Record
 
 IN_A_ROW = 5
 """Samples in a row on which the judge or the verifier may fail before a run stops."""
+FATAL_IN_A_ROW = 3
+"""As many, where the judge can answer nobody until the user acts: no key, no model, no server."""
 
 
 class Failures:
     """Counts the samples in a row that are left without a verdict or a score."""
 
-    def __init__(self, limit: int = IN_A_ROW) -> None:
-        self._limit = limit
-        self._failed: set[tuple[int, int]] = set()
+    def __init__(self, limit: int = IN_A_ROW, fatal_limit: int = FATAL_IN_A_ROW) -> None:
+        self._limit, self._fatal_limit = limit, fatal_limit
+        self._failed: dict[tuple[int, int], bool] = {}
 
     def see(self, record: Record) -> None:
         """Take note of a record that was just finished.
-
-        A judge that answers nobody until the user acts is not asked again.
 
         Raises:
             RunStoppedError: it is one failure too many.
@@ -28,9 +28,9 @@ class Failures:
         if not reason:
             self._failed.clear()
             return
-        self._failed.add((record.key.sample, record.key.repeat))
         fatal = any(step.score is not None and step.score.fatal for step in record.steps)
-        if fatal or len(self._failed) >= self._limit:
+        self._failed[record.key.sample, record.key.repeat] = fatal
+        if len(self._failed) >= self._limit or sum(self._failed.values()) >= self._fatal_limit:
             raise RunStoppedError(
                 f"Stopped after {len(self._failed)} samples in a row without an answer; the last "
                 f"one: {reason} What was finished is kept; give the same command again to go on."

@@ -25,7 +25,7 @@ from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.pictures import picture_name, read_file
 from npcorrect.evaluation.run.records import Key, Record, fault
 from npcorrect.evaluation.run.worker import Done
-from npcorrect.files import decode_picture, locked, prepare, replacing
+from npcorrect.files import decode_picture, foreign_to_database, locked, prepare, replacing
 from npcorrect.text import one_line
 
 _log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Store:
             "folder with --out."
         )
         with locked(self.folder / "lock", taken):
-            if manifest is not None and self.manifest_path.exists():
+            if manifest is not None and self._holds_records():
                 self.check(manifest)
                 manifest = manifests.grown(self.manifest(), manifest)
             with closing(self._connect("rwc")) as connection:
@@ -137,6 +137,12 @@ class Store:
                 "Give the same, or another folder with --out."
             )
 
+    def _holds_records(self) -> bool:
+        """Whether anything of a run is finished; what failed before that binds nobody."""
+        begun = self.manifest_path.exists() and (self.folder / "records.sqlite").exists()
+        table = "select 1 from sqlite_master where name = 'record'"
+        return begun and all(self._select(one) for one in (table, "select 1 from record limit 1"))
+
     def _connect(self, mode: str) -> sqlite3.Connection:
         """A connection to tables that do nothing of their own when they are read or written.
 
@@ -144,10 +150,8 @@ class Store:
             SettingsError: the file is no file of records.
         """
         path = self.folder / "records.sqlite"
-        if path.is_symlink():
-            raise SettingsError(f"{str(path)!r} is a link; a run has its records in its folder.")
-        if path.exists() and not path.is_file():  # a pipe would never be read to its end
-            raise self._damaged("'records.sqlite' is no file")
+        if foreign := foreign_to_database(path):
+            raise self._damaged(foreign)
         try:
             connection = sqlite3.connect(
                 f"file:{quote(str(path.absolute()))}?mode={mode}", uri=True
