@@ -166,14 +166,14 @@ def test_ollamas_model_leaves_the_card_once_before_each_phase_of_drawing(tmp_pat
     phases: list[int] = []
     with loopback(key=KEY, ollama=True) as server:
         server.fault = lambda asked: phases.append(len(server.unloaded))
-        done = npc(
+        done = inside(
             *arguments(server, tmp_path, "--json", "--model", str(tmp_path / "tiny")),
             *("--size", "96", "--device", "cpu", "--offload", "model"),
         )
         assert server.unloaded == [{"model": MODEL, "keep_alive": 0}] * 2
         assert server.loaded, "the last to work keeps the card"
     record = json.loads(done.stdout)
-    assert done.returncode == 3, done.stderr
+    assert done.exit_code == 3, done.output
     assert len(record["attempts"]) == 3
     assert sorted(phases) == phases
     assert set(phases) == {1, 2}, "asked after the first drawing and after the redrawings"
