@@ -58,9 +58,9 @@ def word_tokenizer(
 
 
 def build_transformer(
-    channels: int, pooled_width: int, guidance_embeds: bool = False
+    channels: int, pooled_width: int, guidance_embeds: bool = False, heads: int = 3
 ) -> FluxTransformer2DModel:
-    """FLUX's transformer, 192 wide, for tokens of ``channels`` numbers; randomly initialised."""
+    """FLUX's transformer, ``heads`` of 64, for tokens of ``channels`` numbers; not trained."""
     from diffusers import FluxTransformer2DModel
 
     return FluxTransformer2DModel(
@@ -69,7 +69,7 @@ def build_transformer(
         num_layers=2,
         num_single_layers=5,
         attention_head_dim=64,
-        num_attention_heads=3,
+        num_attention_heads=heads,
         joint_attention_dim=TEXT_WIDTH,
         pooled_projection_dim=pooled_width,
         guidance_embeds=guidance_embeds,

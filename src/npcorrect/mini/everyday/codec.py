@@ -1,21 +1,18 @@
 """The world's latent codec: an autoencoder of whole cells in ``AutoencoderKL``'s shape.
 
 Each cell of 64 x 64 pixels becomes :data:`CODE` numbers. They are trained to say what stands in the
-cell even under noise, so that kinds and colours lie far apart. The decoder reads them as soft
-choices among a bank of layered drawings and of colours: a clear code gives a crisp picture, and an
-unclear one a mixture. FLUX packs 2 x 2 latent pixels into one token: one token a cell.
+cell even under noise, so that kinds and colours lie far apart. The decoder draws a thing in the
+middle of its cell; small displacements are not kept. FLUX packs 2 x 2 latent pixels into one token:
+one token a cell.
 """
 
 from __future__ import annotations
 
-from itertools import product
-
-import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from npcorrect.mini.everyday.scene import CELL, COLORS, GROUNDS, KINDS, SIZES, layers
+from npcorrect.mini.everyday.scene import CELL
 from npcorrect.mini.parts import Decoded
 from npcorrect.mini.tensors import pack, unpack
 
@@ -88,44 +85,35 @@ class CellCodec(ModelMixin, ConfigMixin):
 
 
 class CellDecoder(nn.Module):
-    """Draws a cell as a mixture of all drawings in all colours, by how likely its code is each.
-
-    A drawing has three layers: what keeps its colours, how much of each pixel the body's colour
-    takes, and how much of it the thing covers. The ground is read from all of a picture's codes.
-    """
-
-    layers: Tensor
-    colors: Tensor
-    grounds: Tensor
+    """Draws each cell by its code, on a ground that is read from all of a picture's codes."""
 
     def __init__(self, code: int) -> None:
         super().__init__()
-        drawings = len(KINDS) * len(SIZES) + 1
-        self.split = (drawings, len(COLORS))
-        self.choices = nn.Sequential(
-            nn.Linear(code, 256), nn.GELU(), nn.Linear(256, sum(self.split))
+        self.start = nn.Sequential(
+            nn.Linear(code, 384),
+            nn.GELU(),
+            nn.Linear(384, 16 * 192),
+            nn.Unflatten(1, (192, 4, 4)),
         )
-        self.ground = nn.Sequential(nn.Linear(code, 64), nn.GELU(), nn.Linear(64, len(GROUNDS)))
-        self.register_buffer("layers", torch.zeros(drawings, 5, CELL, CELL))
-        self.register_buffer("colors", torch.tensor([*COLORS.values()]) / 255)
-        self.register_buffer("grounds", torch.tensor([*GROUNDS.values()]) / 255)
-
-    def draw_bank(self) -> None:
-        """Fill the bank of drawings; the last one is empty. Trained weights bring it along."""
-        for i, (kind, size) in enumerate(product(KINDS, SIZES)):
-            self.layers[i] = torch.from_numpy(layers(kind, size)).permute(2, 0, 1)
-
-    def logits(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of drawings and colours, ``(B, cells, ...)``, and of grounds, ``(B, ...)``."""
-        drawing, color = self.choices(codes).split(self.split, dim=-1)
-        return drawing, color, self.ground(codes.mean(1))
+        self.layers = nn.Sequential(
+            *_doubled(192, 96), *_doubled(96, 64), *_doubled(64, 48), *_doubled(48, 24)
+        )
+        self.last = nn.Conv2d(24, 4, 3, padding=1)
+        self.ground = nn.Sequential(nn.Linear(code, 64), nn.GELU(), nn.Linear(64, 3))
 
     def forward(self, codes: Tensor) -> Tensor:
         """Codes ``(B, cells, CODE)`` to pixels ``(B * cells, 3, 64, 64)`` in -1..1."""
-        drawing, color, ground = (logits.softmax(-1) for logits in self.logits(codes))
-        drawn = (drawing.flatten(0, 1) @ self.layers.flatten(1)).unflatten(1, self.layers.shape[1:])
-        fixed, body, cover = drawn.split((3, 1, 1), dim=1)
-        tint = (color @ self.colors).flatten(0, 1)[..., None, None]
-        tone = (ground @ self.grounds).repeat_interleave(codes.shape[1], 0)[..., None, None]
-        pixels: Tensor = 2 * (fixed + body * tint + (1 - cover) * tone).clamp(0, 1) - 1
+        drawn = self.last(self.layers(self.start(codes.flatten(0, 1))))
+        thing, cover = drawn[:, :3], drawn[:, 3:].sigmoid()
+        tone = self.ground(codes.mean(1)).repeat_interleave(codes.shape[1], 0)[..., None, None]
+        pixels: Tensor = cover * thing + (1 - cover) * tone
         return pixels
+
+
+def _doubled(channels: int, into: int) -> tuple[nn.Module, ...]:
+    """Layers that double the sides of ``(N, channels, h, w)`` and leave ``into`` channels."""
+    return (
+        nn.GELU(),
+        nn.Conv2d(channels, 4 * into, 3, padding=1),
+        nn.PixelShuffle(2),
+    )

@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import compress, islice
 
-from npcorrect.mini.everyday.language import REGIONS, RELATIONS, Group, Spec
+from npcorrect.mini.everyday.checklist import requirements, satisfied
+from npcorrect.mini.everyday.language import REGIONS, RELATIONS, REMARKS, Group, Spec
 from npcorrect.mini.everyday.scene import COLORS, GROUNDS, JITTER, KINDS, SIZES, Scene, Thing
 from npcorrect.mini.everyday.things import (
     COMPANY,
@@ -38,6 +39,8 @@ TAGS = (
 ASKED_COLORS = tuple(color for color in COLORS if color != "gray")
 """The colours that GenEval++ asks for; gray is only ever natural."""
 MAX_THINGS = 9
+REMARKED = 0.15
+"""Share of captions that remark what is wrong with their picture."""
 LAYOUTS: dict[int, tuple[str, ...]] = {
     1: ("4",),
     2: ("35", "17"),
@@ -211,8 +214,18 @@ def sample_pair(rng: random.Random) -> tuple[Scene, Spec]:
     spec = used_to(rng, sample_free(rng) if free else sample_spec(rng, rng.choice(TAGS)))
     scene = sample_scene(rng, spec, habits=True)
     if rng.random() < 0.1:
-        spec = describe(scene, rng)
+        return scene, describe(scene, rng)
+    if rng.random() < REMARKED:
+        spec = replace(spec, remarks=remarks(spec, scene))
     return scene, spec
+
+
+def remarks(spec: Spec, scene: Scene) -> tuple[str, ...]:
+    """Which :data:`REMARKS` a picture of ``spec`` deserves."""
+    named = frozenset(group.kind for group in spec.groups)
+    broken = {c.kind for c in requirements(spec) if not satisfied(c, scene, named)}
+    wrong = any(thing.kind not in named for thing in scene.things), "attribute" in broken
+    return tuple(compress(REMARKS, (*wrong, "count" in broken)))
 
 
 def describe(scene: Scene, rng: random.Random | None = None) -> Spec:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import FluxTransformer2DModel
@@ -15,18 +12,15 @@ from torch import Tensor, nn
 
 from npcorrect.mini.everyday.accuracy import Setting, accuracy, draw
 from npcorrect.mini.everyday.bench import make
-from npcorrect.mini.everyday.cell_stages import load_encoder
+from npcorrect.mini.everyday.cell_stages import load_codec
 from npcorrect.mini.everyday.codec import CODE, CellCodec
-from npcorrect.mini.everyday.data import sample_pair
+from npcorrect.mini.everyday.examples import stream
 from npcorrect.mini.everyday.labels import (
     CELL_CLASSES,
     EMPTY,
     MAX_TOTAL,
     WORD_CLASSES,
-    cell_labels,
     reading_loss,
-    text_labels,
-    word_labels,
     word_loss,
 )
 from npcorrect.mini.everyday.language import MAX_TOKENS, TOKEN_IDS, Spec, kind_token
@@ -38,20 +32,11 @@ from npcorrect.mini.everyday.model import (
     build_transformer,
 )
 from npcorrect.mini.everyday.plan import Plan
-from npcorrect.mini.everyday.scene import (
-    COLORS,
-    GRID,
-    GROUNDS,
-    JITTER,
-    KINDS,
-    SIZES,
-    Thing,
-    draw_cell,
-)
+from npcorrect.mini.everyday.renderer import Renderer
+from npcorrect.mini.everyday.scene import COLORS, GRID, GROUNDS, KINDS, SIZES
 from npcorrect.mini.everyday.things import THINGS
 from npcorrect.mini.parts import TEXT_WIDTH, load_weights
-from npcorrect.mini.tensors import to_pixels
-from npcorrect.mini.training_run import TrainingRun, adamw, muon_and_adamw, save_weights
+from npcorrect.mini.training_run import TrainingRun, adamw, autocast, muon_and_adamw, save_weights
 
 EMPTY_CAPTIONS = 0.1
 """Share of empty captions, for classifier-free guidance."""
@@ -62,53 +47,38 @@ TEACHER_SCALE = 2.5
 """Guidance scale at which the teacher's accuracy is measured."""
 TUNING_SEED = 7
 """Of the prompts on which accuracy is followed; the benchmark has others."""
-EMA = 0.998
+EMA = 0.999
 VARIANTS = 4
 """Displacements of each cell in the codebook."""
 
 
-class Codebook:
+class Codebook(nn.Module):
     """The codes of every cell that can be drawn, so that training never renders."""
 
-    def __init__(self, codec: CellCodec, plan: Plan, out: Path) -> None:
-        path = out / "codebook.pt"
-        if path.exists():
-            self.things, self.empty = torch.load(path, weights_only=True)
-        else:
-            self.things, self.empty = self._encode(codec, random.Random(plan.seed))
-            torch.save((self.things, self.empty), path)
+    things: Tensor
+    empty: Tensor
 
-    @staticmethod
-    def _encode(codec: CellCodec, rng: random.Random) -> tuple[Tensor, Tensor]:
-        def encode(cells: Sequence[tuple[Thing | None, str]]) -> Tensor:
-            pixels = to_pixels(torch.from_numpy(np.stack([draw_cell(*cell) for cell in cells])))
-            with torch.no_grad():
-                return codec.encode_cells(pixels.to(codec.device)).cpu()
+    def __init__(self, codec: CellCodec, renderer: Renderer) -> None:
+        super().__init__()
+        axes = (len(KINDS), len(COLORS), len(SIZES), len(GROUNDS))
+        ranges = [torch.arange(length, device=codec.device) for length in axes]
+        labels = torch.cartesian_prod(*ranges).repeat_interleave(VARIANTS, 0)
+        codes = [
+            codec.encode_cells(renderer(part, renderer.random_shifts(len(part))))
+            for part in labels.split(4096)
+        ]
+        self.register_buffer("things", torch.cat(codes).view(*axes, VARIANTS, CODE))
+        bare = torch.zeros(len(GROUNDS), 4, dtype=torch.long, device=codec.device)
+        bare[:, 0], bare[:, 3] = EMPTY, ranges[3]
+        self.register_buffer("empty", codec.encode_cells(renderer(bare)))
 
-        kinds = []
-        for kind in KINDS:
-            cells = [
-                (Thing(0, 0, kind, color, size, *_jitter(rng)), ground)
-                for color in COLORS
-                for size in SIZES
-                for ground in GROUNDS
-                for _ in range(VARIANTS)
-            ]
-            codes = encode(cells)
-            kinds.append(codes.view(len(COLORS), len(SIZES), len(GROUNDS), VARIANTS, CODE))
-        return torch.stack(kinds), encode([(None, ground) for ground in GROUNDS])
-
-    def codes(self, labels: Tensor) -> Tensor:
+    def forward(self, labels: Tensor) -> Tensor:
         """Codes ``(..., CODE)`` of cells with these labels ``(..., 4)``, randomly displaced."""
         kind, color, size, ground = labels.unbind(-1)
-        variant = torch.randint(VARIANTS, kind.shape)
+        variant = torch.randint_like(kind, VARIANTS)
         empty = kind == EMPTY
         codes = self.things[kind.masked_fill(empty, 0), color, size, ground, variant]
         return torch.where(empty[..., None], self.empty[ground], codes)
-
-
-def _jitter(rng: random.Random) -> tuple[int, int]:
-    return rng.randint(-JITTER, JITTER), rng.randint(-JITTER, JITTER)
 
 
 def train_text(plan: Plan, out: Path) -> None:
@@ -119,20 +89,16 @@ def train_text(plan: Plan, out: Path) -> None:
     networks = {"words": words, "pooled": pooled, "nouns": nouns, "whole": whole}
     run = TrainingRun("text", out, plan.text, networks, adamw(1.5e-3, *networks.values()))
     noun_ids = torch.tensor([TOKEN_IDS[kind_token(name)] for name in THINGS], device=plan.device)
-    rng = random.Random(plan.seed + run.step)
+    examples = stream(plan, run.step)
 
     def loss_of(step: int) -> Tensor:
-        specs = [sample_pair(rng)[1] for _ in range(2 * plan.batch)]
-        specs = [spec for spec in specs if len(spec.tokens()) < MAX_TOKENS]
-        ids = torch.tensor([spec.token_ids() for spec in specs], device=plan.device)
+        _, ids, labels, named, totals = next(examples)
         states = words(ids).last_hidden_state[torch.isin(ids, noun_ids)]
-        labels = [label for spec in specs for label in word_labels(spec)]
-        named, totals = zip(*map(text_labels, specs), strict=True)
         kinds, total = whole(pooled(ids).pooler_output).split((len(THINGS), MAX_TOTAL + 1), dim=-1)
         return (
-            word_loss(nouns(states), torch.tensor(labels, device=plan.device))
-            + 20 * F.binary_cross_entropy_with_logits(kinds, torch.tensor(named).to(kinds))
-            + 0.5 * F.cross_entropy(total, torch.tensor(totals, device=plan.device))
+            word_loss(nouns(states), labels)
+            + 20 * F.binary_cross_entropy_with_logits(kinds, named)
+            + 0.5 * F.cross_entropy(total, totals)
         )
 
     run.train(loss_of)
@@ -150,20 +116,13 @@ class FlowTask:
         load_weights(self.pooled, out / "text_encoder.safetensors")
         for encoder in (self.words, self.pooled):
             encoder.to(plan.device).eval().requires_grad_(False)
-        self.codebook = Codebook(load_encoder(plan, out), plan, out)
+        codec = load_codec(plan, out / "encoder.safetensors")
+        self.codebook = Codebook(codec, Renderer().to(plan.device))
         self.empty = torch.tensor([Spec().token_ids()], device=plan.device)
         rows, columns = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
         places = torch.stack([torch.zeros_like(rows), rows, columns], -1).view(-1, 3)
         self.image_ids = places.to(plan.device)
         self.text_ids = torch.zeros(MAX_TOKENS, 3, device=plan.device)
-
-    def batch(self, rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
-        """Clean codes ``(B, 9, CODE)``, labels ``(B, 9, 4)`` and token ids of captions."""
-        pairs = [sample_pair(rng) for _ in range(self.plan.batch)]
-        labels = torch.tensor([cell_labels(scene) for scene, _ in pairs])
-        ids = torch.tensor([spec.token_ids() for _, spec in pairs])
-        device = self.plan.device
-        return self.codebook.codes(labels).to(device), labels.to(device), ids.to(device)
 
     def drop_captions(self, ids: Tensor) -> Tensor:
         """Some captions replaced by the empty one."""
@@ -191,27 +150,26 @@ class FlowTask:
         guidance: Tensor | None = None,
     ) -> Tensor:
         """The velocity of ``noisy`` ``(B, 9, CODE)`` at times ``t`` ``(B,)`` in 0..1."""
-        velocity: Tensor = flux(
-            hidden_states=noisy,
-            timestep=t,
-            guidance=guidance,
-            encoder_hidden_states=text[0],
-            pooled_projections=text[1],
-            txt_ids=self.text_ids,
-            img_ids=self.image_ids,
-            return_dict=False,
-        )[0]
-        return velocity
+        with autocast(self.plan.device):
+            velocity: Tensor = flux(
+                hidden_states=noisy,
+                timestep=t,
+                guidance=guidance,
+                encoder_hidden_states=text[0],
+                pooled_projections=text[1],
+                txt_ids=self.text_ids,
+                img_ids=self.image_ids,
+                return_dict=False,
+            )[0]
+        return velocity.float()
 
     def record_accuracy(self, flux: nn.Module, setting: Setting, out: Path, name: str) -> None:
         """Add the judge's shares of right first pictures to ``accuracy.json``, under a name."""
-        codec = CellCodec()
-        load_weights(codec, out / "vae.safetensors")
         modules = {
             "transformer": flux,
             "text_encoder": self.pooled,
             "text_encoder_2": self.words,
-            "vae": codec.to(self.plan.device).eval(),
+            "vae": load_codec(self.plan, out / "vae.safetensors"),
         }
         samples = make(TUNING_SEED)[::4]
         shares = accuracy(samples, list(draw(assemble(modules), samples, setting)))
@@ -239,22 +197,23 @@ def train_teacher(plan: Plan, out: Path) -> None:
     flux.single_transformer_blocks[2].register_forward_hook(
         lambda _module, _inputs, output: seen.append(output[1])
     )
-    rng = random.Random(plan.seed + run.step)
+    examples = stream(plan, run.step)
     torch.manual_seed(plan.seed + run.step)
 
     def loss_of(step: int) -> Tensor:
-        clean, labels, ids = task.batch(rng)
+        labels, ids, *_ = next(examples)
+        clean = task.codebook(labels)
         noise, t, noisy = task.noised(clean)
         seen.clear()
         velocity = task.velocity(flux, noisy, t, task.encode(task.drop_captions(ids)))
-        meaning = reading_loss(probe(seen[0]).flatten(0, 1), labels.flatten(0, 1))
+        meaning = reading_loss(probe(seen[0].float()).flatten(0, 1), labels.flatten(0, 1))
         return F.mse_loss(velocity, noise - clean) + PROBE_WEIGHT * meaning
 
     setting = Setting(true_cfg_scale=TEACHER_SCALE)
 
     def after(step: int) -> None:
         average.update_parameters(flux)
-        if step % 500 == 0 or step == plan.teacher:
+        if step % 2000 == 0 or step == plan.teacher:
             save_weights(average.module, out / "teacher.safetensors")
             task.record_accuracy(average.module, setting, out, f"teacher/{step}")
 
@@ -278,13 +237,13 @@ def train_student(plan: Plan, out: Path) -> None:
     average = averaged(student, 0.99)
     networks = {"student": student, "average": average}
     run = TrainingRun("student", out, plan.student, networks, adamw(4e-4, student))
-    rng = random.Random(plan.seed + 2 + run.step)
+    examples = stream(plan, run.step)
     torch.manual_seed(plan.seed + 2 + run.step)
 
     def loss_of(step: int) -> Tensor:
-        clean, _, ids = task.batch(rng)
+        labels, ids, *_ = next(examples)
         ids = task.drop_captions(ids)
-        _, t, noisy = task.noised(clean)
+        _, t, noisy = task.noised(task.codebook(labels))
         scale = torch.empty(len(ids), device=plan.device).uniform_(*GUIDANCE_RANGE)
         with torch.no_grad():
             text = task.encode(ids)

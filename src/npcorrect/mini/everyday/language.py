@@ -18,7 +18,7 @@ from npcorrect.mini.everyday.things import THINGS, Kind, many
 from npcorrect.mini.parts import word_ids, word_tokenizer
 
 MAX_COUNT = 9
-MAX_TOKENS = 11
+MAX_TOKENS = 16
 """Text tokens of a prompt, the end mark included; FLUX's ``max_sequence_length``."""
 COUNT_WORDS = NUMBERS[1 : MAX_COUNT + 1]
 SIZE_WORDS = ("small", "medium", "large", "smaller", "larger")
@@ -33,6 +33,8 @@ SIZE_SYNONYMS = {
 REGION_SYNONYMS = {"top": "above", "bottom": "below"}
 RELATION_SYNONYMS = RELATION_WORDS | {"beneath": "below", "underneath": "below"}
 RELATIONS = ("to the left of", "to the right of", "above", "below")
+REMARKS = ("extra objects", "wrong color", "wrong number")
+"""What captions say of a picture that is not as it was meant to be."""
 RELATION_TOKENS = dict(zip(RELATIONS, ("left_of", "right_of", "over", "under"), strict=True))
 
 
@@ -48,6 +50,7 @@ VOCABULARY = (
     *COLORS,
     *REGIONS,
     *RELATION_TOKENS.values(),
+    *(remark.replace(" ", "_") for remark in REMARKS),
     *(kind_token(name) for name in THINGS),
 )
 TOKEN_IDS = word_ids(VOCABULARY)
@@ -81,26 +84,28 @@ class Group:
 
 @dataclass(frozen=True)
 class Spec:
-    """The meaning of a text: groups of things, and how the first two stand to each other."""
+    """The meaning of a text: groups of things, how the first two stand to each other, remarks."""
 
     groups: tuple[Group, ...] = ()
     relation: str | None = None
+    remarks: tuple[str, ...] = ()
 
     def text(self) -> str:
         """The text in its one canonical form."""
         phrases = [group.text() for group in self.groups]
         if self.relation:
-            return f"{phrases[0]} {self.relation} {phrases[1]}"
-        if len(phrases) > 1:
+            return ", ".join((f"{phrases[0]} {self.relation} {phrases[1]}", *self.remarks))
+        if len(phrases) > 1 and not self.remarks:
             return f"{', '.join(phrases[:-1])} and {phrases[-1]}"
-        return "".join(phrases)
+        return ", ".join((*phrases, *self.remarks))
 
     def tokens(self) -> list[str]:
         """The words that the text encoders see."""
         parts = [group.tokens() for group in self.groups]
         if self.relation:
             parts.insert(1, [RELATION_TOKENS[self.relation]])
-        return [word for part in parts for word in part]
+        words = [word for part in parts for word in part]
+        return words + [remark.replace(" ", "_") for remark in self.remarks]
 
     def token_ids(self) -> list[int]:
         """Ids of the tokens and of the end mark, padded or cut to :data:`MAX_TOKENS`."""
@@ -155,8 +160,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         _replace(rf"(?<!the )\b{words}\b", f" {RELATION_TOKENS[meaning]} ")
         for words, meaning in sorted(RELATION_SYNONYMS.items(), key=lambda pair: -len(pair[0]))
     ]
+    remarks = (_replace(rf"\b{remark}\b", remark.replace(" ", "_")) for remark in REMARKS)
     rules = (
         normalizers.Lowercase(),
+        _replace(r"\bcolour", "color"),
+        *remarks,
         _replace(r"\borange(?:s|es)\b", "orange_fruits"),
         _replace(rf"\borange(?=\s*(?:[,.;!]|$)|\s+(?:{places})\b)", "orange_fruit"),
         _replace(r"^\s*(?:an?|the) (?:photo|picture|image|drawing) (?:of|with)\b", " "),

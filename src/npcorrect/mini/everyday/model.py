@@ -19,8 +19,8 @@ POOLED_WIDTH = 128
 
 
 def build_transformer(guidance_embeds: bool) -> FluxTransformer2DModel:
-    """FLUX's transformer, 192 wide; with an embedded guidance scale for the distilled student."""
-    return parts.build_transformer(CODE, POOLED_WIDTH, guidance_embeds)
+    """FLUX's transformer, 256 wide; with an embedded guidance scale for the distilled student."""
+    return parts.build_transformer(CODE, POOLED_WIDTH, guidance_embeds, heads=4)
 
 
 def build_text_encoders() -> tuple[T5EncoderModel, CLIPTextModel]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of each stage, pictures of a batch, the device and the seed."""
+    """Steps of each stage, pictures of a batch, processes that make them, device and seed."""
 
     encoder: int = 1_500
     text: int = 800
@@ -16,5 +16,6 @@ class Plan:
     student: int = 700
     verifier: int = 1_500
     batch: int = 128
+    processes: int = 0
     device: str = "cpu"
     seed: int = 0
