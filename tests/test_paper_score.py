@@ -28,9 +28,9 @@ STOP = {
     *("photo", "picture", "image", "scene", "view", "close-up", "closeup", "shot"),
 }
 NEGATIVES = (
-    "four red circles",
-    "a blue square",
-    "one star and a plain background",
+    "four red apples",
+    "a blue cup",
+    "one banana and a plain background",
     "table",
     "of a",
 )

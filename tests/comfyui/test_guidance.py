@@ -30,7 +30,7 @@ from npcorrect.plan import plan
 from npcorrect.records import Drawing, Request
 
 STEPS, SCALE, WEIGHT = 6, 3.0, 1.5
-PROMPT, NEGATIVE, RENEWED = "three red circles", "four circles", "two blue stars"
+PROMPT, NEGATIVE, RENEWED = "three red apples", "four apples", "two blue bananas"
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def drawing(rule: str, window: tuple[int, int], **changes: Any) -> Drawing:
         negative_scale=WEIGHT,
         rule=rule,
         window=window,
-        height=96,
-        width=96,
+        height=192,
+        width=192,
     )
     return replace(made, **changes)
 
@@ -175,7 +175,7 @@ def test_a_negative_acts_as_on_the_diffusers_side(
 def test_rules_that_are_not_written_for_comfyui_are_refused_by_name(rule: str, row: Row) -> None:
     assert {"dynamic", "nag", "vsf"}.isdisjoint(row.rules)
     with pytest.raises(SettingsError, match=f"{rule!r} is not written for .* use rule 'paper'"):
-        plan(Request("a red star", rule=rule), row, row.defaults)
+        plan(Request("a red banana", rule=rule), row, row.defaults)
 
 
 @pytest.mark.parametrize("second_glance", [None, RENEWED, NEGATIVE])

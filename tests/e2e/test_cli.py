@@ -39,7 +39,7 @@ def test_help_loads_no_torch() -> None:
 
 def test_a_correction_is_whole_and_drawn_again_bit_for_bit(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = npc("correct", "three red circles and one blue square", "-k", "1", "--seed", "7",
+    done = npc("correct", "three red apples and one blue cup", "-k", "1", "--seed", "7",
                "--json", "--out", str(out))  # fmt: skip
     record = json.loads(done.stdout)
     assert done.returncode == (0 if record["accepted"] else 3)
@@ -47,7 +47,7 @@ def test_a_correction_is_whole_and_drawn_again_bit_for_bit(tmp_path: Path) -> No
     assert {"original.png", "best.png", "sheet.png"} <= {p.name for p in out.iterdir()}
     for attempt in record["attempts"]:
         with Image.open(out / attempt["file"]) as image:
-            assert image.size == (96, 96)
+            assert image.size == (192, 192)
             assert "Sampler: Euler" in image.info["parameters"]
             assert "Model: mini" in image.info["parameters"]
     again = inside("redraw", str(out / "result.json"), "--out", str(tmp_path / "again"))
@@ -66,21 +66,21 @@ def test_a_correction_is_whole_and_drawn_again_bit_for_bit(tmp_path: Path) -> No
 
 def test_a_killed_file_of_prompts_is_continued(tmp_path: Path) -> None:
     file, out = tmp_path / "prompts.txt", tmp_path / "out"
-    file.write_text("one red star\ntwo green hearts\nthree blue squares\n")
+    file.write_text("one red banana\ntwo green clocks\nthree blue cups\n")
     command = ("correct", "--prompts", str(file), "-k", "1", "--steps", "6", "--looks", "0",
                "--rewinds", "0", "--out", str(out))  # fmt: skip
     run = subprocess.Popen([*NPC, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (out / "0002-two-green-hearts/result.json").exists() and time.monotonic() < deadline:
+    while not (out / "0002-two-green-clocks/result.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     run.kill()
     run.wait()
-    first = (out / "0001-one-red-star/original.png").stat().st_mtime_ns
+    first = (out / "0001-one-red-banana/original.png").stat().st_mtime_ns
     done = inside(*command)
     assert done.returncode in (0, 3), done.stderr
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert [row["number"] for row in rows] == [1, 2, 3]
-    assert (out / "0001-one-red-star/original.png").stat().st_mtime_ns == first
+    assert (out / "0001-one-red-banana/original.png").stat().st_mtime_ns == first
     assert {path.name for path in out.glob("*/.*")} == {".npc.lock"}
 
 
@@ -95,7 +95,7 @@ def test_a_full_standard_output_is_one_sentence() -> None:
 
 def test_a_terminal_of_few_characters_shows_what_it_can(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*NPC, "rank", "three red circles", "zwölf 🔴", "b\udcff"],
+        [*NPC, "rank", "three red apples", "zwölf 🔴", "b\udcff"],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         check=False,
@@ -105,8 +105,8 @@ def test_a_terminal_of_few_characters_shows_what_it_can(tmp_path: Path) -> None:
 
 
 def test_attention_is_shown_and_tabulated(tmp_path: Path) -> None:
-    done = npc("attend", "three red circles and one blue square", "--negative", "",
-               "--negative", "four circles", "--terms", "three,circles", "--seeds", "2",
+    done = npc("attend", "three red apples and one blue cup", "--negative", "",
+               "--negative", "four apples", "--terms", "three,apples", "--seeds", "2",
                "--steps", "4", "-n", "2", "--out", str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "targeted" in done.stdout
@@ -121,10 +121,10 @@ def test_attention_is_shown_and_tabulated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["three red circles", "--terms", "three,cats"], "'cats'"),
+        (["three red apples", "--terms", "three,cats"], "'cats'"),
         (["three lamps"], "'lamps'"),
-        (["two stars", "--rule", "nope"], "'nope'"),
-        (["two stars", "-n", "99"], "99"),
+        (["two bananas", "--rule", "nope"], "'nope'"),
+        (["two bananas", "-n", "99"], "99"),
     ],
 )
 def test_attend_refuses_what_cannot_be_shown(
@@ -138,7 +138,7 @@ def test_attend_refuses_what_cannot_be_shown(
 
 
 def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path) -> None:
-    never_right = ("nine large red circles", "-k", "50", "--out", str(tmp_path))
+    never_right = ("a smaller cat and a smaller dog", "-k", "50", "--out", str(tmp_path))
     # Started in the background, Python ignores SIGINT, so the handler of a terminal is set.
     start = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -164,16 +164,16 @@ def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path) -> None:
 
 
 def test_rank_scores_without_drawing() -> None:
-    done = inside("rank", "three red circles", "four circles", "blue circles")
+    done = inside("rank", "three red apples", "four apples", "blue apples")
     assert done.returncode == 0, done.stderr
-    assert "four circles" in done.stdout
-    assert "blue circles" in done.stdout
+    assert "four apples" in done.stdout
+    assert "blue apples" in done.stdout
 
 
 def test_rank_by_a_ranker_of_choice() -> None:
-    whole = inside("rank", "three red circles", "four circles", "--ranker", "paper")
+    whole = inside("rank", "three red apples", "four apples", "--ranker", "paper")
     assert "negative" in whole.stdout.splitlines()[-2]
-    unknown = inside("rank", "three red circles", "four circles", "--ranker", "best")
+    unknown = inside("rank", "three red apples", "four apples", "--ranker", "best")
     assert unknown.returncode == 2
     assert "'ranker' is 'best'; give one of salient" in unknown.stderr
 

@@ -19,7 +19,7 @@ from npcorrect.cli import app
 from tests.diffusion.tiny import build
 from tests.vlm.loopback import TRANSIENT, UNUSABLE, Asked, Server, loopback
 
-PROMPT = "two blue circles and two pink crosses"
+PROMPT = "two blue apples and two pink kites"
 KEY = "sk-planted-0123456789abcdef"
 FAULTS = [f for f in (*TRANSIENT, *UNUSABLE) if f not in ("hung", "slow")]
 
