@@ -132,7 +132,7 @@ def test_a_weight_that_the_models_own_rule_does_not_take_is_refused() -> None:
     request = replace(STARS, negative_scale=2.0)
     with pytest.raises(SettingsError, match="has no effect"):
         check_request(SessionSettings(), request, FAMILIES["sdxl"])
-    assert check(SessionSettings(), request)
+    assert check(SessionSettings(), replace(request, rule="extra"))
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ from npcorrect.records import Checklist, Request
 
 STEPS, SEEDS = 3, (4, 5, 6)
 PROMPT = "three red apples and one blue cup"
-CHECKLIST = Checklist(PROMPT, requirements(parse(PROMPT)))
-NEGATIVES = ("", "four apples", "a striped background", "four apples and one banana")
+CHECKLIST = Checklist(PROMPT, requirements(parse("three red apples")))
+NEGATIVES = ("", "four apples", "two dogs", "four apples and one banana")
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def samples(model: PipelineModel, terms: Terms) -> Sequence[AttentionSample]:
 def test_terms_come_from_the_requirements_or_from_the_user(
     model: PipelineModel, terms: Terms
 ) -> None:
-    assert tuple(terms.places) == ("three", "red", "apples", "one", "blue", "cup")
-    assert terms.words == measures.Words((0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 4, 5, 6))
+    assert tuple(terms.places) == ("three", "red", "apples")
+    assert terms.words == measures.Words((0, 1, 2, 3, 4), (0, 1, 2))
     chosen = terms_of(model, CHECKLIST, ["red apples", "three", "three"])
     assert chosen.places == {"red apples": (1, 2), "three": (0,)}
     with pytest.raises(SettingsError, match="'bananas'"):

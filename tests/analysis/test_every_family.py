@@ -32,7 +32,7 @@ from tests.diffusion.tiny import NEGATIVE, OTHER, PROMPT, SIZE
 IMAGE_TOKENS = (SIZE // 16) ** 2
 """Of the joint families."""
 TEXTS, LATENTS = {"encoder_hidden_states", "cap_feats"}, {"hidden_states", "sample", "x"}
-ANOTHER = "one small green banana"
+ANOTHER = "one small green star"
 TERMS = {"two": (0, 2), "one": (1,)}
 
 
@@ -203,7 +203,7 @@ def assert_close(got: Tensor, expected: Tensor) -> None:
 def test_a_word_is_where_the_text_changes_with_it(
     model: PipelineModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prompts = ("three red apples", "three blue apples")
+    prompts = ("three red circles", "three blue circles")
     whole = []
     for second in prompts:
         with monkeypatch.context() as patched:

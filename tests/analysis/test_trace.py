@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def model() -> PipelineModel:
     modules = build_modules()
     for module in modules.values():
         module.eval().requires_grad_(False)
-    return PipelineModel("tiny", assemble(modules), FAMILY)
+    return PipelineModel("tiny", assemble(modules), replace(FAMILY, after="empty"))
 
 
 def drawings(

@@ -185,7 +185,7 @@ def test_keys_of_the_settings_file_are_the_flags_own_names(
     monkeypatch.setenv("HOME", str(tmp_path))
     text = (
         '[correct]\njson = true\nnegative-scale = 2.5\nsame-seed = true\nlora = []\n'
-        'out = "~/pics"\ncandidates = 1\n'
+        'rule = "extra"\nout = "~/pics"\ncandidates = 1\n'
     )  # fmt: skip
     file = settings_file(tmp_path, text, b"\xef\xbb\xbf")
     done = npc("--config", file, "correct", PROMPT)
@@ -193,7 +193,9 @@ def test_keys_of_the_settings_file_are_the_flags_own_names(
     request = json.loads(done.stdout)["request"]
     assert (request["negative_scale"], request["reseed"], request["candidates"]) == (2.5, False, 1)
     assert (tmp_path / "pics" / "result.json").is_file()
-    underscored = settings_file(tmp_path, "[correct]\nsame_seed = true\nnegative_scale = 1.5\n")
+    underscored = settings_file(
+        tmp_path, '[correct]\nsame_seed = true\nrule = "extra"\nnegative_scale = 1.5\n'
+    )
     done = npc("--config", underscored, "correct", "two bananas", "--json", "--out", "~/two")
     assert json.loads(done.stdout)["request"]["negative_scale"] == 1.5
 

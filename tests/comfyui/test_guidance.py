@@ -24,6 +24,7 @@ from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.diffusion.receipt import Tally
 from npcorrect.diffusion.rules import RULES, Extra, Paper
 from npcorrect.errors import SettingsError
+from npcorrect.mini.autoencoder import LATENT_CHANNELS
 from npcorrect.mini.family import FAMILY
 from npcorrect.mini.model import assemble, build_modules
 from npcorrect.plan import plan
@@ -96,8 +97,8 @@ class Euler:
         )
         sigmas = self.model.stock.sigmas(d)
         generator = torch.Generator().manual_seed(d.seed)
-        noise = torch.randn(1, 16, 6, 6, generator=generator)
-        x: Tensor = self.model.pipeline._pack_latents(noise, 1, 16, 6, 6)
+        noise = torch.randn(1, LATENT_CHANNELS, 6, 6, generator=generator)
+        x: Tensor = self.model.pipeline._pack_latents(noise, 1, LATENT_CHANNELS, 6, 6)
         for step in range(STEPS):
             self.x, self.sigma = x, sigmas[step]
             assert step_of(sigmas, float(sigmas[step])) == step

@@ -28,7 +28,7 @@ from tests.diffusion.tiny import OTHER, PROMPT
 Models = Callable[[str], PipelineModel]
 FAMILIES = ["flux-dev", "sdxl", "sd15", "qwen-image", "pixart-sigma", "z-image"]
 """Flow matching and diffusion, batched and separate calls, rescaled, with a learned variance."""
-UNRELATED = "a striped background"
+UNRELATED = "three green apples"
 
 
 def draw(model: PipelineModel, text: str | None, **changes: Any) -> Generation:

@@ -180,6 +180,8 @@ def test_the_embedded_model_redraws_a_picture_that_was_drawn_elsewhere() -> None
         candidates=1,
         looks=0,
         rewinds=0,
+        rule="turns",
+        strength=2 / 3,
     )
     first, second = (attempt.generation for attempt in result.attempts)
     assert first.image is elsewhere

@@ -22,7 +22,7 @@ from npcorrect.diffusion.restart import Clean
 from npcorrect.diffusion.window import GuidanceSchedule, window
 from npcorrect.errors import ModelError, PromptError, SettingsError
 from npcorrect.mini.autoencoder import LATENT_CHANNELS
-from npcorrect.mini.family import FAMILY
+from npcorrect.mini.family import DEFAULTS, FAMILY
 from npcorrect.mini.language import MAX_TOKENS
 from npcorrect.mini.model import assemble, build_modules
 from npcorrect.plan import look_steps, start_step, window_steps
@@ -30,6 +30,9 @@ from npcorrect.records import Drawing, Generation, Receipt, Request
 from tests.diffusion.drawing import draw_one, resolved
 
 STEPS = 5
+GUIDANCE = FAMILY.arguments["guidance_scale"]
+LOOKING = replace(DEFAULTS, rule="turns", looks=4, reseed=True, strength=2 / 3, rewinds=3)
+"""Defaults under which redrawings are looked at, go back and have seeds of their own."""
 PROMPT, NEGATIVE, RENEWED = "three red apples", "four apples", "two blue bananas"
 
 
@@ -48,7 +51,7 @@ def pipeline() -> FluxPipeline:
 @pytest.fixture(scope="module")
 def model(pipeline: FluxPipeline) -> PipelineModel:
     """As FLUX.1 [dev]: the prompt alone after the window."""
-    return PipelineModel("tiny", pipeline, replace(FAMILY, after="alone"))
+    return PipelineModel("tiny", pipeline, replace(FAMILY, defaults=LOOKING))
 
 
 def stock(pipeline: FluxPipeline, negative: str | None, scale: float) -> Any:
@@ -56,6 +59,7 @@ def stock(pipeline: FluxPipeline, negative: str | None, scale: float) -> Any:
         PROMPT,
         negative_prompt=negative,
         true_cfg_scale=scale,
+        guidance_scale=GUIDANCE,
         height=192,
         width=192,
         num_inference_steps=STEPS,
@@ -153,6 +157,7 @@ def predict(pipeline: FluxPipeline, text: str, x: torch.Tensor, sigma: torch.Ten
     return pipeline.transformer(
         hidden_states=x,
         timestep=sigma[None],
+        guidance=torch.tensor([GUIDANCE]),
         encoder_hidden_states=states,
         pooled_projections=pooled,
         txt_ids=text_ids,
@@ -495,7 +500,7 @@ def test_stand_in_inverts_guidance() -> None:
 
 @torch.inference_mode()
 def test_token_states_equal_those_computed_by_hand(model: PipelineModel) -> None:
-    states = model.encode(["four apples", "a striped background"])
+    states = model.encode(["four apples", "three green apples"])
     ids = model.pipeline.tokenizer_2("four apples", return_tensors="pt").input_ids
     alone = model.pipeline.text_encoder_2(
         torch.nn.functional.pad(ids, (0, MAX_TOKENS - ids.shape[1]))
@@ -509,7 +514,7 @@ def test_texts_beyond_the_encoder_are_refused_and_none_is_nothing(model: Pipelin
     assert model.encode([]) == []
     assert model.draw([]) == []
     with pytest.raises(PromptError, match="tokens"):
-        model.encode(["one apple and " * 8])
+        model.encode(["one apple and " * 16])
 
 
 @pytest.mark.parametrize(
@@ -545,7 +550,7 @@ def test_what_cannot_act_is_refused(
 
 def test_texts_longer_than_the_model_reads_are_refused(model: PipelineModel) -> None:
     with pytest.raises(PromptError, match="tokens"):
-        model.check_text("one apple and " * 8)
+        model.check_text("one apple and " * 16)
 
 
 def test_the_papers_window_scales_with_the_schedule(model: PipelineModel) -> None:

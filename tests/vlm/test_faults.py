@@ -25,7 +25,7 @@ from npcorrect.vlm.verifier import VLMVerifier
 from tests.vlm import loopback
 from tests.vlm.loopback import Asked
 
-PICTURES = 49
+PICTURES = 64
 QUICK = [f for f in loopback.TRANSIENT if f not in ("hung", "slow")]
 LASTING = [*QUICK, *loopback.UNUSABLE, *loopback.FINAL]
 PASSING = [*QUICK, *loopback.UNUSABLE]
