@@ -99,12 +99,12 @@ class _Flux(comfy.model_base.Flux):  # type: ignore[misc, unused-ignore]
 class _Miniature(comfy.supported_models.Flux):
     """FLUX at the miniature model's shift."""
 
-    sampling_settings = {"shift": SHIFT}  # noqa: RUF012 (ComfyUI's own form)
+    sampling_settings = {"multiplier": 1.0, "shift": SHIFT}  # noqa: RUF012 (ComfyUI's own form)
     latent_format = _LatentFormat
 
     def get_model(self, state_dict: Any, prefix: str = "", device: Any = None) -> Any:
         """The model, without its weights."""
-        return _Flux(self, device=device)
+        return _Flux(self, model_type=comfy.model_base.ModelType.FLOW, device=device)
 
 
 def _model() -> Any:

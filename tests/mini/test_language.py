@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,6 +19,7 @@ from npcorrect.mini.spelling import spellings, words_of
 from npcorrect.mini.things import THINGS
 from npcorrect.mini.tokenizer import build_tokenizer
 from npcorrect.vlm.grammar import GrammarChecklister
+from tests.evaluation.official_data import needs
 
 TOKENIZER = build_tokenizer()
 seeds = st.integers(0, 2**32)
@@ -141,13 +141,9 @@ def test_what_is_read_keeps_its_meaning(words: list[str]) -> None:
     assert parse(spec.text()) == spec
 
 
-def official_file() -> Path:
-    return Path(__file__).parents[3] / "shared" / "data" / "geneval_pp.jsonl"
-
-
-@pytest.mark.skipif(not official_file().exists(), reason="the official prompts are not at hand")
 def test_all_official_prompts_are_accepted() -> None:
-    for line in official_file().read_text().splitlines():
+    file = needs("geneval_pp.jsonl") / "geneval_pp.jsonl"
+    for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         groups = (
             Group(g["class"], g["count"], g.get("color"), g.get("size"), g.get("region"))
