@@ -25,11 +25,11 @@ from npcorrect.diffusion.base import Reading, TokenStates
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.mini.data import TAGS, sample_spec
 from npcorrect.mini.embedded import embedded
-from npcorrect.mini.vlm import MiniChecklister
+from npcorrect.mini.roles import MiniChecklister
 from npcorrect.ranking import salient_ranker
 from npcorrect.records import Candidate, Request
 
-PROMPT, NEGATIVE = "three red circles and one blue square", "four circles"
+PROMPT, NEGATIVE = "three red apples and one blue cup", "four apples"
 CANDIDATES = (5, 50, 500)
 
 
@@ -94,7 +94,7 @@ def one(kind: str) -> None:
 
 
 def some_texts(number: int) -> list[str]:
-    """Different texts of the miniature world."""
+    """Different texts of the embedded world."""
     rng, texts = random.Random(0), dict[str, None]()
     while len(texts) < number:
         texts[sample_spec(rng, rng.choice(TAGS)).text()] = None

@@ -23,6 +23,7 @@ from scipy.stats import rankdata
 
 from npcorrect.evaluation.report import metrics
 from npcorrect.evaluation.report.metrics import Comparison, Estimate, Values
+from npcorrect.mini.checklist import requirements
 from npcorrect.mini.grammar import parse
 from npcorrect.records import Checklist
 
@@ -59,7 +60,7 @@ class Picture:
     def checklist(self) -> Checklist:
         """What its prompt requires."""
         prompt = self.original["prompt"]
-        return Checklist(prompt, parse(prompt).requirements())
+        return Checklist(prompt, requirements(parse(prompt)))
 
     @cached_property
     def right(self) -> Floats:

@@ -5,7 +5,7 @@
 
 Pictures that fail, one of each prompt, are redrawn from the same seed by two rules, with every
 negative that the rules propose, with the empty text, and with negatives proposed for another
-picture; each redraw is traced and judged by classical vision. ``tuning`` prompts are for choosing,
+picture; each redraw is traced and judged by template matching. ``tuning`` prompts are for choosing,
 ``minibench`` ones for the final check. Each finished picture is one line of ``redraws.jsonl``, and
 is not drawn again. The second command, and the end of the first, renews the tables of
 docs/why-it-works.md and its figure from the records.
@@ -33,10 +33,11 @@ from npcorrect.analysis.spans import prompt_tokens
 from npcorrect.analysis.trace import Attention, trace
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.mini.bench import Sample, load, make
+from npcorrect.mini.checklist import requirements, satisfied
 from npcorrect.mini.embedded import embedded
-from npcorrect.mini.grammar import parse, satisfied
-from npcorrect.mini.reader import judge, read
-from npcorrect.mini.vlm import embedded_roles
+from npcorrect.mini.grammar import parse
+from npcorrect.mini.judge import judge, read
+from npcorrect.mini.roles import embedded_roles
 from npcorrect.proposing import clean
 from npcorrect.records import Checklist, Drawing, Request
 from npcorrect.vlm.roles import Roles
@@ -144,7 +145,8 @@ class Study:
             drawn = self.model.draw(drawings)
         for number, (job, generation) in enumerate(zip(jobs, drawn, strict=True)):
             spec, scene = parse(job["prompt"]), read(generation.image)
-            met = [satisfied(claim, scene) for claim in spec.requirements()]
+            named = frozenset(group.kind for group in spec.groups)
+            met = [satisfied(claim, scene, named) for claim in requirements(spec)]
             yield job | {
                 "correct": judge(spec, generation.image),
                 "met": float(np.mean(met)),
@@ -188,7 +190,7 @@ def _jobs(failures: Sequence[Failure], which: str, rule: str) -> Iterator[dict[s
         others = [
             c for other in failures if other.prompt != failure.prompt for c in other.candidates
         ]
-        asked = Checklist(failure.prompt, parse(failure.prompt).requirements())
+        asked = Checklist(failure.prompt, requirements(parse(failure.prompt)))
         short = [n for _, n in others if n not in own and len(n.split()) <= 3]
         phrases = [n for n in short if clean(n, asked)]
         captions = [n for _, n in others if n not in own and len(n.split()) > 6]

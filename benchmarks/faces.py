@@ -25,7 +25,7 @@ from time import perf_counter
 import httpx2
 
 NPC = (sys.executable, "-m", "npcorrect")
-PROMPT, SEED = "three red circles and one blue square", 7
+PROMPT, SEED = "three red apples and one blue cup", 7
 REQUEST = {"prompt": PROMPT, "seed": SEED, "candidates": 0}
 PYTHON = f"import npcorrect; npcorrect.correct_prompt({PROMPT!r}, seed={SEED}, candidates=0)"
 

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.base import Sample
-from npcorrect.evaluation.benchmarks.mini_bench import ClassicalJudge, MiniBench
+from npcorrect.evaluation.benchmarks.mini_bench import MiniBench, TemplateJudge
 from npcorrect.evaluation.report.metrics import estimate
 from npcorrect.interval import Interval
 from npcorrect.records import Generation, Request
@@ -65,7 +65,7 @@ def row(
             return *named, "", "", "", str(error)
         if generation is None:
             continue
-        (score,) = ClassicalJudge().scores([(sample, generation.image)])
+        (score,) = TemplateJudge().scores([(sample, generation.image)])
         scores[sample.id, 0] = score.value
         if generation.receipt and generation.receipt.moved is not None:
             moved.append(generation.receipt.moved)
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--limit", type=int, help="prompts to draw, of MiniBench's 280")
+    parser.add_argument("--limit", type=int, help="prompts to draw, of MiniBench's 320")
     parser.add_argument("--rules", nargs="+", choices=RULES, default=RULES)
     options = parser.parse_args()
     table = Table("rule", "interval", "right", "n", "moved", "")

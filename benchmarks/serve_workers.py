@@ -21,7 +21,7 @@ from faces import serving
 
 POLL = 0.5
 """Seconds between two questions; a lone worker draws in the process that answers them."""
-PROMPT = "three red circles and one blue square"
+PROMPT = "three red apples and one blue cup"
 
 
 def rate(workers: int, jobs: int) -> float:

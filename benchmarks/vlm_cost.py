@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from PIL.Image import Image
 
 from npcorrect.loop import correct
-from npcorrect.mini.bench import PER_TAG, load
+from npcorrect.mini.bench import load
 from npcorrect.mini.embedded import embedded
-from npcorrect.mini.vlm import embedded_roles
+from npcorrect.mini.roles import embedded_roles
 from npcorrect.ranking import requirement_ranker
 from npcorrect.records import Attempt, Checklist, Cost, Request, Verdict
 from npcorrect.result import select
@@ -81,7 +81,7 @@ def figures(attempts: Sequence[Attempt], asked: Sequence[Asked]) -> Row:
 
 def corrections(server: Server, roles: Roles, options: argparse.Namespace) -> list[Corrected]:
     """A correction of each prompt."""
-    samples = load()[:: max(7 * PER_TAG // options.prompts, 1)][: options.prompts]
+    samples = load()[:: max(len(load()) // options.prompts, 1)][: options.prompts]
     model = embedded()
     ranker, done = requirement_ranker(model), []
     for sample in samples:

@@ -14,7 +14,7 @@ from time import perf_counter
 
 from npcorrect.loop import correct
 from npcorrect.mini.embedded import embedded
-from npcorrect.mini.vlm import embedded_roles
+from npcorrect.mini.roles import embedded_roles
 from npcorrect.ranking import requirement_ranker
 from npcorrect.records import Request
 from npcorrect.settings import RoleSettings
@@ -30,7 +30,7 @@ def main() -> None:
     options = parser.parse_args()
     model = embedded()
     ranker, ratios = requirement_ranker(model), []
-    request = Request("nine large red circles", candidates=5, looks=0)
+    request = Request("a smaller cat and a smaller dog", candidates=5, looks=0)
     with loopback(wait=options.wait) as server:
         settings = VLMSettings(RoleSettings(vlm=server.name, proposer="rules", cache=False))
         for _ in range(options.rounds):

@@ -106,6 +106,7 @@ MINIATURE = Row(
     rules=guided_rules(FAMILY.rules),
     restarts=FAMILY.restarts,
     least_scale=FAMILY.least_scale,
+    afterwards="alone" if FAMILY.after == "alone" else "unconditional",
     empty=FAMILY.empty or "",
     noise=packed_noise,
     miniature=True,

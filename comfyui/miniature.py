@@ -18,12 +18,13 @@ from comfy.sd1_clip import SDClipModel, SDTokenizer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from npcorrect.mini import autoencoder
-from npcorrect.mini.autoencoder import LATENT_CHANNELS, PATCH_SIZE
-from npcorrect.mini.family import MAX_TOKENS
-from npcorrect.mini.grammar import VOCABULARY
-from npcorrect.mini.model import POOLED_WIDTH, SHIFT, WEIGHTS, build_tokenizer
+from npcorrect.mini.autoencoder import LATENT_CHANNELS, Autoencoder
+from npcorrect.mini.family import FAMILY
+from npcorrect.mini.language import MAX_TOKENS, TOKEN_IDS
+from npcorrect.mini.model import POOLED_WIDTH, SHIFT, WEIGHTS
 from npcorrect.mini.parts import TEXT_WIDTH
+from npcorrect.mini.scene import CELL
+from npcorrect.mini.tokenizer import build_tokenizer
 
 from .family import ATTACHMENT, MINIATURE
 
@@ -31,12 +32,14 @@ _LEVELS = 5040
 """Noise levels of the table from which schedulers choose: a multiple of all numbers up to 10 and of
 24, so that scheduler 'simple' gives the levels of diffusers' pipeline."""
 _MARKS = {"pad": 0, "end": 1}
-_WORDS = len(VOCABULARY) + 3
+_WORDS = len(TOKEN_IDS)
+_PIXELS = CELL // 2
+"""Of the picture, along each side of a latent pixel."""
 _CLIP = {
     "num_hidden_layers": 2,
     "hidden_size": POOLED_WIDTH,
     "num_attention_heads": 2,
-    "intermediate_size": 128,
+    "intermediate_size": 2 * POOLED_WIDTH,
     "hidden_act": "quick_gelu",
     "max_position_embeddings": MAX_TOKENS,
     "eos_token_id": _MARKS["end"],
@@ -59,15 +62,15 @@ _FLUX = {
     "patch_size": 2,
     "vec_in_dim": POOLED_WIDTH,
     "context_in_dim": TEXT_WIDTH,
-    "hidden_size": 192,
+    "hidden_size": 256,
     "mlp_ratio": 4.0,
-    "num_heads": 3,
+    "num_heads": 4,
     "depth": 2,
     "depth_single_blocks": 5,
     "axes_dim": [16, 24, 24],
     "theta": 10_000,
     "qkv_bias": True,
-    "guidance_embed": False,
+    "guidance_embed": True,
     "txt_ids_dims": [],
 }
 
@@ -78,17 +81,30 @@ def load() -> tuple[Any, Any, Any]:
 
 
 class _LatentFormat(comfy.latent_formats.LatentFormat):
-    """Latents of zero mean and unit variance, one for 16 x 16 pixels."""
+    """Latents of zero mean and unit variance, one for 32 x 32 pixels."""
 
     latent_channels = LATENT_CHANNELS
-    spacial_downscale_ratio = PATCH_SIZE
+    spacial_downscale_ratio = _PIXELS
 
 
-class _Miniature(comfy.supported_models.FluxSchnell):
-    """FLUX without embedded guidance, at the miniature model's shift."""
+class _Flux(comfy.model_base.Flux):  # type: ignore[misc, unused-ignore]
+    """FLUX at the miniature model's embedded guidance, where no node sets another."""
+
+    def extra_conds(self, **kwargs: Any) -> Any:
+        """What goes to the network beside the latents."""
+        usual = FAMILY.arguments["guidance_scale"]
+        return super().extra_conds(**{"guidance": usual, **kwargs})
+
+
+class _Miniature(comfy.supported_models.Flux):
+    """FLUX at the miniature model's shift."""
 
     sampling_settings = {"multiplier": 1.0, "shift": SHIFT}  # noqa: RUF012 (ComfyUI's own form)
     latent_format = _LatentFormat
+
+    def get_model(self, state_dict: Any, prefix: str = "", device: Any = None) -> Any:
+        """The model, without its weights."""
+        return _Flux(self, model_type=comfy.model_base.ModelType.FLOW, device=device)
 
 
 def _model() -> Any:
@@ -199,17 +215,15 @@ class _Codec(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder, self.decoder = autoencoder.encoder(), autoencoder.decoder()
+        self.codec = Autoencoder()
 
     def encode(self, pixels: Tensor, **kwargs: Any) -> Tensor:
         """Pixels in -1..1 to latents."""
-        latents: Tensor = self.encoder(pixels)
-        return latents
+        return self.codec.encode(pixels)
 
     def decode(self, latents: Tensor, **kwargs: Any) -> Tensor:
         """Latents to pixels, about -1..1."""
-        pixels: Tensor = self.decoder(latents)
-        return pixels
+        return self.codec.decode(latents).sample
 
 
 class MiniatureVAE(comfy.sd.VAE):  # type: ignore[misc, unused-ignore]
@@ -218,10 +232,10 @@ class MiniatureVAE(comfy.sd.VAE):  # type: ignore[misc, unused-ignore]
     def __init__(self) -> None:
         super().__init__(sd={})
         codec = _Codec().eval().requires_grad_(False)
-        codec.load_state_dict(load_file(WEIGHTS / "vae.safetensors"))
+        codec.codec.load_state_dict(load_file(WEIGHTS / "vae.safetensors"))
         self.first_stage_model = codec
         self.latent_channels = LATENT_CHANNELS
-        self.downscale_ratio = self.upscale_ratio = PATCH_SIZE
+        self.downscale_ratio = self.upscale_ratio = _PIXELS
         self.device = comfy.model_management.vae_device()
         self.vae_dtype = torch.float32
         self.output_device = comfy.model_management.intermediate_device()

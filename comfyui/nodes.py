@@ -277,7 +277,7 @@ class MiniatureModel(io.ComfyNode):  # type: ignore[misc, unused-ignore]
             node_id="NPCMiniatureModel",
             display_name="NPC Miniature Model",
             category=CATEGORY,
-            description="A model of 15 MB that draws coloured shapes, 96 x 96 pixels, on any CPU.",
+            description="A model of 30 MB for everyday things, 192 x 192 pixels, on any CPU.",
             inputs=[],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )

@@ -56,7 +56,7 @@ class RolesSpec:
             SettingsError: a name, key or price is missing.
             ModelError: a server is not to be had.
         """
-        from npcorrect.mini.vlm import embedded_roles
+        from npcorrect.mini.roles import embedded_roles
 
         # A workflow may come from anyone: only the user's own environment says where a key goes.
         table = VLMTable(key_for=os.environ.get("NPC_VLM", ""))

@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from tests.serve.browser import chromium  # noqa: E402
 
-PROMPT, SEED = "one orange circle, one blue star and one black cross", "1"
-EARLIER = (("three red circles and one blue square", "3"), ("two yellow triangles", "5"))
+PROMPT, SEED = "one orange apple, one blue banana and one black kite", "1"
+EARLIER = (("three red apples and one blue cup", "3"), ("two yellow books", "5"))
 
 
 @contextmanager

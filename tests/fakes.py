@@ -1,4 +1,4 @@
-"""A session of fakes that knows nothing but circles; instant, and it remembers what was asked."""
+"""A session of fakes that knows nothing but apples; instant, and it remembers what was asked."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from npcorrect.records import (
 from npcorrect.session import Session, SessionSettings
 from npcorrect.vlm.roles import Roles
 
-EXISTS = Requirement("r1", "object", "at least one circle is visible", "circle", "circle")
-COUNT = Requirement("r2", "count", "exactly three circles", "circle", "3", depends_on=("r1",))
+EXISTS = Requirement("r1", "object", "at least one apple is visible", "apple", "apple")
+COUNT = Requirement("r2", "count", "exactly three apples", "apple", "3", depends_on=("r1",))
 
 
 def shade(drawing: Drawing) -> Image.Image:
@@ -37,10 +37,10 @@ def shade(drawing: Drawing) -> Image.Image:
 class FakeEyes:
     """Sees what it is told to, one answer for each picture; the last for all that follow.
 
-    An answer is what is seen in place of three circles, "" for a right picture, None for no answer.
+    An answer is what is seen in place of three apples, "" for a right picture, None for no answer.
     """
 
-    sees: Sequence[str | None] = ("four circles",)
+    sees: Sequence[str | None] = ("four apples",)
     asked: list[Image.Image] = field(default_factory=list)
 
     def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
@@ -52,7 +52,7 @@ class FakeEyes:
         return Verdict((Check(exists, True), Check(count, not seen, seen)))
 
     def caption(self, image: Image.Image) -> Caption:
-        return Caption("four circles on a table", ("four circles", "a table"))
+        return Caption("four apples on a table", ("four apples", "a table"))
 
     def checklist(self, prompt: str) -> Checklist:
         return Checklist(prompt, (EXISTS, COUNT))
@@ -64,7 +64,7 @@ class ManyFaults:
     def propose(
         self, checklist: Checklist, verdict: Verdict, caption: Caption, limit: int
     ) -> tuple[Candidate, ...]:
-        return tuple(Candidate(f"{n} circles", "targeted") for n in range(4, 4 + limit))
+        return tuple(Candidate(f"{n} apples", "targeted") for n in range(4, 4 + limit))
 
 
 def session(

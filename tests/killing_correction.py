@@ -22,7 +22,7 @@ from npcorrect.records import Drawing, Request
 from npcorrect.session import Session, SessionSettings
 from npcorrect.settings import LoadSettings, RoleSettings
 
-REQUEST = Request("three red circles", seed=5, candidates=8, ranker="source")
+REQUEST = Request("three red apples", seed=5, candidates=8, ranker="source")
 
 
 def slowly(drawing: Drawing) -> None:

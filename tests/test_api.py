@@ -31,7 +31,7 @@ def yes(question: Question) -> Reply:
     return Reply("yes", probabilities={"yes": 1.0, "no": 0.0})
 
 
-STARS = Request("two red stars")
+STARS = Request("two red bananas")
 
 
 SERVER = "http://127.0.0.1:9/v1#model"
@@ -82,11 +82,13 @@ def test_a_prompt_is_corrected_in_one_call(tmp_path: Path) -> None:
 
 
 def test_the_embedded_model_needs_nothing_named() -> None:
-    picture = Image.new("RGB", (96, 96), "white")
-    result = correct_prompt("two red stars", original=picture, candidates=1, seed=3)
+    picture = Image.new("RGB", (192, 192), "white")
+    result = correct_prompt(
+        "two red bananas", original=picture, candidates=1, seed=3, rule="turns", strength=2 / 3
+    )
     assert len(result.attempts) == 2
     assert result.attempts[0].cost.images == 0
-    assert result.attempts[1].generation.start_step == 8
+    assert result.attempts[1].generation.start_step == 4
 
 
 @pytest.mark.parametrize("option", [{"steps": -3}, {"ranker": "zz"}, {"size": 17}])
@@ -100,14 +102,14 @@ def test_one_call_refuses_before_anyone_is_asked_or_anything_is_loaded(
         assert not server.asked
     monkeypatch.setattr(module, "load_model", _never)
     with pytest.raises(SettingsError):
-        correct_prompt("two red stars", vlm=FakeVLM([yes], repeat=True), **option)
+        correct_prompt("two red bananas", vlm=FakeVLM([yes], repeat=True), **option)
 
 
 def test_bad_options_of_one_call_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"no setting 'step'.*steps"):
-        correct_prompt("two red stars", step=3)
+        correct_prompt("two red bananas", step=3)
     with pytest.raises(SettingsError, match="'steps' is 0"):
-        correct_prompt("two red stars", steps=0)
+        correct_prompt("two red bananas", steps=0)
 
 
 def test_roles_are_played_by_an_object_or_by_name() -> None:
@@ -115,7 +117,7 @@ def test_roles_are_played_by_an_object_or_by_name() -> None:
         checklist = played.checklister.checklist("two red apples")
         assert played.verifier.verify(Image.new("RGB", (8, 8)), checklist).accepted
     with roles() as played:
-        assert len(played.checklister.checklist("two red stars").requirements) > 1
+        assert len(played.checklister.checklist("two red bananas").requirements) > 1
     with pytest.raises(SettingsError, match="not understood"), roles("gpt"):
         pass
 
@@ -130,12 +132,12 @@ def test_a_model_that_gives_nothing_leaves_the_picture_unscored() -> None:
 
 
 def test_an_original_that_the_embedded_verifier_cannot_read_is_refused() -> None:
-    large = Image.new("RGB", (128, 96))
-    sized_otherwise = replace(STARS, size=96)
+    large = Image.new("RGB", (256, 192))
+    sized_otherwise = replace(STARS, size=192)
     for refused in (
         lambda: check(SessionSettings(), sized_otherwise, large),
-        lambda: correct_prompt("two red stars", original=large, size=96),
+        lambda: correct_prompt("two red bananas", original=large, size=192),
     ):
-        with pytest.raises(SettingsError, match=r"128 x 96 pixels.*sides of 96"):
+        with pytest.raises(SettingsError, match=r"256 x 192 pixels.*sides of 192"):
             refused()
-    assert check(SessionSettings(), STARS, Image.new("RGB", (96, 96)))
+    assert check(SessionSettings(), STARS, Image.new("RGB", (192, 192)))

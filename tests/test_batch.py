@@ -29,7 +29,7 @@ from npcorrect.workers import Pool
 from tests.fakes import FakeEyes, session
 from tests.test_output import Killed
 
-PROMPTS = ("three red circles", "two green stars", "one blue heart", "two pink hearts")
+PROMPTS = ("three red apples", "two green bananas", "one blue clock", "two pink clocks")
 
 
 def jobs(*prompts: str, **settings: Any) -> tuple[Job, ...]:
@@ -80,16 +80,16 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 def test_every_prompt_has_its_folder_its_line_and_its_card(tmp_path: Path, world: World) -> None:
-    world.eyes = FakeEyes(["", "four circles", "", "four circles"])
+    world.eyes = FakeEyes(["", "four apples", "", "four apples"])
     run(tmp_path)
     assert world.opened == 1
     assert [line["outcome"] for line in lines(tmp_path)] == [
         "accepted", "corrected", "not accepted", "not accepted",
     ]  # fmt: skip
     corrected = lines(tmp_path)[1]
-    assert corrected["folder"] == "0002-two-green-stars"
-    assert corrected["wrong"] == ["asked exactly three circles, saw four circles"]
-    assert (corrected["left"], corrected["negatives"]) == ([], ["4 circles"])
+    assert corrected["folder"] == "0002-two-green-bananas"
+    assert corrected["wrong"] == ["asked exactly three apples, saw four apples"]
+    assert (corrected["left"], corrected["negatives"]) == ([], ["4 apples"])
     for line in lines(tmp_path):
         names = {path.name for path in (tmp_path / line["folder"]).iterdir()}
         assert {"result.json", "best.png", "sheet.png", "original.png", line["best"]} <= names
@@ -98,7 +98,7 @@ def test_every_prompt_has_its_folder_its_line_and_its_card(tmp_path: Path, world
 
 @pytest.mark.parametrize("dies", range(1, 8))
 def test_a_killed_batch_goes_on_where_it_was(dies: int, tmp_path: Path, world: World) -> None:
-    world.eyes = FakeEyes(["four circles"])
+    world.eyes = FakeEyes(["four apples"])
 
     def on_draw(drawing: Drawing) -> None:
         if len(world.drawn) == dies - 1:
@@ -146,21 +146,21 @@ def test_shards_are_parts() -> None:
 
 
 def test_every_line_is_checked_before_a_model_is_loaded(tmp_path: Path, world: World) -> None:
-    wrong = jobs("one star", "two lamps", "three stars", "")
+    wrong = jobs("one banana", "two lamps", "three bananas", "")
     with pytest.raises(InputError, match=r"line 2: .*'lamps'.*\(and 1 more\)"):
         run(tmp_path / "out", wrong)
     with pytest.raises(InputError, match="line 1: The size 100"):
-        run(tmp_path / "out", jobs("one star", size=100))
+        run(tmp_path / "out", jobs("one banana", size=100))
     assert world.opened == 0
     assert not (tmp_path / "out").exists()
 
 
 def test_another_files_folder_is_refused(tmp_path: Path, world: World) -> None:
-    run(tmp_path, jobs("one star"))
+    run(tmp_path, jobs("one banana"))
     with pytest.raises(OutputError, match="another request"):
-        run(tmp_path, jobs("one star", seed=3))
+        run(tmp_path, jobs("one banana", seed=3))
     assert world.opened == 1
-    run(tmp_path, jobs("one star", seed=3), overwrite=True)
+    run(tmp_path, jobs("one banana", seed=3), overwrite=True)
     assert [line["seed"] for line in lines(tmp_path)] == [3]
 
 
@@ -205,11 +205,11 @@ def test_a_spent_budget_ends_the_batch_and_more_continues_it(tmp_path: Path, wor
 
 
 def test_pictures_that_exist_are_corrected(tmp_path: Path, world: World) -> None:
-    Image.new("RGB", (96, 96), "blue").save(tmp_path / "a.png")
-    world.eyes = FakeEyes(["four circles", ""])
-    todo = (Job(1, Request("one star", candidates=2), "a.png", tmp_path / "a.png"),)
+    Image.new("RGB", (192, 192), "blue").save(tmp_path / "a.png")
+    world.eyes = FakeEyes(["four apples", ""])
+    todo = (Job(1, Request("one banana", candidates=2), "a.png", tmp_path / "a.png"),)
     run(tmp_path / "out", todo)
-    with Image.open(tmp_path / "out/0001-one-star/original.png") as kept:
+    with Image.open(tmp_path / "out/0001-one-banana/original.png") as kept:
         assert kept.getpixel((0, 0)) == (0, 0, 255)
     assert len(world.drawn) == 1
 
@@ -218,7 +218,7 @@ def test_a_picture_of_another_size_is_refused_before_a_model_is_loaded(
     tmp_path: Path, world: World
 ) -> None:
     Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
-    todo = (Job(1, Request("one star"), "a.png", tmp_path / "a.png"),)
+    todo = (Job(1, Request("one banana"), "a.png", tmp_path / "a.png"),)
     with pytest.raises(InputError, match="size 100"):
         run(tmp_path / "out", todo)
     assert world.opened == 0
@@ -227,7 +227,7 @@ def test_a_picture_of_another_size_is_refused_before_a_model_is_loaded(
 @pytest.mark.parametrize(
     ("prompt", "name"),
     [
-        ("three red circles", "0001-three-red-circles"),
+        ("three red apples", "0001-three-red-apples"),
         ("../../etc/passwd", "0001-etc-passwd"),
         ("三个", "0001"),
         ("x" * 9999, "0001-" + "x" * 40),
@@ -286,14 +286,14 @@ def mortal(settings: SessionSettings, *, graves: Path) -> Iterator[Session]:
             grave.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    yield session(FakeEyes(["four circles"]), on_draw=on_draw, settings=settings)
+    yield session(FakeEyes(["four apples"]), on_draw=on_draw, settings=settings)
 
 
 @pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed (npcorrect[ray]).")
 def test_workers_leave_what_one_leaves_even_where_one_is_killed(
     tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.eyes = FakeEyes(["four circles"])
+    world.eyes = FakeEyes(["four apples"])
     run(tmp_path / "one")
     monkeypatch.setattr(module, "open_session", partial(mortal, graves=tmp_path))
     told: list[int] = []

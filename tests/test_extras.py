@@ -81,7 +81,7 @@ print(load_result({str(tmp_path)!r}).accepted)
             "pip install 'npcorrect[app]'",
         ),
         (
-            "import npcorrect\ntry: npcorrect.correct_prompt('two red stars')\n"
+            "import npcorrect\ntry: npcorrect.correct_prompt('two red bananas')\n"
             "except npcorrect.InputError as error: sys.exit(str(error))",
             "needs the package 'torch', which is not installed; install it with: "
             "pip install 'npcorrect[draw]'",

@@ -17,13 +17,13 @@ NO_CAT = Requirement("r3", "count", "there is no cat", "cat", "0")
 @pytest.mark.parametrize(
     ("check", "says"),
     [
-        (Check(COUNT, False, "four circles"), "asked exactly three circles, saw four circles"),
-        (Check(COUNT, False), "asked exactly three circles, not seen"),
-        (Check(COUNT, None), "could not tell: exactly three circles"),
+        (Check(COUNT, False, "four apples"), "asked exactly three apples, saw four apples"),
+        (Check(COUNT, False), "asked exactly three apples, not seen"),
+        (Check(COUNT, None), "could not tell: exactly three apples"),
         (Check(NO_CAT, False), "asked there is no cat, saw cat"),
         (Check(NO_CAT, False, "a black cat"), "asked there is no cat, saw a black cat"),
         (Check(COUNT, None, skipped=True), ""),
-        (Check(COUNT, True, "three circles"), ""),
+        (Check(COUNT, True, "three apples"), ""),
     ],
 )
 def test_a_check_says_what_was_asked_and_seen(check: Check, says: str) -> None:
@@ -32,14 +32,14 @@ def test_a_check_says_what_was_asked_and_seen(check: Check, says: str) -> None:
 
 def test_a_claim_that_another_makes_moot_is_not_said_twice() -> None:
     verdict = Verdict((Check(EXISTS, False), Check(COUNT, False)))
-    assert faults(verdict) == ("asked at least one circle is visible, not seen",)
+    assert faults(verdict) == ("asked at least one apple is visible, not seen",)
 
 
 def test_claims_that_were_not_asked_are_named_and_are_no_part_of_the_share() -> None:
-    verdict = Verdict((Check(EXISTS, None, skipped=True), Check(COUNT, False, "four circles")))
+    verdict = Verdict((Check(EXISTS, None, skipped=True), Check(COUNT, False, "four apples")))
     assert faults(verdict) == (
-        "asked exactly three circles, saw four circles",
-        "not asked: at least one circle is visible",
+        "asked exactly three apples, saw four apples",
+        "not asked: at least one apple is visible",
     )
     attempt = Attempt(index=1, generation=GENERATION, verdict=verdict)
     assert said(attempt) == "not accepted (0% of 1 asked)"

@@ -32,7 +32,7 @@ from npcorrect.records import Drawing, Generation, Receipt
 from npcorrect.settings import LoadSettings
 
 DRAWING = Drawing(
-    prompt="three circles", seed=7, negative_prompt="four circles", num_inference_steps=24,
+    prompt="three apples", seed=7, negative_prompt="four apples", num_inference_steps=24,
     true_cfg_scale=2.0, negative_scale=1.0, rule="extra", window=(0, 24), height=96, width=96,
 )  # fmt: skip
 GENERATION = Generation(
@@ -49,7 +49,7 @@ def test_pictures_carry_their_parameters(tmp_path: Path) -> None:
     assert texts["parameters"] == parameters(GENERATION, MADE_WITH)
     assert texts["npcorrect"] == '{"x": 1}'
     lines = texts["parameters"].splitlines()
-    assert lines[:2] == ["three circles", "Negative prompt: four circles"]
+    assert lines[:2] == ["three apples", "Negative prompt: four apples"]
     assert lines[2].startswith(
         "Steps: 24, Sampler: PLMS, CFG scale: 2.0, Seed: 7, Size: 96x96, Model hash: 0123456789, "
         'Model: "some, model", '
@@ -59,7 +59,7 @@ def test_pictures_carry_their_parameters(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("standing", "negative", "line"),
     [
-        ("lowres", "four circles", "Negative prompt: lowres, four circles"),
+        ("lowres", "four apples", "Negative prompt: lowres, four apples"),
         ("lowres", None, "Negative prompt: lowres"),
         (" ", None, "Steps: 24"),
     ],

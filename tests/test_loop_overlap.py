@@ -237,8 +237,8 @@ def test_negatives_that_are_too_long_for_the_model_are_passed_over() -> None:
 
 def test_a_dropped_drawing_leaves_the_real_model_as_it_was() -> None:
     model = embedded()
-    plan = model.plan(Request("two red stars", steps=4, looks=0))
-    drawing = plan.drawing(1, "two yellow stars")
+    plan = model.plan(Request("two red bananas", steps=4, looks=0))
+    drawing = plan.drawing(1, "two yellow bananas")
     (before,) = model.draw([drawing])
     steps: list[int] = []
     watch = Watch(lambda step, total: steps.append(step), cancelled=lambda: len(steps) == 1)

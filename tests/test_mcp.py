@@ -55,20 +55,20 @@ def test_a_picture_is_drawn_and_corrected_with_progress() -> None:
 
     def use(client: Client) -> Awaitable[Any]:
         asked = {
-            "prompt": "three circles",
+            "prompt": "three apples",
             "settings": {"seed": 7, "candidates": 3, "ranker": "source"},
         }
         return client.call_tool("draw_and_correct", asked, progress_callback=note)
 
-    opened = session(FakeEyes(["four circles", ""]))
+    opened = session(FakeEyes(["four apples", ""]))
     answer = using(opened, use)
     assert not answer.is_error
     said = json.loads(answer.content[1].text)
     assert said["outcome"] == "corrected"
-    assert said["attempts"][0]["wrong"] == ["asked exactly three circles, saw four circles"]
-    assert said["attempts"][1]["negatives"] == ["4 circles"]
+    assert said["attempts"][0]["wrong"] == ["asked exactly three apples, saw four apples"]
+    assert said["attempts"][1]["negatives"] == ["4 apples"]
     assert said["attempts"][0]["seed"] == 7
-    assert picture(answer).getpixel((0, 0)) == (7, sum(map(ord, "4 circles")) % 256, 0)
+    assert picture(answer).getpixel((0, 0)) == (7, sum(map(ord, "4 apples")) % 256, 0)
     assert "attempt 1 of 3: draw, step 4 of 4" in notes
 
 
@@ -76,13 +76,13 @@ def test_a_picture_that_exists_is_verified() -> None:
     red = Image.new("RGB", (20, 10), "red")
 
     def use(client: Client) -> Awaitable[Any]:
-        asked = {"prompt": "three circles", "picture": encoded(red)}
+        asked = {"prompt": "three apples", "picture": encoded(red)}
         return client.call_tool("verify_picture", asked)
 
     answer = using(session(), use)
     said = json.loads(answer.content[1].text)
     assert said["verdict"] == "not accepted"
-    assert said["wrong"] == ["asked exactly three circles, saw four circles"]
+    assert said["wrong"] == ["asked exactly three apples, saw four apples"]
     assert picture(answer).size == (20, 10)
 
 
@@ -118,7 +118,7 @@ def test_a_cancelled_call_ends_before_its_next_step() -> None:
             async with anyio.create_task_group() as tasks:
 
                 async def call() -> None:
-                    asked = {"prompt": "three circles", "settings": {"candidates": 50}}
+                    asked = {"prompt": "three apples", "settings": {"candidates": 50}}
                     await client.call_tool("draw_and_correct", asked, progress_callback=note)
 
                 tasks.start_soon(call)
@@ -137,10 +137,10 @@ def test_over_standard_output() -> None:
             command=sys.executable, args=["-m", "npcorrect", "mcp"], env={**os.environ}
         )
         async with Client(program) as client:
-            asked = {"prompt": "one red star", "settings": {"candidates": 0, "steps": 4}}
+            asked = {"prompt": "one red banana", "settings": {"candidates": 0, "steps": 4}}
             return await client.call_tool("draw_and_correct", asked)
 
     answer = anyio.run(main)
     assert not answer.is_error, answer.content
-    assert json.loads(answer.content[1].text)["prompt"] == "one red star"
-    assert picture(answer).size == (96, 96)
+    assert json.loads(answer.content[1].text)["prompt"] == "one red banana"
+    assert picture(answer).size == (192, 192)

@@ -22,7 +22,7 @@ from npcorrect.settings import LoadSettings, RoleSettings
 from tests.fakes import FakeEyes, session
 
 REQUEST = Request(
-    "three circles", candidates=4, ranker="source", rule="extra", strength=0.5, looks=0
+    "three apples", candidates=4, ranker="source", rule="extra", strength=0.5, looks=0
 )
 SETTINGS = SessionSettings()
 
@@ -44,7 +44,7 @@ def corrected(one: OutputFolder, *sees: str | None, dies: int | None = None) -> 
         if len(drawn) == dies:
             raise Killed
 
-    opened = session(FakeEyes(sees or ("four circles",)), on_draw=on_draw)
+    opened = session(FakeEyes(sees or ("four apples",)), on_draw=on_draw)
     with one.claimed() as begun:
         return correct_into(one, begun, opened)
 
@@ -123,7 +123,7 @@ def test_what_is_continued_is_not_drawn_or_asked_again(tmp_path: Path) -> None:
         correct_into(one, begun, opened)
     assert [len(begun.attempts), len(eyes.asked)] == [3, 2]
     # The original is drawn again for its latents, of which no file tells.
-    assert opened.model.drawn == [(0, None), (0, "6 circles"), (0, "7 circles")]  # type: ignore[attr-defined]
+    assert opened.model.drawn == [(0, None), (0, "6 apples"), (0, "7 apples")]  # type: ignore[attr-defined]
 
 
 def test_each_attempt_is_on_disk_before_the_next_is_drawn(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_each_attempt_is_on_disk_before_the_next_is_drawn(tmp_path: Path) -> Non
 
 def test_an_unscored_correction_is_asked_again(tmp_path: Path) -> None:
     assert corrected(folder(tmp_path), None).ended == "unscored"
-    assert corrected(folder(tmp_path), "four circles", "").outcome == "corrected"
+    assert corrected(folder(tmp_path), "four apples", "").outcome == "corrected"
 
 
 def test_a_finished_correction_is_refused(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_finished_correction_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        OutputFolder(Path(), replace(REQUEST, prompt="two circles"), SETTINGS),
+        OutputFolder(Path(), replace(REQUEST, prompt="two apples"), SETTINGS),
         OutputFolder(Path(), replace(REQUEST, seed=1), SETTINGS),
         OutputFolder(
             Path(), REQUEST, SessionSettings(load=LoadSettings(model="mini", dtype="bfloat16"))
@@ -172,7 +172,7 @@ def test_another_request_is_refused(other: OutputFolder, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        (replace(REQUEST, prompt="two circles"), repr(REQUEST.prompt)),
+        (replace(REQUEST, prompt="two apples"), repr(REQUEST.prompt)),
         (replace(REQUEST, seed=1, batch=2), "seed 0, not 1; batch 1, not 2"),
         (replace(REQUEST, scale=3.0), "scale by default, not 3.0"),
     ],
@@ -203,7 +203,7 @@ def test_more_budget_is_no_other_request(tmp_path: Path) -> None:
 
 def test_overwriting_leaves_nothing_of_another_run(tmp_path: Path) -> None:
     corrected(folder(tmp_path))
-    other = folder(tmp_path, replace(REQUEST, prompt="two circles"))
+    other = folder(tmp_path, replace(REQUEST, prompt="two apples"))
     with other.claimed(overwrite=True) as begun:
         assert (tmp_path / "attempt-4.png").exists()  # until there is something in its place
         correct_into(other, begun, session(FakeEyes([""])))

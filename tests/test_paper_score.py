@@ -28,9 +28,9 @@ STOP = {
     *("photo", "picture", "image", "scene", "view", "close-up", "closeup", "shot"),
 }
 NEGATIVES = (
-    "four red circles",
-    "a blue square",
-    "one star and a plain background",
+    "four red apples",
+    "a blue cup",
+    "one banana and a plain background",
     "table",
     "of a",
 )
@@ -134,12 +134,15 @@ def e(text: str) -> np.ndarray:
 
 @cache
 def v(phrase: str) -> np.ndarray:
+    """Zero where the embedded model's tokenizer leaves nothing of a phrase, as of "a"."""
     ids = model().pipeline.tokenizer_2(phrase, add_special_tokens=False)["input_ids"]
+    if not ids:
+        return np.zeros_like(e(phrase))
     return np.asarray(states(ids, len(ids)).mean(axis=0))
 
 
 def cos(a: np.ndarray, b: np.ndarray) -> float:
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) or 1.0))
 
 
 def expected_score(prompt: str, negative: str) -> float:

@@ -165,16 +165,18 @@ def test_brackets_that_are_meant_are_read_without_their_backslashes() -> None:
     [
         ("(lowres:1.4)", "negative prompt has '.lowres:1.4.'.*weight"),
         ("a \ud800 cat", "'negative-prompt' is .*give a text"),
-        ("red circles, lowres, watermark, lowres", "does not know 'lowres', 'watermark' of"),
+        ("red apples, lowres, watermark, lowres", "does not know 'lowres', 'watermark' of"),
     ],
 )
 def test_negatives_that_cannot_act_are_refused(negative: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        plan(Request("two red stars", negative_prompt=negative), FAMILY, DEFAULTS)
+        plan(Request("two red bananas", negative_prompt=negative), FAMILY, DEFAULTS)
 
 
 def test_the_miniature_knows_its_own_words_as_negatives() -> None:
-    request = Request("two red stars", negative_prompt="green circles, a striped background")
+    request = Request(
+        "two red bananas", negative_prompt="green apples, two cats on the left, extra objects"
+    )
     assert plan(request, FAMILY, DEFAULTS).template.standing_negative == request.negative_prompt
 
 
@@ -261,7 +263,7 @@ def test_prompts_that_are_none_are_refused(prompt: Any, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["five circles and five stars", "nine hearts and a cross", "a purple elephant"]
+    "prompt", ["five apples and five bananas", "nine clocks and a kite", "a purple unicorn"]
 )
 def test_the_miniature_refuses_what_it_cannot_hold(prompt: str) -> None:
     with pytest.raises(PromptError):
@@ -269,7 +271,7 @@ def test_the_miniature_refuses_what_it_cannot_hold(prompt: str) -> None:
 
 
 def test_the_miniature_holds_nine() -> None:
-    assert plan(Request("five circles and four stars"), FAMILY, DEFAULTS).looks
+    assert plan(Request("five apples and four bananas"), FAMILY, DEFAULTS).template
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
@@ -327,7 +329,7 @@ def test_any_settings_make_a_plan_or_one_sentence(settings: dict[str, Any]) -> N
 def test_a_plan_needs_no_torch() -> None:
     code = (
         "import sys; from npcorrect import Request; from npcorrect.session import *\n"
-        "check(SessionSettings(), Request('two red stars')); print('torch' in sys.modules)"
+        "check(SessionSettings(), Request('two red bananas')); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

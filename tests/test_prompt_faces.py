@@ -34,9 +34,7 @@ AWKWARD = st.sampled_from(
      "Steps: 3", "Negative prompt: x", '"', "'", "\\", "`", "$(id)", "../../etc", "--seed 3",
      "\u2028", "\ufeff", "\u4e09\u4e2a", "\U0001f600", " " * 50, "a" * 300]
 )  # fmt: skip
-PROMPTS = st.lists(AWKWARD | st.text(max_size=8) | st.just("three circles"), max_size=5).map(
-    "".join
-)
+PROMPTS = st.lists(AWKWARD | st.text(max_size=8) | st.just("three apples"), max_size=5).map("".join)
 quick = settings(max_examples=30, suppress_health_check=list(HealthCheck))
 
 
@@ -51,7 +49,7 @@ def one_sentence(call: Callable[[], Any]) -> Any:
 
 @quick
 @given(PROMPTS)
-@example("three circles\nNegative prompt: x\nSteps: 3")
+@example("three apples\nNegative prompt: x\nSteps: 3")
 def test_python_and_what_it_leaves(prompt: str) -> None:
     opened = session()
     request = Request(prompt, candidates=1, ranker="source")

@@ -32,9 +32,9 @@ def jobs(tmp_path: Path, text: str | bytes, name: str = "p.txt", **more: Any) ->
 
 
 def test_one_prompt_a_line(tmp_path: Path) -> None:
-    read = jobs(tmp_path, "\ufefftwo stars\r\n\n  a [/] $$ {x|y} cat \u2028 here\n#3 jersey\n")
+    read = jobs(tmp_path, "\ufefftwo bananas\r\n\n  a [/] $$ {x|y} cat \u2028 here\n#3 jersey\n")
     assert [job.request.prompt for job in read] == [
-        "two stars", "a [/] $$ {x|y} cat \u2028 here", "#3 jersey",
+        "two bananas", "a [/] $$ {x|y} cat \u2028 here", "#3 jersey",
     ]  # fmt: skip
     assert [job.number for job in read] == [1, 2, 3]
     assert {(job.request.candidates, job.request.seed) for job in read} == {(3, 5)}
@@ -46,8 +46,8 @@ def test_lines_of_a1111(tmp_path: Path) -> None:
     request = job.request
     assert request.prompt == "a cat's hat, (red:1.2)"
     assert (request.seed, request.steps, request.scale, request.width) == (7, 12, 2.5, 64)
-    quoted = '--prompt "two -- stars" --seed 1'
-    assert jobs(tmp_path, quoted)[0].request.prompt == "two -- stars"
+    quoted = '--prompt "two -- bananas" --seed 1'
+    assert jobs(tmp_path, quoted)[0].request.prompt == "two -- bananas"
 
 
 def test_a_negative_prompt_of_a1111_is_a_setting_like_any_other() -> None:
@@ -77,11 +77,11 @@ def test_a_table_of_pictures(tmp_path: Path) -> None:
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stdin:
-        buffer = io.BytesIO(b"two stars\n")
+        buffer = io.BytesIO(b"two bananas\n")
 
     monkeypatch.setattr("sys.stdin", Stdin)
     (job,) = read_jobs(Path("-"), None, DRAW)
-    assert job.request.prompt == "two stars"
+    assert job.request.prompt == "two bananas"
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def _picture(path: Path, text: str | None) -> None:
 @pytest.mark.parametrize(
     ("text", "prompt", "negative"),
     [
-        ("two stars\nNegative prompt: x, y\nz\nSteps: 3, Seed: 1", "two stars", "x, y\nz"),
-        ("two stars\nNegative prompt: x", "two stars", "x"),
+        ("two bananas\nNegative prompt: x, y\nz\nSteps: 3, Seed: 1", "two bananas", "x, y\nz"),
+        ("two bananas\nNegative prompt: x", "two bananas", "x"),
         ("two\nstars\nSteps: 3", "two\nstars", None),
-        ("two stars", "two stars", None),
+        ("two bananas", "two bananas", None),
         ("Steps: 3", None, None),
         (None, None, None),
     ],
@@ -171,12 +171,12 @@ def test_a_picture_brings_its_prompt_and_negative(
 
 
 def test_our_own_picture_brings_the_users_negative_and_not_what_was_tried(tmp_path: Path) -> None:
-    asked = Request("three circles", negative_prompt="lowres", candidates=1, ranker="source")
+    asked = Request("three apples", negative_prompt="lowres", candidates=1, ranker="source")
     correction = session().correct(asked)
     assert [attempt.index for attempt in correction] == [0, 1]
     correction.result.save(tmp_path)
     assert texts_of(tmp_path / "attempt-1.png") == {
-        "prompt": "three circles", "negative-prompt": "lowres",
+        "prompt": "three apples", "negative-prompt": "lowres",
     }  # fmt: skip
 
 
@@ -192,12 +192,12 @@ def test_lines_of_other_programs_bring_the_negative(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_pictures(tmp_path: Path) -> None:
-    _picture(tmp_path / "b.png", "two stars\nSteps: 3")
-    _picture(tmp_path / "a.png", "one star\nSteps: 3")
+    _picture(tmp_path / "b.png", "two bananas\nSteps: 3")
+    _picture(tmp_path / "a.png", "one banana\nSteps: 3")
     (tmp_path / "notes.txt").write_text("x")
     read = read_jobs(None, tmp_path, DRAW)
     assert [(job.image and job.image.name, job.request.prompt) for job in read] == [
-        ("a.png", "one star"), ("b.png", "two stars"),
+        ("a.png", "one banana"), ("b.png", "two bananas"),
     ]  # fmt: skip
     _picture(tmp_path / "c.png", None)
     with pytest.raises(SettingsError, match=r"c\.png' has no prompt in it"):

@@ -23,7 +23,7 @@ from tests.fakes import FakeEyes, session
 DEFAULTS = replace(
     FAKE_DEFAULTS, rule="extra", num_inference_steps=12, looks=3, rewinds=2, strength=0.5
 )
-REQUEST = Request("three circles", seed=7, candidates=3, ranker="source")
+REQUEST = Request("three apples", seed=7, candidates=3, ranker="source")
 
 
 @dataclass
@@ -58,7 +58,7 @@ def same(one: Generation, other: Generation) -> bool:
 
 @settings(max_examples=40)
 @given(
-    st.lists(st.sampled_from(["", "four circles"]), min_size=1, max_size=30),
+    st.lists(st.sampled_from(["", "four apples"]), min_size=1, max_size=30),
     st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=5),
     st.sampled_from([1, 2]),
     st.sampled_from([None, "0..8", "6..12", "8..12", "9..10", 9, "sigma:0.3", "sigma:0.9..0.3"]),
@@ -74,7 +74,7 @@ def test_whatever_looks_said_is_said_again(
 ) -> None:
     place = tmp_path_factory.mktemp("out")
     request = replace(REQUEST, batch=batch, negative=negative, rule=rule)
-    result = corrected(request, Changing(["four circles", *sees], captions=captions))
+    result = corrected(request, Changing(["four apples", *sees], captions=captions))
     result.save(place)
     again = drawn_again(place)
     assert [*again] == [attempt.index for attempt in result.attempts]
@@ -84,7 +84,7 @@ def test_whatever_looks_said_is_said_again(
 @pytest.mark.parametrize("rule", ["paper", "extra"])
 def test_the_users_negative_is_said_again(rule: str, tmp_path: Path) -> None:
     request = replace(REQUEST, rule=rule, negative_prompt="lowres")
-    result = corrected(request, Changing(["four circles"]))
+    result = corrected(request, Changing(["four apples"]))
     result.save(tmp_path)
     again = drawn_again(tmp_path)
     assert [one.drawing.standing_negative for one in again.values()] == ["lowres"] * 4
@@ -92,7 +92,7 @@ def test_the_users_negative_is_said_again(rule: str, tmp_path: Path) -> None:
 
 
 def test_a_picture_alone_is_enough(tmp_path: Path) -> None:
-    result = corrected(REQUEST, Changing(["four circles"], captions=["a", "b", "a b"]))
+    result = corrected(REQUEST, Changing(["four apples"], captions=["a", "b", "a b"]))
     result.save(tmp_path / "out")
     for attempt in result.attempts[1:]:
         alone = tmp_path / "alone.png"
@@ -104,7 +104,7 @@ def test_a_picture_alone_is_enough(tmp_path: Path) -> None:
 
 def test_a_picture_that_existed_is_begun_with_again(tmp_path: Path) -> None:
     given_picture = Image.new("RGB", (16, 16), "blue")
-    result = corrected(REQUEST, Changing(["four circles"]), original=given_picture)
+    result = corrected(REQUEST, Changing(["four apples"]), original=given_picture)
     result.save(tmp_path)
     again = drawn_again(tmp_path)
     assert [*again] == [1, 2, 3]

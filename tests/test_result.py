@@ -14,7 +14,7 @@ from npcorrect.records import Request
 from npcorrect.result import Result, load_result, to_record
 from tests.fakes import FakeEyes, session
 
-REQUEST = Request("three circles", seed=7, candidates=2, ranker="source")
+REQUEST = Request("three apples", seed=7, candidates=2, ranker="source")
 
 
 def corrected(*sees: str | None) -> Result:
@@ -25,7 +25,7 @@ def corrected(*sees: str | None) -> Result:
 
 
 def test_the_folder_holds_what_is_promised(tmp_path: Path) -> None:
-    result = corrected("four circles", "")
+    result = corrected("four apples", "")
     result.save(tmp_path)
     names = {"original.png", "attempt-1.png", "best.png", "sheet.png", "result.json"}
     assert {path.name for path in tmp_path.iterdir()} == names
@@ -33,14 +33,14 @@ def test_the_folder_holds_what_is_promised(tmp_path: Path) -> None:
     assert record == json.loads(json.dumps(to_record(result)))
     assert (record["outcome"], record["accepted"], record["best"]) == ("corrected", True, 1)
     assert record["attempts"][0]["verdict"]["checks"][1]["fault"] == (
-        "asked exactly three circles, saw four circles"
+        "asked exactly three apples, saw four apples"
     )
     assert record["made_with"]["load"]["model"] == "mini"
     assert record["made_with"]["versions"]["npcorrect"]
 
 
 def test_it_is_read_back_as_it_was(tmp_path: Path) -> None:
-    result = corrected("four circles", "five circles")
+    result = corrected("four apples", "five apples")
     result.save(tmp_path)
     for place in (tmp_path, tmp_path / "result.json"):
         loaded = load_result(place)
@@ -53,9 +53,9 @@ def test_it_is_read_back_as_it_was(tmp_path: Path) -> None:
     ("sees", "outcome"),
     [
         ([""], "accepted"),
-        (["four circles", ""], "corrected"),
-        (["four circles"], "not accepted"),
-        (["four circles", None], "not accepted"),
+        (["four apples", ""], "corrected"),
+        (["four apples"], "not accepted"),
+        (["four apples", None], "not accepted"),
         ([None], "unscored"),
     ],
 )
@@ -66,7 +66,7 @@ def test_an_outcome_is_one_of_four(sees: list[str | None], outcome: str) -> None
 def test_a_picture_does_not_tell_who_judged_it(tmp_path: Path) -> None:
     from npcorrect.files import RECORD, picture_texts
 
-    corrected("four circles").save(tmp_path)
+    corrected("four apples").save(tmp_path)
     record = json.loads(picture_texts(tmp_path / "best.png")[RECORD])
     assert record["made_with"]["roles"] == {}
     assert "verdict" not in json.dumps(record)
@@ -100,7 +100,7 @@ def _set(path: str, value: object) -> Callable[[dict[str, Any]], None]:
 def test_a_damaged_record_is_one_sentence(
     change: Callable[[dict[str, Any]], None], says: str, tmp_path: Path
 ) -> None:
-    corrected("four circles").save(tmp_path)
+    corrected("four apples").save(tmp_path)
     record = json.loads((tmp_path / "result.json").read_text())
     change(record)
     (tmp_path / "result.json").write_text(json.dumps(record))
@@ -117,7 +117,7 @@ def test_what_is_no_record_is_one_sentence(text: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_picture_is_one_sentence(tmp_path: Path) -> None:
-    corrected("four circles").save(tmp_path)
+    corrected("four apples").save(tmp_path)
     (tmp_path / "attempt-1.png").unlink()
     with pytest.raises(SettingsError, match=r"attempt-1\.png"):
         load_result(tmp_path)

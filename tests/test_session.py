@@ -72,7 +72,7 @@ def test_an_embedded_verifier_reads_no_other_models_pictures(tmp_path: Path) -> 
 
 
 def test_looks_of_a_named_verifier_are_paid_for_and_so_asked_for() -> None:
-    request = Request("two red stars")
+    request = Request("two red bananas")
     assert settings().policy(request).looks is None
     assert settings(vlm=SERVER).policy(request).looks == 0
     assert settings(vlm=SERVER).policy(replace(request, looks=2)).looks == 2
@@ -94,15 +94,15 @@ def test_a_session_corrects_one_prompt_after_the_other() -> None:
 def test_what_a_session_opened_is_closed_and_is_the_embedded_one() -> None:
     with open_session(SessionSettings()) as session:
         assert session.model.name == "mini"
-        attempts = list(session.correct(Request("two red stars", candidates=0, steps=4)))
-    assert attempts[0].generation.image.size == (96, 96)
+        attempts = list(session.correct(Request("two red bananas", candidates=0, steps=4)))
+    assert attempts[0].generation.image.size == (192, 192)
     assert attempts[0].cost.usage.calls == 0
     assert attempts[0].cost.usage.readings == 2
 
 
 def test_a_request_or_an_original_of_another_kind_is_refused() -> None:
     session = Session(FakeImageModel(), FakeRoles(()).roles())
-    for wrong in ("two red stars", None):
+    for wrong in ("two red bananas", None):
         with pytest.raises(SettingsError, match="give a Request"):
             session.correct(wrong)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="The original is a str"):
@@ -114,7 +114,7 @@ def test_the_table_of_servers_reaches_the_roles() -> None:
     assert made.vlm.table.tries == 1
 
 
-STARS = Request("two red stars")
+STARS = Request("two red bananas")
 
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "a/b/c", "../x", "x y", "", " "])
@@ -132,7 +132,7 @@ def test_a_weight_that_the_models_own_rule_does_not_take_is_refused() -> None:
     request = replace(STARS, negative_scale=2.0)
     with pytest.raises(SettingsError, match="has no effect"):
         check_request(SessionSettings(), request, FAMILIES["sdxl"])
-    assert check(SessionSettings(), request)
+    assert check(SessionSettings(), replace(request, rule="extra"))
 
 
 @pytest.mark.parametrize(

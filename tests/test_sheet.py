@@ -28,7 +28,7 @@ def attempt(index: int, seen: str, size: tuple[int, int] = (96, 96)) -> Attempt:
     return Attempt(index=index, generation=generation, verdict=Verdict(checks))
 
 
-BOTH = (attempt(0, "four circles"), attempt(1, ""))
+BOTH = (attempt(0, "four apples"), attempt(1, ""))
 
 
 def reds(picture: Image.Image) -> tuple[int, int]:
@@ -39,20 +39,20 @@ def reds(picture: Image.Image) -> tuple[int, int]:
 
 
 def test_it_shows_one_picture_where_there_is_one() -> None:
-    assert reds(sheet("three circles", BOTH[:1])) == (TILE, TILE)
-    assert reds(sheet("three circles", BOTH))[0] > 2 * TILE
+    assert reds(sheet("three apples", BOTH[:1])) == (TILE, TILE)
+    assert reds(sheet("three apples", BOTH))[0] > 2 * TILE
 
 
 @pytest.mark.parametrize("size", [(96, 48), (300, 600), (1024, 768)])
 def test_pictures_keep_their_proportions(size: tuple[int, int]) -> None:
-    width, height = reds(sheet("three circles", [attempt(0, "", size)]))
+    width, height = reds(sheet("three apples", [attempt(0, "", size)]))
     assert width / height == pytest.approx(size[0] / size[1], rel=0.02)
     assert max(width, height) == TILE
 
 
-@pytest.mark.parametrize("prompt", ["three circles and " * 500, "x" * 10_000, "a\nb\x1b[2J " * 99])
+@pytest.mark.parametrize("prompt", ["three apples and " * 500, "x" * 10_000, "a\nb\x1b[2J " * 99])
 def test_long_prompts_are_wrapped_and_end(prompt: str) -> None:
-    plain = sheet("three circles", BOTH)
+    plain = sheet("three apples", BOTH)
     long = sheet(prompt, BOTH)
     assert long.width == plain.width
     assert plain.height < long.height < plain.height + 120
@@ -136,10 +136,10 @@ def test_no_text_is_wider_than_its_place(text: str) -> None:
 
 def test_a_failed_claim_and_the_negative_are_written() -> None:
     right = replace(BOTH[0], verdict=Verdict((Check(EXISTS, True), Check(COUNT, True))))
-    assert sheet("three circles", [BOTH[0]]).height > sheet("three circles", [right]).height
+    assert sheet("three apples", [BOTH[0]]).height > sheet("three apples", [right]).height
     bare = Generation(
         image=GENERATION.image, drawing=replace(GENERATION.drawing, negative_prompt=None),
         evaluations=1, seconds=0.0,
     )  # fmt: skip
     without = replace(BOTH[1], generation=bare)
-    assert sheet("three circles", [BOTH[1]]).height > sheet("three circles", [without]).height
+    assert sheet("three apples", [BOTH[1]]).height > sheet("three apples", [without]).height

@@ -240,7 +240,7 @@ def shard(jobs: Sequence[Job], part: str) -> Sequence[Job]:
 
 
 def folder_name(job: Job) -> str:
-    """``0012-three-red-circles``: the place in the file and the prompt's first words."""
+    """``0012-three-red-apples``: the place in the file and the prompt's first words."""
     words = sub(r"[^a-z0-9]+", "-", job.request.prompt[:200].lower()).strip("-")
     return f"{job.number:04d}-{words[:40].strip('-')}".rstrip("-")
 

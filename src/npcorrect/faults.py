@@ -12,7 +12,7 @@ WORDS = {True: "accepted", False: "not accepted", None: "unscored"}
 
 
 def fault(check: Check) -> str:
-    """``"asked exactly three circles, saw four circles"``; empty where the claim holds."""
+    """``"asked exactly three apples, saw four apples"``; empty where the claim holds."""
     claim = check.requirement
     if check.passed is True or check.skipped:
         return ""

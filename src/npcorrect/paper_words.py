@@ -2,7 +2,7 @@
 
 Source: arXiv 2512.07702 and its repository, github.com/wiarae/NPC, which has no licence; this is
 written from a description of what that code does. It is faithful to its faults: an adjective passes
-for the object ("three red circles" gives "red"), and a prompt without numbers is taken to ask for
+for the object ("three red apples" gives "red"), and a prompt without numbers is taken to ask for
 one, two and three.
 """
 

@@ -275,7 +275,7 @@ def check_request(request: Request) -> None:
         SettingsError: see :func:`npcorrect.settings.check`.
     """
     if not isinstance(request.prompt, str) or not request.prompt.strip():
-        raise PromptError("The prompt is empty; say what to draw, for example 'two red stars'.")
+        raise PromptError("The prompt is empty; say what to draw, for example 'two red apples'.")
     if len(request.prompt) > MAX_PROMPT:
         raise PromptError(
             f"The prompt has {len(request.prompt)} characters; give at most {MAX_PROMPT}."

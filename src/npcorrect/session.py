@@ -357,7 +357,7 @@ def embedded_roles() -> Roles:
         SettingsError: what draws is not installed.
     """
     with requiring("draw", "The embedded verifier"):
-        from npcorrect.mini.vlm import embedded_roles
+        from npcorrect.mini.roles import embedded_roles
 
     return embedded_roles()
 
@@ -372,7 +372,7 @@ def read_requirements(prompt: str, settings: LoadSettings) -> Checklist:
 
     if settings.model != EMBEDDED:
         return GrammarChecklister().checklist(prompt)
-    from npcorrect.mini.vlm import MiniChecklister
+    from npcorrect.mini.roles import MiniChecklister
 
     return MiniChecklister().checklist(prompt)
 

@@ -23,15 +23,16 @@ from npcorrect.analysis.compare import (
 )
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import SettingsError
+from npcorrect.mini.checklist import requirements
 from npcorrect.mini.family import FAMILY
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.model import assemble, build_modules
 from npcorrect.records import Checklist, Request
 
 STEPS, SEEDS = 3, (4, 5, 6)
-PROMPT = "three red circles and one blue square"
-CHECKLIST = Checklist(PROMPT, parse(PROMPT).requirements())
-NEGATIVES = ("", "four circles", "a striped background", "four circles and one star")
+PROMPT = "three red apples and one blue cup"
+CHECKLIST = Checklist(PROMPT, requirements(parse("three red apples")))
+NEGATIVES = ("", "four apples", "two dogs", "four apples and one banana")
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +59,12 @@ def samples(model: PipelineModel, terms: Terms) -> Sequence[AttentionSample]:
 def test_terms_come_from_the_requirements_or_from_the_user(
     model: PipelineModel, terms: Terms
 ) -> None:
-    assert tuple(terms.places) == ("three", "red", "circles", "one", "blue", "square")
-    assert terms.words == measures.Words((0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 4, 5, 6))
-    chosen = terms_of(model, CHECKLIST, ["red circles", "three", "three"])
-    assert chosen.places == {"red circles": (1, 2), "three": (0,)}
-    with pytest.raises(SettingsError, match="'stars'"):
-        terms_of(model, CHECKLIST, ["stars"])
+    assert tuple(terms.places) == ("three", "red", "apples")
+    assert terms.words == measures.Words((0, 1, 2, 3, 4), (0, 1, 2))
+    chosen = terms_of(model, CHECKLIST, ["red apples", "three", "three"])
+    assert chosen.places == {"red apples": (1, 2), "three": (0,)}
+    with pytest.raises(SettingsError, match="'bananas'"):
+        terms_of(model, CHECKLIST, ["bananas"])
     with pytest.raises(SettingsError, match="--terms"):
         terms_of(model, Checklist(PROMPT, ()))
 
@@ -111,8 +112,8 @@ def test_tables_of_terms_and_maps_agree(samples: Sequence[AttentionSample], term
     cells = tables.maps(samples[:1], terms, [0, 2]).to_pylist()
     assert len(masses) == STEPS * len(terms.places)
     assert len(cells) == 2 * 9 * len(terms.places)
-    mine = [c["probability"] for c in cells if c["term"] == "circles" and c["step"] == 2]
-    (mass,) = (m["probability"] for m in masses if m["term"] == "circles" and m["step"] == 2)
+    mine = [c["probability"] for c in cells if c["term"] == "apples" and c["step"] == 2]
+    (mass,) = (m["probability"] for m in masses if m["term"] == "apples" and m["step"] == 2)
     assert math.isclose(sum(mine) / 9, mass, rel_tol=1e-5)
 
 
@@ -143,7 +144,7 @@ def test_pictures_say_what_they_show(
     series = figures["series"]
     assert [axes.get_xlabel() for axes in series.axes] == ["step"] * 3
     labels = [text.get_text() for text in series.legends[0].get_texts()]
-    assert labels == ["no negative", "empty negative", "four circles (targeted)"]
+    assert labels == ["no negative", "empty negative", "four apples (targeted)"]
     change = series.axes[2].lines[2].get_ydata()
     fractions = [
         torch.stack([measures.fraction(s.attention.text_SBT.mean(1), terms.words) for s in group])
@@ -181,4 +182,4 @@ def test_steps_to_show_go_from_the_first_to_the_last() -> None:
 
 
 def test_a_label_tells_conditions_apart() -> None:
-    assert Condition("four circles", "targeted").label == "four circles (targeted)"
+    assert Condition("four apples", "targeted").label == "four apples (targeted)"

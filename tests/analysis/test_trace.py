@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,12 +17,13 @@ from npcorrect.diffusion.base import Glance, Watch
 from npcorrect.diffusion.current_call import Evaluation, announce, announced
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
-from npcorrect.mini.family import FAMILY, MAX_TOKENS
+from npcorrect.mini.family import FAMILY
+from npcorrect.mini.language import MAX_TOKENS
 from npcorrect.mini.model import assemble, build_modules
 from npcorrect.records import Drawing, Request
 
 STEPS = 4
-PROMPT, NEGATIVE = "three red circles", "four circles"
+PROMPT, NEGATIVE = "three red apples", "four apples"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def model() -> PipelineModel:
     modules = build_modules()
     for module in modules.values():
         module.eval().requires_grad_(False)
-    return PipelineModel("tiny", assemble(modules), FAMILY)
+    return PipelineModel("tiny", assemble(modules), replace(FAMILY, after="empty"))
 
 
 def drawings(
@@ -94,16 +96,16 @@ def test_a_renewed_negative_belongs_to_its_own_picture(model: PipelineModel) -> 
         rewinds=0,
     )
     plan = model.plan(request)
-    both = [plan.drawing(0, text) for text in (NEGATIVE, "one blue star")]
+    both = [plan.drawing(0, text) for text in (NEGATIVE, "one blue banana")]
     (look_step,) = both[0].look_steps
     with trace(model.pipeline.transformer) as found:
-        model.draw(both, Watch(look=lambda *_: [Glance(None), Glance("two hearts")]))
+        model.draw(both, Watch(look=lambda *_: [Glance(None), Glance("two clocks")]))
     assert found.of(0, "negative").steps == tuple(range(look_step))
     assert found.of(1, "negative").steps == tuple(range(STEPS))
 
 
 def test_a_batch_equals_single_draws_and_maps_are_each_pictures_own(model: PipelineModel) -> None:
-    both = drawings(model, NEGATIVE, "one blue star")
+    both = drawings(model, NEGATIVE, "one blue banana")
     terms: list[dict[str, tuple[int, ...]]] = [{"three": (0,)}, {"red": (1,), "all": (0, 1, 2)}]
     with trace(model.pipeline.transformer, terms) as together:
         model.draw(both)
@@ -134,9 +136,9 @@ def test_a_picture_that_is_drawn_again_starts_anew(model: PipelineModel) -> None
     with trace(model.pipeline.transformer, terms) as again:
         with pytest.raises(ModelError, match="Memory ran out"):
             model.draw(drawings(model, NEGATIVE), Watch(stop))
-        model.draw(drawings(model, "two blue stars"))
+        model.draw(drawings(model, "two blue bananas"))
     with trace(model.pipeline.transformer, terms) as alone:
-        model.draw(drawings(model, "two blue stars"))
+        model.draw(drawings(model, "two blue bananas"))
     for branch in ("positive", "negative"):
         mine, same = again.of(0, branch), alone.of(0, branch)
         torch.testing.assert_close(mine.text_SBT, same.text_SBT)

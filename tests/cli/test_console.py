@@ -49,6 +49,6 @@ def test_progress_shows_whatever_a_model_says(capsys: pytest.CaptureFixture[str]
 
 
 def test_progress_counts_attempts_and_steps() -> None:
-    event = Event(stage="draw", detail="four circles", attempt=2, attempts=5, step=3, total=24)
-    assert progress_line(event) == "attempt 2 of 5: draw, step 3 of 24: four circles"
+    event = Event(stage="draw", detail="four apples", attempt=2, attempts=5, step=3, total=24)
+    assert progress_line(event) == "attempt 2 of 5: draw, step 3 of 24: four apples"
     assert progress_line(Event(stage="verify", attempts=5)) == "original: verify"

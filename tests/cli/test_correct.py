@@ -16,14 +16,14 @@ from npcorrect.cli import app
 from npcorrect.session import Session, SessionSettings
 from tests.fakes import FakeEyes, session
 
-PROMPT = "three red circles"
+PROMPT = "three red apples"
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def eyes(monkeypatch: pytest.MonkeyPatch) -> FakeEyes:
     """What the verifier of all sessions sees; no model is loaded."""
-    made = FakeEyes(["four circles", ""])
+    made = FakeEyes(["four apples", ""])
 
     @contextmanager
     def open_session(settings: SessionSettings) -> Iterator[Session]:
@@ -42,16 +42,16 @@ def npc(*arguments: str, **more: Any) -> Any:
 def test_the_table_says_what_was_asked_and_seen(eyes: FakeEyes, tmp_path: Path) -> None:
     done = npc("correct", PROMPT, "--ranker", "source", "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
-    assert "asked exactly three circles, saw four circles" in done.stdout
-    assert "4 circles (targeted, +0.000)" in done.stdout
+    assert "asked exactly three apples, saw four apples" in done.stdout
+    assert "4 apples (targeted, +0.000)" in done.stdout
     assert "1 *" in done.stdout
 
 
 def test_the_chosen_pictures_faults_are_said_too(eyes: FakeEyes, tmp_path: Path) -> None:
-    eyes.sees = ["four circles", "five circles"]
+    eyes.sees = ["four apples", "five apples"]
     done = npc("correct", PROMPT, "-k", "1", "--out", str(tmp_path / "out"))
     assert done.exit_code == 3
-    assert "saw five circles" in done.stdout
+    assert "saw five apples" in done.stdout
 
 
 def test_a_folder_is_refused_continued_or_overwritten(eyes: FakeEyes, tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_a_folder_is_refused_continued_or_overwritten(eyes: FakeEyes, tmp_path: 
     assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
     assert "finished" in again.stderr
     assert "--overwrite" in again.stderr
-    assert "another request" in npc("correct", "two stars", *out).stderr
-    assert npc("correct", "two stars", *out, "--overwrite").exit_code == 0
+    assert "another request" in npc("correct", "two bananas", *out).stderr
+    assert npc("correct", "two bananas", *out, "--overwrite").exit_code == 0
 
 
 def test_pictures_are_not_drawn_again_over_a_correction(eyes: FakeEyes, tmp_path: Path) -> None:
@@ -96,13 +96,13 @@ def test_a_request_that_failed_does_not_block_the_folder(
 
         patched.setattr("npcorrect.session.open_session", fails)
         assert npc("correct", PROMPT, *out).exit_code == 2
-    assert npc("correct", "two stars", *out).exit_code == 0
+    assert npc("correct", "two bananas", *out).exit_code == 0
 
 
 def test_a_file_of_prompts(eyes: FakeEyes, tmp_path: Path) -> None:
     file, out = tmp_path / "prompts.txt", tmp_path / "out"
-    file.write_text(f'{PROMPT}\n{{"prompt": "two green stars", "seed": 4}}\n')
-    eyes.sees = ["", "four circles"]
+    file.write_text(f'{PROMPT}\n{{"prompt": "two green bananas", "seed": 4}}\n')
+    eyes.sees = ["", "four apples"]
     many = ("correct", "--prompts", str(file), "-k", "1", "--out", str(out))
     done = npc(*many)
     assert done.exit_code == 3, done.output
@@ -112,9 +112,9 @@ def test_a_file_of_prompts(eyes: FakeEyes, tmp_path: Path) -> None:
 
 
 def test_prompts_come_from_standard_input(eyes: FakeEyes, tmp_path: Path) -> None:
-    done = npc("correct", "--prompts", "-", "--out", str(tmp_path / "out"), input="two stars\n")
+    done = npc("correct", "--prompts", "-", "--out", str(tmp_path / "out"), input="two bananas\n")
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "out" / "0001-two-stars" / "best.png").is_file()
+    assert (tmp_path / "out" / "0001-two-bananas" / "best.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -127,23 +127,23 @@ def test_prompts_come_from_standard_input(eyes: FakeEyes, tmp_path: Path) -> Non
         ((PROMPT, "--original", "nowhere"), "no picture 'nowhere'"),
         (("",), "empty"),
         (("three lamps",), "'lamps'"),
-        (("three red circles and " * 5 + "one star",), "twice"),
-        (("one star", "--size", "100"), "100"),
-        (("one star", "-k", "51"), "51"),
-        (("one star", "-k", "-1"), "-1"),
-        (("one star", "--looks", "24"), "0 to 8"),
-        (("one star", "--strength", "0"), "'strength' is 0"),
-        (("one star", "--rewinds", "-1"), "'rewinds' is -1"),
-        (("one star", "--batch", "0"), "'batch' is 0"),
-        (("one star", "-n", "99"), "99"),
-        (("one star", "-n", "x"), "'x'"),
-        (("one star", "--rule", "magic"), "'magic'"),
-        (("one star", "--steps", "0"), "0"),
-        (("one star", "--steps", "9" * 400), "steps"),
-        (("one star", "--out", "/proc/nowhere"), "/proc/nowhere"),
-        (("one star", "--out", ""), "it is no path"),
-        (("one star", "--out", " "), "it is no path"),
-        (("one star", "--original", ""), "it is no path"),
+        (("three red apples and " * 5 + "one banana",), "twice"),
+        (("one banana", "--size", "100"), "100"),
+        (("one banana", "-k", "51"), "51"),
+        (("one banana", "-k", "-1"), "-1"),
+        (("one banana", "--looks", "24"), "0 to 8"),
+        (("one banana", "--strength", "0"), "'strength' is 0"),
+        (("one banana", "--rewinds", "-1"), "'rewinds' is -1"),
+        (("one banana", "--batch", "0"), "'batch' is 0"),
+        (("one banana", "-n", "99"), "99"),
+        (("one banana", "-n", "x"), "'x'"),
+        (("one banana", "--rule", "magic"), "'magic'"),
+        (("one banana", "--steps", "0"), "0"),
+        (("one banana", "--steps", "9" * 400), "steps"),
+        (("one banana", "--out", "/proc/nowhere"), "/proc/nowhere"),
+        (("one banana", "--out", ""), "it is no path"),
+        (("one banana", "--out", " "), "it is no path"),
+        (("one banana", "--original", ""), "it is no path"),
         (("--prompts", ""), "it is no path"),
         (("--images", "\0"), "it is no path"),
     ],
@@ -164,7 +164,7 @@ def test_settings_come_from_flags_then_environment_then_the_file(
     file = settings_file(tmp_path, "[correct]\nseed = 5\ncandidates = 0\nsteps = 2\n")
 
     def seed(name: str, *flags: str, **environment: str) -> int:
-        base = ("--config", file, "correct", "one star", "--json", "--out", str(tmp_path / name))
+        base = ("--config", file, "correct", "one banana", "--json", "--out", str(tmp_path / name))
         record = json.loads(npc(*base, *flags, env=environment).stdout)
         assert len(record["attempts"]) == 1
         return int(record["request"]["seed"])
@@ -185,7 +185,7 @@ def test_keys_of_the_settings_file_are_the_flags_own_names(
     monkeypatch.setenv("HOME", str(tmp_path))
     text = (
         '[correct]\njson = true\nnegative-scale = 2.5\nkeep = true\nlora = []\n'
-        'out = "~/pics"\ncandidates = 1\n'
+        'rule = "extra"\nout = "~/pics"\ncandidates = 1\n'
     )  # fmt: skip
     file = settings_file(tmp_path, text, b"\xef\xbb\xbf")
     done = npc("--config", file, "correct", PROMPT)
@@ -193,8 +193,10 @@ def test_keys_of_the_settings_file_are_the_flags_own_names(
     request = json.loads(done.stdout)["request"]
     assert (request["negative_scale"], request["fresh"], request["candidates"]) == (2.5, False, 1)
     assert (tmp_path / "pics" / "result.json").is_file()
-    underscored = settings_file(tmp_path, "[correct]\nkeep = true\nnegative_scale = 1.5\n")
-    done = npc("--config", underscored, "correct", "two stars", "--json", "--out", "~/two")
+    underscored = settings_file(
+        tmp_path, '[correct]\nkeep = true\nrule = "extra"\nnegative_scale = 1.5\n'
+    )
+    done = npc("--config", underscored, "correct", "two bananas", "--json", "--out", "~/two")
     assert json.loads(done.stdout)["request"]["negative_scale"] == 1.5
 
 

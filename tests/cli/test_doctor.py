@@ -20,7 +20,7 @@ def doctor(*arguments: str, config: Path | None = None) -> Result:
 def test_it_says_what_is_installed_and_asks_nobody() -> None:
     done = doctor()
     assert done.exit_code == 0, done.output
-    for text in ("torch", "2.13.0", "mini (intact, 15.5 MB)", "cpu threads"):
+    for text in ("torch", "2.13.0", "mini (intact, ", "cpu threads"):
         assert text in done.output
     assert "order of yes and no" not in done.output
 

@@ -66,10 +66,13 @@ def test_one_model_is_shown_without_its_weights(schnell: str) -> None:
             "'quantize' is '3bit'; give one of 8bit, 4bit",
         ),
         (("correct", "a cat", "--rule", "magic"), "one of paper, extra, turns, dynamic"),
-        (("correct", "a star", "--rule", "vsf"), "'vsf' is not written for the miniature model"),
-        (("correct", "a star", "--rule", "paper", "--scale", "1.0"), "scale of 1 a negative"),
-        (("correct", "a star", "--rule", "paper", "--scale", "1", "--seed", "3"), "has no effect"),
-        (("correct", "two red stars", "--compile"), "--compile is for models from the Hub"),
+        (("correct", "a banana", "--rule", "vsf"), "'vsf' is not written for the miniature model"),
+        (("correct", "a banana", "--rule", "paper", "--scale", "1.0"), "scale of 1 a negative"),
+        (
+            ("correct", "a banana", "--rule", "paper", "--scale", "1", "--seed", "3"),
+            "has no effect",
+        ),
+        (("correct", "two red bananas", "--compile"), "--compile is for models from the Hub"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
@@ -92,7 +95,7 @@ def test_a_model_from_a_folder_is_corrected_through_eyes_on_a_server(
     schnell: str, tmp_path: Path, rule: str, evaluations: list[int]
 ) -> None:
     with loopback() as server:
-        done = npc("correct", "three red circles", "--model", schnell, "--vlm", server.name,
+        done = npc("correct", "three red apples", "--model", schnell, "--vlm", server.name,
                    "--device", "cpu", "--size", "96", "-k", "2", "--batch", "2", "--no-cache",
                    *(() if rule == "nag" else ("--rule", rule)), "--json",
                    "--out", str(tmp_path))  # fmt: skip

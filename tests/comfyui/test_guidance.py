@@ -25,6 +25,7 @@ from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.diffusion.receipt import Tally
 from npcorrect.diffusion.rules import RULES, Extra, Paper
 from npcorrect.errors import SettingsError
+from npcorrect.mini.autoencoder import LATENT_CHANNELS
 from npcorrect.mini.family import FAMILY
 from npcorrect.mini.model import assemble, build_modules
 from npcorrect.plan import plan
@@ -32,7 +33,7 @@ from npcorrect.records import Drawing, Request
 
 Latents = np.ndarray[Any, Any]
 STEPS, SCALE, WEIGHT = 6, 3.0, 1.5
-PROMPT, NEGATIVE, RENEWED = "three red circles", "four circles", "two blue stars"
+PROMPT, NEGATIVE, RENEWED = "three red apples", "four apples", "two blue bananas"
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,8 @@ def drawing(rule: str, window: tuple[int, int], **changes: Any) -> Drawing:
         negative_scale=WEIGHT,
         rule=rule,
         window=window,
-        height=96,
-        width=96,
+        height=192,
+        width=192,
     )
     return replace(made, **changes)
 
@@ -98,8 +99,8 @@ class Euler:
         )
         sigmas = self.model.stock.sigmas(d)
         generator = torch.Generator().manual_seed(d.seed)
-        noise = torch.randn(1, 16, 6, 6, generator=generator)
-        x: Tensor = self.model.pipeline._pack_latents(noise, 1, 16, 6, 6)
+        noise = torch.randn(1, LATENT_CHANNELS, 6, 6, generator=generator)
+        x: Tensor = self.model.pipeline._pack_latents(noise, 1, LATENT_CHANNELS, 6, 6)
         for step in range(STEPS):
             self.x, self.sigma = x, sigmas[step]
             assert step_of(sigmas, float(sigmas[step])) == step
@@ -177,7 +178,7 @@ def test_a_negative_acts_as_on_the_diffusers_side(
 def test_rules_that_are_not_written_for_comfyui_are_refused_by_name(rule: str, row: Row) -> None:
     assert {"dynamic", "nag", "vsf"}.isdisjoint(row.rules)
     with pytest.raises(SettingsError, match=f"{rule!r} is not written for .* use rule 'paper'"):
-        plan(Request("a red star", rule=rule), row, row.defaults)
+        plan(Request("a red banana", rule=rule), row, row.defaults)
 
 
 @pytest.fixture(scope="module")

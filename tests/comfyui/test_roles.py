@@ -52,9 +52,11 @@ def test_a_specification_holds_settings_alone() -> None:
 def test_opened_roles_answer_and_charge_the_caller() -> None:
     with RolesSpec().open(True, nothing) as roles:
         account = Account()
-        checklist = account.role(lambda: roles.checklister.checklist("two red stars"))
-        verdict = account.role(lambda: roles.verifier.verify(Image.new("RGB", (96, 96)), checklist))
-        with pytest.raises(VLMError, match="96 x 96"):
+        checklist = account.role(lambda: roles.checklister.checklist("two red bananas"))
+        verdict = account.role(
+            lambda: roles.verifier.verify(Image.new("RGB", (192, 192)), checklist)
+        )
+        with pytest.raises(VLMError, match="192 x 192"):
             roles.captioner.caption(Image.new("RGB", (8, 8)))
     assert verdict.accepted is False
     assert account.usage is not None
@@ -71,8 +73,8 @@ def test_a_verifier_that_is_paid_by_the_question_is_asked_briefly_here_too(
         return self.verify(image, asked)
 
     monkeypatch.setattr(VLMVerifier, "verify_briefly", briefly)
-    request = Request("two red stars", candidates=1, looks=0)
-    model = FakeImageModel(replace(FAKE_DEFAULTS, sizes=(96,)), paint=shade)
+    request = Request("two red bananas", candidates=1, looks=0)
+    model = FakeImageModel(replace(FAKE_DEFAULTS, sizes=(192,)), paint=shade)
     with loopback() as server:
         spec = RolesSpec(RoleSettings(vlm=server.name, cache=False))
         with spec.open(True, nothing) as roles:
@@ -104,8 +106,8 @@ def test_the_pack_needs_no_diffusers() -> None:
         "import sys; sys.modules['diffusers'] = None\n"
         "import comfyui.guidance, comfyui.inputs, comfyui.roles, comfyui.text\n"
         "from comfyui.family import packed_noise\n"
-        "from npcorrect.mini.model import build_tokenizer\n"
-        "from npcorrect.mini.vlm import embedded_roles\n"
+        "from npcorrect.mini.tokenizer import build_tokenizer\n"
+        "from npcorrect.mini.roles import embedded_roles\n"
         "import torch; packed_noise(torch.zeros(1, 16, 6, 6), 0, 0)\n"
         "build_tokenizer(); embedded_roles()"
     )

@@ -40,11 +40,11 @@ pytestmark = pytest.mark.skipif(
 EXAMPLES = sorted((REPOSITORY / "comfyui" / "example_workflows").glob("*.json"))
 Graph = dict[str, dict[str, Any]]
 FAILING = [
-    ("three circles to the right of two triangles", 51),
-    ("three squares to the left of three crosses", 63),
-    ("one orange triangle above one purple star", 119),
+    ("a smaller cat and a smaller dog", 51),
+    ("a larger bus and a larger cup", 63),
 ]
-"""Prompts and seeds whose first pictures are wrong; some corrections go back."""
+"""Prompts that contradict themselves, so that no picture of them is right, and seeds."""
+LOOKING: dict[str, Any] = {"rule": "turns", "looks": 2, "strength": 1.0, "rewinds": 1}
 MOMENT = 5.0
 """Seconds: far less than what is cancelled would take, and enough for a busy machine."""
 LISTENER = """
@@ -165,7 +165,7 @@ def correcting(prompt: str, seed: int = 0, vlm: str = "", **inputs: Any) -> Grap
         "roles": {"class_type": "NPCRoles", "inputs": {"vlm": vlm}},
         "latent": {
             "class_type": "EmptyLatentImage",
-            "inputs": {"width": 96, "height": 96, "batch_size": 1},
+            "inputs": {"width": 192, "height": 192, "batch_size": 1},
         },
         "correct": {
             "class_type": "NPCCorrect",
@@ -204,13 +204,14 @@ def our_facts(attempt: Attempt) -> Any:
     ], attempt.verdict.accepted  # fmt: skip
 
 
+@pytest.mark.parametrize("settings", [{}, LOOKING])
 @pytest.mark.parametrize(("prompt", "seed"), FAILING)
 def test_a_whole_correction_equals_ours(
-    server: Server, session: Session, prompt: str, seed: int
+    server: Server, session: Session, prompt: str, seed: int, settings: dict[str, Any]
 ) -> None:
-    correction = session.correct(Request(prompt, seed=seed))
+    correction = session.correct(Request(prompt, seed=seed, **settings))
     attempts = list(correction)
-    outputs = server.run(correcting(prompt, seed))
+    outputs = server.run(correcting(prompt, seed, **settings))
     report = json.loads(outputs["report"]["text"][0])
     assert len(attempts) > 1
     assert [facts(attempt) for attempt in report["attempts"]] == list(map(our_facts, attempts))
@@ -222,7 +223,7 @@ def test_a_whole_correction_equals_ours(
 
 def sampled(guider: dict[str, Any], sampler: str) -> Graph:
     """A graph that samples with a guider and saves the latent, bit by bit."""
-    texts = {"positive": "two red stars", "negative": "three blue hearts", "empty": ""}
+    texts = {"positive": "two red bananas", "negative": "three blue clocks", "empty": ""}
     encoded = {
         name: {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": text}}
         for name, text in texts.items()
@@ -313,7 +314,7 @@ def listening(server: Server, client: str) -> subprocess.Popen[str]:
 def test_emerging_pictures_are_shown(server: Server) -> None:
     process = listening(server, "watcher")
     prompt, seed = FAILING[1]
-    done = server.wait(server.queue(correcting(prompt, seed, redrawings=4), "watcher"))
+    done = server.wait(server.queue(correcting(prompt, seed, redrawings=4, **LOOKING), "watcher"))
     report = json.loads(done["outputs"]["report"]["text"][0])
     process.terminate()
     messages = [json.loads(line) for line in process.communicate()[0].splitlines()]
@@ -335,7 +336,7 @@ def interrupt(server: Server, prompt: str) -> float:
 
 
 def test_cancelling_a_drawing_acts_at_once(server: Server) -> None:
-    graph = correcting("two red stars", 9, steps=1000, looks=0, rewinds=0, strength=1.0)
+    graph = correcting("two red bananas", 9, steps=1000, looks=0, rewinds=0, strength=1.0)
     process = listening(server, "canceller")
     prompt = server.queue(graph, "canceller")
     assert process.stdout is not None
@@ -367,7 +368,7 @@ def test_cancelling_while_a_server_thinks_acts_at_once(server: Server) -> None:
     threading.Thread(target=slow.serve_forever, daemon=True).start()
     name = f"http://127.0.0.1:{slow.server_address[1]}/v1#eyes"
     try:
-        prompt = server.queue(correcting("two red stars", 8, vlm=name))
+        prompt = server.queue(correcting("two red bananas", 8, vlm=name))
         assert Slow.asked.wait(120)
         assert interrupt(server, prompt) < MOMENT
     finally:
@@ -383,7 +384,7 @@ def test_cancelling_while_a_server_thinks_acts_at_once(server: Server) -> None:
     [
         ({"prompt": " "}, "The prompt is empty"),
         ({"prompt": "a cat"}, "a cat"),
-        ({"prompt": "sixteen red stars"}, "sixteen"),
+        ({"prompt": "sixteen red bananas"}, "sixteen"),
         ({"looks": 100}, "The number of looks is 100"),
         ({"rule": "paper", "looks": 2}, "Rule 'paper' keeps one negative"),
         ({"cfg": 1.0}, "At a true CFG scale of 1"),
@@ -391,14 +392,14 @@ def test_cancelling_while_a_server_thinks_acts_at_once(server: Server) -> None:
         ({"strength": 0.0}, "The setting 'strength' is 0.0"),
         ({"original": ["square", 0]}, "make them the same"),
         ({"latent_image": ["pair", 0]}, "give a batch of 1"),
-        ({"latent_image": ["large", 0]}, "its sides are 96"),
+        ({"latent_image": ["large", 0]}, "its sides are 192"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(
     server: Server, inputs: dict[str, Any], says: str
 ) -> None:
-    graph = correcting(**({"prompt": "two red stars"} | inputs))
-    sizes = {"pair": (96, 2), "large": (128, 1)}
+    graph = correcting(**({"prompt": "two red bananas"} | inputs))
+    sizes = {"pair": (192, 2), "large": (256, 1)}
     for name, (side, batch) in sizes.items():
         values = {"width": side, "height": side, "batch_size": batch}
         graph[name] = {"class_type": "EmptyLatentImage", "inputs": values}
@@ -424,7 +425,7 @@ def refusal(server: Server, graph: Graph) -> str:
     [("what", "is not understood"), ("http://user:pass@x/v1#m", "holds a key")],
 )
 def test_roles_that_cannot_be_opened_are_refused(server: Server, vlm: str, says: str) -> None:
-    message = refusal(server, correcting("two red stars", vlm=vlm))
+    message = refusal(server, correcting("two red bananas", vlm=vlm))
     assert says in message
     assert "pass@" not in message
 
@@ -461,7 +462,7 @@ def test_a_picture_is_verified_and_negatives_are_ranked(server: Server, ranker: 
         "inputs": {
             "clip": ["model", 1],
             "prompt": prompt,
-            "negatives": "four circles\n\ntwo hearts",
+            "negatives": "four apples\n\ntwo clocks",
             "ranker": ranker,
             "roles": ["roles", 0],
         },
@@ -484,11 +485,11 @@ def test_a_picture_is_verified_and_negatives_are_ranked(server: Server, ranker: 
 
 def npcorrect_ranking(prompt: str, name: str) -> list[float]:
     """The scores by our own text encoder, best first, to the digits of the table."""
-    from npcorrect.mini.vlm import MiniChecklister
+    from npcorrect.mini.roles import MiniChecklister
     from npcorrect.ranking import ranker_maker
     from npcorrect.records import Candidate
 
-    candidates = [Candidate(text, "targeted") for text in ("four circles", "two hearts")]
+    candidates = [Candidate(text, "targeted") for text in ("four apples", "two clocks")]
     ranker = ranker_maker(name)(npcorrect.load())
     ranking = ranker.rank(MiniChecklister().checklist(prompt), candidates)
     return [round(ranked.score, 4) for ranked in ranking]

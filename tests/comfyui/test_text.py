@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from comfyui.text import ClipText, Token, plain, text_rows, token_states
 from npcorrect.errors import PromptError, SettingsError
-from npcorrect.mini.model import build_tokenizer
+from npcorrect.mini.tokenizer import build_tokenizer
 
 PAD: Token = (0, 1.0, 0)
 END: Token = (1, 1.0, 0)

@@ -28,7 +28,7 @@ from tests.diffusion.tiny import OTHER, PROMPT
 Models = Callable[[str], PipelineModel]
 FAMILIES = ["flux-dev", "sdxl", "sd15", "qwen-image", "pixart-sigma", "z-image"]
 """Flow matching and diffusion, batched and separate calls, rescaled, with a learned variance."""
-UNRELATED = "a striped background"
+UNRELATED = "three green apples"
 
 
 def draw(model: PipelineModel, text: str | None, **changes: Any) -> Generation:
@@ -99,15 +99,15 @@ def test_a_negative_that_is_the_picture_grows_and_stays(place: int, mu: float) -
 
 def test_the_embedded_model_tells_related_negatives_from_others(posteriors: list[Tensor]) -> None:
     model = npcorrect.load()
-    request = Request("two blue stars and a green square", seed=0, rule="dynamic", steps=10)
+    request = Request("two blue bananas and a green cup", seed=0, rule="dynamic", steps=10)
     last = {}
-    for negative in ("two blue stars", "four red circles"):
+    for negative in ("two blue bananas", "four red apples"):
         posteriors.clear()
         draw_one(model, model.plan(request).drawing(0, negative))
         last[negative] = torch.cat(posteriors)
-    assert last["two blue stars"].max() > 1.5 * Dynamic.PRIOR
-    assert last["four red circles"].max() < Dynamic.PRIOR
-    assert last["four red circles"][-1] < Dynamic.PRIOR / 1000
+    assert last["two blue bananas"].max() > 1.5 * Dynamic.PRIOR
+    assert last["four red apples"].max() < Dynamic.PRIOR
+    assert last["four red apples"][-1] < Dynamic.PRIOR / 1000
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -165,7 +165,7 @@ def test_a_cancelled_batch_draws_none_of_the_others(models: Models) -> None:
 
 def test_the_embedded_model_redraws_a_picture_that_was_drawn_elsewhere() -> None:
     model = embedded()
-    drawn = draw_one(model, resolved(model, Request("two red circles", steps=8)))
+    drawn = draw_one(model, resolved(model, Request("two red apples", steps=8)))
     elsewhere = Image.fromarray(np.asarray(drawn.image))
     origin = model.origin(elsewhere, drawn.drawing)
     assert origin is not None
@@ -173,7 +173,15 @@ def test_the_embedded_model_redraws_a_picture_that_was_drawn_elsewhere() -> None
     alike = np.corrcoef(origin.latents.ravel(), drawn.origin.latents.ravel())[0, 1]
     assert alike > 0.95
     result = npcorrect.correct_prompt(
-        "one blue star", model=model, original=elsewhere, steps=8, candidates=1, looks=0, rewinds=0
+        "one blue banana",
+        model=model,
+        original=elsewhere,
+        steps=8,
+        candidates=1,
+        looks=0,
+        rewinds=0,
+        rule="turns",
+        strength=2 / 3,
     )
     first, second = (attempt.generation for attempt in result.attempts)
     assert first.image is elsewhere

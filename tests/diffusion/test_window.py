@@ -22,14 +22,18 @@ from npcorrect.diffusion.restart import Clean
 from npcorrect.diffusion.window import GuidanceSchedule, window
 from npcorrect.errors import ModelError, PromptError, SettingsError
 from npcorrect.mini.autoencoder import LATENT_CHANNELS
-from npcorrect.mini.family import FAMILY, MAX_TOKENS
+from npcorrect.mini.family import DEFAULTS, FAMILY
+from npcorrect.mini.language import MAX_TOKENS
 from npcorrect.mini.model import assemble, build_modules
 from npcorrect.plan import look_steps, start_step, window_steps
 from npcorrect.records import Drawing, Generation, Receipt, Request
 from tests.diffusion.drawing import draw_one, resolved
 
 STEPS = 5
-PROMPT, NEGATIVE, RENEWED = "three red circles", "four circles", "two blue stars"
+GUIDANCE = FAMILY.arguments["guidance_scale"]
+LOOKING = replace(DEFAULTS, rule="turns", looks=4, reseed=True, strength=2 / 3, rewinds=3)
+"""Defaults under which redrawings are looked at, go back and have seeds of their own."""
+PROMPT, NEGATIVE, RENEWED = "three red apples", "four apples", "two blue bananas"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def pipeline() -> FluxPipeline:
 @pytest.fixture(scope="module")
 def model(pipeline: FluxPipeline) -> PipelineModel:
     """As FLUX.1 [dev]: the prompt alone after the window."""
-    return PipelineModel("tiny", pipeline, replace(FAMILY, after="alone"))
+    return PipelineModel("tiny", pipeline, replace(FAMILY, defaults=LOOKING))
 
 
 def stock(pipeline: FluxPipeline, negative: str | None, scale: float) -> Any:
@@ -55,8 +59,9 @@ def stock(pipeline: FluxPipeline, negative: str | None, scale: float) -> Any:
         PROMPT,
         negative_prompt=negative,
         true_cfg_scale=scale,
-        height=96,
-        width=96,
+        guidance_scale=GUIDANCE,
+        height=192,
+        width=192,
         num_inference_steps=STEPS,
         max_sequence_length=MAX_TOKENS,
         generator=torch.Generator().manual_seed(3),
@@ -148,10 +153,11 @@ def draw_recording(
 def predict(pipeline: FluxPipeline, text: str, x: torch.Tensor, sigma: torch.Tensor) -> Any:
     """The denoiser's answer under a text, called as its own documentation says."""
     states, pooled, text_ids = pipeline.encode_prompt(text, None, max_sequence_length=MAX_TOKENS)
-    side = 96 // (2 * pipeline.vae_scale_factor)
+    side = 192 // (2 * pipeline.vae_scale_factor)
     return pipeline.transformer(
         hidden_states=x,
         timestep=sigma[None],
+        guidance=torch.tensor([GUIDANCE]),
         encoder_hidden_states=states,
         pooled_projections=pooled,
         txt_ids=text_ids,
@@ -192,14 +198,14 @@ def test_rule_extra_equals_a_denoising_loop_by_hand(
     looked = drawing.look_steps if window_length else ()
     assert len(previews) == len(looked)
     x, _ = pipeline.prepare_latents(
-        1, LATENT_CHANNELS, 96, 96, torch.float32, "cpu", torch.Generator().manual_seed(3)
+        1, LATENT_CHANNELS, 192, 192, torch.float32, "cpu", torch.Generator().manual_seed(3)
     )
     sigmas = pipeline.scheduler.sigmas
     for i in range(STEPS):
         positive, empty = (predict(pipeline, text, x, sigmas[i]) for text in (PROMPT, ""))
         guided = paper_rule(positive, empty, 3.0)
         if i in looked:
-            (expected,) = model.stock.decoded(x - sigmas[i] * guided, 96, 96)
+            (expected,) = model.stock.decoded(x - sigmas[i] * guided, 192, 192)
             difference = np.asarray(expected).astype(int) - np.asarray(previews[looked.index(i)])
             assert abs(difference).max() <= 1
         if i < len(acting):
@@ -289,7 +295,7 @@ def test_a_look_never_takes_the_negatives_turn(model: PipelineModel, looks: int)
     asked = request(steps=24, strength=2 / 3, looks=looks, rewinds=0)
     origin = draw_one(model, resolved(model, asked)).origin
     drawing = resolved(model, asked, NEGATIVE, attempt=1, origin=origin)
-    texts = iter(f"{number} circles" for number in ("one", "two", "three", "four") * 2)
+    texts = iter(f"{number} apples" for number in ("one", "two", "three", "four") * 2)
     with evaluated(model) as calls:
         drawn = draw_one(model, drawing, Watch(look=lambda *_: [Glance(next(texts))]))
     second = "".join(branches[0][0] for _, branches in calls if branches != ("positive",))
@@ -305,13 +311,13 @@ def test_what_steering_says_is_what_acts_by_rule_turns(model: PipelineModel) -> 
     asked = request(steps=9, looks=2, rewinds=0, negative_scale=0.7)
     drawing = resolved(model, asked, NEGATIVE)
     assert drawing.look_steps == (3, 6)
-    texts = iter([RENEWED, "one blue star"])
+    texts = iter([RENEWED, "one blue banana"])
     drawn, latents = draw_recording(model, drawing, lambda *_: [Glance(next(texts))])
-    assert drawn.steering == ((3, RENEWED), (7, "one blue star"))
-    assert drawn.answers == ((RENEWED, False), ("one blue star", False))
+    assert drawn.steering == ((3, RENEWED), (7, "one blue banana"))
+    assert drawn.answers == ((RENEWED, False), ("one blue banana", False))
     acting = {0: NEGATIVE} | dict(drawn.steering)
     x, _ = model.pipeline.prepare_latents(
-        1, LATENT_CHANNELS, 96, 96, torch.float32, "cpu", torch.Generator().manual_seed(3)
+        1, LATENT_CHANNELS, 192, 192, torch.float32, "cpu", torch.Generator().manual_seed(3)
     )
     sigmas, differences = model.pipeline.scheduler.sigmas, {}
     changes = []
@@ -416,7 +422,7 @@ def test_a_batch_of_different_negatives_equals_the_single_draws(
     model: PipelineModel, rule: str
 ) -> None:
     asked = request(rule=rule, negative=2)
-    drawings = [resolved(model, asked, negative) for negative in (NEGATIVE, "one blue star")]
+    drawings = [resolved(model, asked, negative) for negative in (NEGATIVE, "one blue banana")]
     together = model.draw(drawings)
     for drawing, drawn in zip(drawings, together, strict=True):
         alone = draw_one(model, drawing)
@@ -428,7 +434,7 @@ def test_a_batch_of_different_negatives_equals_the_single_draws(
 
 def test_a_batch_is_steered_picture_by_picture(model: PipelineModel) -> None:
     asked = request(looks=1, rule="extra", rewinds=0)
-    drawings = [resolved(model, asked, text) for text in (NEGATIVE, "one blue star")]
+    drawings = [resolved(model, asked, text) for text in (NEGATIVE, "one blue banana")]
 
     def look(first: int, _: Sequence[Any], negatives: Sequence[str | None]) -> list[Glance]:
         return [Glance(None if negative == NEGATIVE else RENEWED) for negative in negatives]
@@ -494,8 +500,8 @@ def test_stand_in_inverts_guidance() -> None:
 
 @torch.inference_mode()
 def test_token_states_equal_those_computed_by_hand(model: PipelineModel) -> None:
-    states = model.encode(["four circles", "a striped background"])
-    ids = model.pipeline.tokenizer_2("four circles", return_tensors="pt").input_ids
+    states = model.encode(["four apples", "three green apples"])
+    ids = model.pipeline.tokenizer_2("four apples", return_tensors="pt").input_ids
     alone = model.pipeline.text_encoder_2(
         torch.nn.functional.pad(ids, (0, MAX_TOKENS - ids.shape[1]))
     ).last_hidden_state[0, : ids.shape[1]]
@@ -508,13 +514,13 @@ def test_texts_beyond_the_encoder_are_refused_and_none_is_nothing(model: Pipelin
     assert model.encode([]) == []
     assert model.draw([]) == []
     with pytest.raises(PromptError, match="tokens"):
-        model.encode(["one circle and " * 8])
+        model.encode(["one apple and " * 16])
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"size": 100}, "100 cannot be drawn by the miniature model; its sides are 96"),
+        ({"size": 100}, "100 cannot be drawn by the miniature model; its sides are 192"),
         ({"steps": 0}, "'steps' is 0"),
         ({"scale": 1.0, "rule": "paper"}, "no effect"),
         ({"negative_scale": 0.0, "rule": "extra"}, "'negative-scale' is 0.0; give .* above 0"),
@@ -544,7 +550,7 @@ def test_what_cannot_act_is_refused(
 
 def test_texts_longer_than_the_model_reads_are_refused(model: PipelineModel) -> None:
     with pytest.raises(PromptError, match="tokens"):
-        model.check_text("one circle and " * 8)
+        model.check_text("one apple and " * 16)
 
 
 def test_the_papers_window_scales_with_the_schedule(model: PipelineModel) -> None:

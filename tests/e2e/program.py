@@ -25,7 +25,7 @@ from npcorrect.cli import app
 
 READY = """
 import gc, json, os, signal, sys
-import npcorrect.cli, npcorrect.mini.embedded, npcorrect.mini.vlm
+import npcorrect.cli, npcorrect.mini.embedded, npcorrect.mini.roles
 gc.freeze()
 for line in sys.stdin:
     child = os.fork()

@@ -38,7 +38,7 @@ def test_help_loads_no_torch() -> None:
 
 def test_a_correction_is_whole_and_drawn_again_bit_for_bit(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = npc("correct", "three red circles and one blue square", "-k", "1", "--seed", "7",
+    done = npc("correct", "three red apples and one blue cup", "-k", "1", "--seed", "7",
                "--json", "--out", str(out))  # fmt: skip
     record = json.loads(done.stdout)
     assert done.returncode == (0 if record["accepted"] else 3)
@@ -46,7 +46,7 @@ def test_a_correction_is_whole_and_drawn_again_bit_for_bit(tmp_path: Path) -> No
     assert {"original.png", "best.png", "sheet.png"} <= {p.name for p in out.iterdir()}
     for attempt in record["attempts"]:
         with Image.open(out / attempt["file"]) as image:
-            assert image.size == (96, 96)
+            assert image.size == (192, 192)
             assert "Sampler: Euler" in image.info["parameters"]
             assert "Model: mini" in image.info["parameters"]
     again = inside("redraw", str(out / "result.json"), "--out", str(tmp_path / "again"))
@@ -65,17 +65,17 @@ def test_a_correction_is_whole_and_drawn_again_bit_for_bit(tmp_path: Path) -> No
 
 def test_a_killed_file_of_prompts_is_continued(tmp_path: Path, started: Start) -> None:
     file, out = tmp_path / "prompts.txt", tmp_path / "out"
-    file.write_text("one red star\ntwo green hearts\nthree blue squares\n")
+    file.write_text("one red banana\ntwo green clocks\nthree blue cups\n")
     command = ("correct", "--prompts", str(file), "-k", "1", "--steps", "6", "--looks", "0",
                "--rewinds", "0", "--out", str(out))  # fmt: skip
     with started(*command) as run:
-        run.until((out / "0002-two-green-hearts/result.json").exists)
-    first = (out / "0001-one-red-star/original.png").stat().st_mtime_ns
+        run.until((out / "0002-two-green-clocks/result.json").exists)
+    first = (out / "0001-one-red-banana/original.png").stat().st_mtime_ns
     done = inside(*command)
     assert done.returncode in (0, 3), done.stderr
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert [row["number"] for row in rows] == [1, 2, 3]
-    assert (out / "0001-one-red-star/original.png").stat().st_mtime_ns == first
+    assert (out / "0001-one-red-banana/original.png").stat().st_mtime_ns == first
     assert {path.name for path in out.glob("*/.*")} == {".npc.lock"}
 
 
@@ -90,7 +90,7 @@ def test_a_full_standard_output_is_one_sentence() -> None:
 
 def test_a_terminal_of_few_characters_shows_what_it_can(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*NPC, "rank", "three red circles", "zwölf 🔴", "b\udcff"],
+        [*NPC, "rank", "three red apples", "zwölf 🔴", "b\udcff"],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         check=False,
@@ -100,8 +100,8 @@ def test_a_terminal_of_few_characters_shows_what_it_can(tmp_path: Path) -> None:
 
 
 def test_attention_is_shown_and_tabulated(tmp_path: Path) -> None:
-    done = inside("attend", "three red circles and one blue square", "--negative", "",
-                  "--negative", "four circles", "--terms", "three,circles", "--seeds", "2",
+    done = inside("attend", "three red apples and one blue cup", "--negative", "",
+                  "--negative", "four apples", "--terms", "three,apples", "--seeds", "2",
                   "--steps", "4", "-n", "2", "--out", str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "targeted" in done.stdout
@@ -116,10 +116,10 @@ def test_attention_is_shown_and_tabulated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["three red circles", "--terms", "three,cats"], "'cats'"),
+        (["three red apples", "--terms", "three,cats"], "'cats'"),
         (["three lamps"], "'lamps'"),
-        (["two stars", "--rule", "nope"], "'nope'"),
-        (["two stars", "-n", "99"], "99"),
+        (["two bananas", "--rule", "nope"], "'nope'"),
+        (["two bananas", "-n", "99"], "99"),
     ],
 )
 def test_attend_refuses_what_cannot_be_shown(
@@ -133,7 +133,7 @@ def test_attend_refuses_what_cannot_be_shown(
 
 
 def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path, started: Start) -> None:
-    never_right = ("nine large red circles", "-k", "50", "--out", str(tmp_path))
+    never_right = ("a smaller cat and a smaller dog", "-k", "50", "--out", str(tmp_path))
     first = tmp_path / "attempt-1.png"
     with started("correct", *never_right) as run:
         run.until(first.exists)
@@ -147,16 +147,16 @@ def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path, started: Start) -> None:
 
 
 def test_rank_scores_without_drawing() -> None:
-    done = inside("rank", "three red circles", "four circles", "blue circles")
+    done = inside("rank", "three red apples", "four apples", "blue apples")
     assert done.returncode == 0, done.stderr
-    assert "four circles" in done.stdout
-    assert "blue circles" in done.stdout
+    assert "four apples" in done.stdout
+    assert "blue apples" in done.stdout
 
 
 def test_rank_by_a_ranker_of_choice() -> None:
-    whole = inside("rank", "three red circles", "four circles", "--ranker", "paper")
+    whole = inside("rank", "three red apples", "four apples", "--ranker", "paper")
     assert "negative" in whole.stdout.splitlines()[-2]
-    unknown = inside("rank", "three red circles", "four circles", "--ranker", "best")
+    unknown = inside("rank", "three red apples", "four apples", "--ranker", "best")
     assert unknown.returncode == 2
     assert "'ranker' is 'best'; give one of salient" in unknown.stderr
 

@@ -66,7 +66,7 @@ def test_what_a_server_echoes_is_in_no_output(
         nonlocal asked
         asked += 1
         if "<claim>" not in json.dumps(body) and "prompt" not in json.dumps(body):
-            return Reply(completion(f"a circle for {key}"))
+            return Reply(completion(f"an apple for {key}"))
         phrase = f"a thing with {key} in it"
         replies = (
             Reply(completion("no")),
@@ -79,7 +79,7 @@ def test_what_a_server_echoes_is_in_no_output(
 
     with scripted(answer) as server:
         vlm = f"{server.url}/v1#m"
-        command = ("two red circles", "--steps", "2", "-k", "1", "--vlm", vlm)
+        command = ("two red apples", "--steps", "2", "-k", "1", "--vlm", vlm)
         config = tmp_path.parent / f"{tmp_path.name}.toml"
         config.write_text("[vlm]\ntries = 2\nfirst_wait = 0.001\nlongest_wait = 0.01\n")
         done = inside("--config", str(config), "correct", *command, "--out", str(tmp_path / "out"))
@@ -96,7 +96,7 @@ def test_a_key_that_cannot_be_sent_is_one_sentence_without_it(
 ) -> None:
     monkeypatch.setenv("NPC_VLM_KEY", planted)
     with scripted(lambda body: Reply(completion())) as server:
-        command = ("correct", "two red circles", "--vlm", f"{server.url}/v1#m")
+        command = ("correct", "two red apples", "--vlm", f"{server.url}/v1#m")
         done = inside(*command, "--out", str(tmp_path / "out"))
     assert done.returncode == 2
     assert "NPC_VLM_KEY" in done.stderr
@@ -112,7 +112,7 @@ def test_runs_and_reports_hold_no_key(tmp_path: Path, monkeypatch: pytest.Monkey
     def answer(body: Body) -> Reply:
         if "<claim>" in json.dumps(body):
             return Reply(completion("no" if len(server.asked) % 3 else f"no, {key}"))
-        return Reply(completion(f"a circle for {key}"))
+        return Reply(completion(f"an apple for {key}"))
 
     with scripted(answer) as server:
         quick = ("--limit", "1", "--methods", "npc", "--images", "2", "--steps", "2")

@@ -14,7 +14,7 @@ from PIL import Image
 from npcorrect.result import load_result
 from tests.serve.asking import kept, submit
 
-PROMPT = "three red circles and one blue square"
+PROMPT = "three red apples and one blue cup"
 
 
 def test_a_correction_over_a_real_socket(tmp_path: Path) -> None:
@@ -35,5 +35,5 @@ def test_a_correction_over_a_real_socket(tmp_path: Path) -> None:
             assert server.wait(20) == 0
         finally:
             server.kill()
-    assert Image.open(BytesIO(picture)).size == (96, 96)
+    assert Image.open(BytesIO(picture)).size == (192, 192)
     assert load_result(tmp_path / job).request.seed == 7

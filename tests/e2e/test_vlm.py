@@ -16,7 +16,7 @@ from tests.diffusion.tiny import build
 from tests.e2e.program import Start
 from tests.vlm.loopback import MODEL, TRANSIENT, UNUSABLE, Asked, Server, loopback
 
-PROMPT = "two blue circles and two pink crosses"
+PROMPT = "two blue apples and two pink kites"
 KEY = "sk-planted-0123456789abcdef"
 FAULTS = [f for f in (*TRANSIENT, *UNUSABLE) if f not in ("hung", "slow")]
 

@@ -56,7 +56,7 @@ def connected(server: PictureServer, key: str = "", **more: Any) -> Iterator[Ser
 
 
 def one(model: ServerModel, negative: str | None = None, **changes: Any) -> Generation:
-    made = model.plan(Request("three red circles", **changes))
+    made = model.plan(Request("three red apples", **changes))
     return model.draw([made.drawing(0, negative)])[0]
 
 
@@ -67,13 +67,13 @@ def test_a1111_is_asked_for_everything_that_a_drawing_says() -> None:
         assert able.restarts
         assert able.size == (SIDE, SIDE)
         assert {*able.names} == {"seed", "negative", "steps", "scale", "strength"}
-        drawn = one(model, "four circles", seed=7, steps=9, scale=3.0, width=64, height=16)
+        drawn = one(model, "four apples", seed=7, steps=9, scale=3.0, width=64, height=16)
         assert server.asked == [
             (
                 "/sdapi/v1/txt2img",
                 {
-                    "prompt": "three red circles",
-                    "negative_prompt": "four circles",
+                    "prompt": "three red apples",
+                    "negative_prompt": "four apples",
                     "seed": 7,
                     "steps": 9,
                     "cfg_scale": 3.0,
@@ -89,17 +89,17 @@ def test_a1111_is_asked_for_everything_that_a_drawing_says() -> None:
 def test_a_standing_negative_is_asked_for_with_and_without_ours() -> None:
     with drawing_server() as server, connected(server) as model:
         one(model, negative_prompt="lowres")
-        one(model, "four circles", negative_prompt="lowres")
+        one(model, "four apples", negative_prompt="lowres")
         asked = [body["negative_prompt"] for _, body in server.asked]
-    assert asked == ["lowres", "lowres, four circles"]
+    assert asked == ["lowres", "lowres, four apples"]
 
 
 def test_a_redrawing_begins_with_the_pixels_of_the_original() -> None:
     with drawing_server() as server, connected(server) as model:
-        made = model.plan(Request("three red circles", steps=10, strength=0.7))
+        made = model.plan(Request("three red apples", steps=10, strength=0.7))
         (first,) = model.draw([made.drawing(0, None)])
         server.asked.clear()
-        again = model.draw([made.drawing(1, "four circles", first.origin)])[0]
+        again = model.draw([made.drawing(1, "four apples", first.origin)])[0]
         ((path, body),) = server.asked
     assert path == "/sdapi/v1/img2img"
     assert body["denoising_strength"] == pytest.approx(0.7)
@@ -116,9 +116,9 @@ def test_names_of_parameters_are_found_out() -> None:
             "negative": "negative_prompt",
             "strength": "strength",
         }
-        made = model.plan(Request("three red circles", steps=10, strength=0.5))
+        made = model.plan(Request("three red apples", steps=10, strength=0.5))
         (first,) = model.draw([made.drawing(0, None)])
-        model.draw([made.drawing(1, "four circles", first.origin)])
+        model.draw([made.drawing(1, "four apples", first.origin)])
         path, body = server.asked[-1]
     assert path == "/v1/images/edits"
     assert (body["model"], body["n"], body["strength"]) == ("gpt-image-1", "1", "0.5")
@@ -139,11 +139,11 @@ def test_openais_own_shape_takes_no_negative_and_is_paid_for_twice() -> None:
             assert model.capabilities.names == {}
             assert len(paid) == 2  # with a size and without
             with pytest.raises(SettingsError, match=r"no seed.*give 0 candidates"):
-                model.plan(Request("three red circles"))
+                model.plan(Request("three red apples"))
             one(model, candidates=0)
             ((_, body),) = server.asked
     assert body == {
-        "model": "gpt-image-1", "prompt": "three red circles", "n": 1, "size": "32x32",
+        "model": "gpt-image-1", "prompt": "three red apples", "n": 1, "size": "32x32",
     }  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def test_what_is_silently_ignored_is_refused(
         server.names = {name: own for name, own in server.names.items() if name != lacking}
         with connected(server) as model:
             with pytest.raises(SettingsError, match=says):
-                model.plan(Request("three red circles", **request_))
+                model.plan(Request("three red apples", **request_))
             assert not server.asked
 
 
@@ -177,7 +177,7 @@ def test_steps_and_scale_that_nobody_takes_are_not_made_up() -> None:
     with drawing_server() as server:
         server.names = {"seed": "seed", "negative_prompt": "negative_prompt"}
         with connected(server) as model:
-            drawing = one(model, "four circles").drawing
+            drawing = one(model, "four apples").drawing
             assert not {"steps", "cfg_scale"} & server.drawn[0].keys()
     assert (drawing.num_inference_steps, drawing.true_cfg_scale) == (1, 0.0)
 
@@ -350,8 +350,8 @@ def test_a_picture_of_another_size_is_refused() -> None:
 
 def test_pictures_of_a_batch_are_asked_for_together_and_come_in_order() -> None:
     with drawing_server() as server, connected(server) as model:
-        made = model.plan(Request("three red circles"))
-        negatives = ["four circles", "five circles", "two circles"]
+        made = model.plan(Request("three red apples"))
+        negatives = ["four apples", "five apples", "two apples"]
         batch = model.draw([made.drawing(n, text) for n, text in enumerate(negatives, 1)])
         single = [one(model, text) for text in negatives]
         assert len(server.drawn) == 6
@@ -360,7 +360,7 @@ def test_pictures_of_a_batch_are_asked_for_together_and_come_in_order() -> None:
 
 def test_a_cancelled_drawing_is_not_waited_for() -> None:
     with drawing_server() as server, connected(server) as model:
-        drawing = model.plan(Request("three red circles")).drawing(0, None)
+        drawing = model.plan(Request("three red apples")).drawing(0, None)
         checks = iter([False, True])
         server.fault = lambda path, body: sleep(0.5)
         with pytest.raises(Cancelled):
@@ -369,7 +369,7 @@ def test_a_cancelled_drawing_is_not_waited_for() -> None:
 
 def test_another_models_origin_is_refused() -> None:
     with drawing_server() as server, connected(server) as model:
-        made = model.plan(Request("three red circles", strength=0.5))
+        made = model.plan(Request("three red apples", strength=0.5))
         origin = model.origin(one(model).image, made.template)
         assert origin is not None
         foreign = replace(made.template, origin=replace(origin, model="other"))

@@ -27,16 +27,16 @@ from tests.remote.servers import PictureServer, drawing_server, refusal
 from tests.serve.fakes import FakeServer, listening
 from tests.vlm.loopback import loopback
 
-PROMPT = "three red circles"
+PROMPT = "three red apples"
 SERVER = "http://127.0.0.1:7860"
 KEY = "sk-planted-0123456789abcdef"
 
 
-def circles(acting: Mapping[str, Any], size: tuple[int, int]) -> Image.Image:
-    """Four red circles, or three where a negative acts; its corner shows the whole request."""
+def apples(acting: Mapping[str, Any], size: tuple[int, int]) -> Image.Image:
+    """Four red apples, or three where a negative acts; its corner shows the whole request."""
     count = 3 if "negative_prompt" in acting else 4
     places = [(place // 3, place % 3) for place in range(count)]
-    picture = to_image(Scene(tuple(Thing(*place, "circle", "red", "large") for place in places)))
+    picture = to_image(Scene(tuple(Thing(*place, "apple", "red", "large") for place in places)))
     shade = sum(map(ord, json.dumps(acting, sort_keys=True, default=str)))
     for x in range(2):
         picture.putpixel((x, IMAGE_SIZE - 1), (shade % 97, acting["seed"] % 89, 0))
@@ -60,7 +60,7 @@ def npc(folder: Path, *arguments: str) -> CompletedProcess[str]:
 
 def mini_server(**options: Any) -> Any:
     """A server whose pictures the loopback VLM can read."""
-    return drawing_server(paint=circles, sizes=(IMAGE_SIZE,), **options)
+    return drawing_server(paint=apples, sizes=(IMAGE_SIZE,), **options)
 
 
 def at_its_size(server: PictureServer) -> None:
@@ -91,13 +91,13 @@ def test_a_picture_of_a_server_is_corrected_to_the_end(tmp_path: Path) -> None:
     original, redrawing = server.drawn[-4:-2]
     assert original["seed"] == redrawing["seed"] == 7
     assert "negative_prompt" not in original
-    assert "circle" in redrawing["negative_prompt"]
+    assert "apple" in redrawing["negative_prompt"]
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or path.name == "npc.toml" or KEY.encode() not in path.read_bytes()
 
 
 def test_a_file_of_prompts_goes_to_the_server_too(tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text(f"{PROMPT}\ntwo red circles\n")
+    (tmp_path / "prompts.txt").write_text(f"{PROMPT}\ntwo red apples\n")
     with mini_server() as server, loopback() as vlm:
         at_its_size(server)
         done = npc(
@@ -251,7 +251,7 @@ def test_pictures_of_a_server_need_a_model_that_looks() -> None:
 def test_what_reads_a_models_inside_has_none_on_a_server() -> None:
     with pytest.raises(SettingsError, match="neither its attention nor its text encoder"):
         load_model(LoadSettings(model=SERVER))
-    for command in (["rank", PROMPT, "four circles"], ["attend", PROMPT]):
+    for command in (["rank", PROMPT, "four apples"], ["attend", PROMPT]):
         done = inside(*command, "--model", SERVER)
         assert done.returncode == 2
         assert "on a server" in done.stderr

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 
-PROMPT = "three red circles and one blue square"
+PROMPT = "three red apples and one blue cup"
 
 
 @dataclass(frozen=True)

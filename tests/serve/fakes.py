@@ -34,8 +34,8 @@ from npcorrect.serve.store import open_store
 from npcorrect.session import Session
 from npcorrect.vlm.roles import Roles
 
-CIRCLES = Requirement("r1", "count", "there are three red circles", "circle", "3")
-SQUARE = Requirement("r2", "object", "a blue square is visible", "square", "square")
+CIRCLES = Requirement("r1", "count", "there are three red apples", "apple", "3")
+SQUARE = Requirement("r2", "object", "a blue cup is visible", "cup", "cup")
 SIDE = 16
 
 
@@ -69,19 +69,17 @@ class FakeRoles:
         """Right at the good picture."""
         right = self.verified == self.good
         self.verified += 1
-        return Verdict(
-            (Check(CIRCLES, right, "" if right else "four circles"), Check(SQUARE, True))
-        )
+        return Verdict((Check(CIRCLES, right, "" if right else "four apples"), Check(SQUARE, True)))
 
     def caption(self, image: Image.Image) -> Caption:
         """What it shows instead."""
-        return Caption("four red circles", ("four red circles",))
+        return Caption("four red apples", ("four red apples",))
 
     def propose(
         self, checklist: Checklist, verdict: Verdict, caption: Caption, limit: int
     ) -> tuple[Candidate, ...]:
         """Three negatives."""
-        texts = ("four circles", "a fourth circle", "<b>five</b> circles")
+        texts = ("four apples", "a fourth apple", "<b>five</b> apples")
         return tuple(Candidate(text, "targeted", "it shows four") for text in texts[:limit])
 
 

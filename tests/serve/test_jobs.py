@@ -28,8 +28,8 @@ def test_a_job_is_followed_from_its_queue_to_its_end(
     assert told[-1].kind == "end"
     assert told[-1].body == {"ended": "accepted", "error": "", "best": 1}
     original, redrawing = [event.body["attempt"] for event in told if event.kind == "attempt"]
-    assert original["verdict"]["checks"][0]["observed"] == "four circles"
-    assert redrawing["generation"]["negative_prompt"] == "four circles"
+    assert original["verdict"]["checks"][0]["observed"] == "four apples"
+    assert redrawing["generation"]["negative_prompt"] == "four apples"
     stages = [event.body["stage"] for event in told if event.kind == "stage"]
     assert stages[:3] == ["checklist", "draw", "verify"]
     view = client.get(f"/v1/jobs/{job}").json()
@@ -55,9 +55,7 @@ def test_it_leaves_what_the_command_line_leaves(client: httpx2.Client, server: F
     )
     picture = client.get(f"/v1/jobs/{job}/attempts/1.png")
     assert picture.headers["content-type"] == "image/png"
-    assert (
-        "Negative prompt: four circles" in Image.open(BytesIO(picture.content)).info["parameters"]
-    )
+    assert "Negative prompt: four apples" in Image.open(BytesIO(picture.content)).info["parameters"]
     assert client.get(f"/v1/jobs/{job}/sheet.png").content.startswith(b"\x89PNG")
     assert client.get(f"/v1/jobs/{job}/attempts/2.png").status_code == 404
 
@@ -127,7 +125,7 @@ def test_a_body_that_is_no_json_is_refused(client: httpx2.Client, body: bytes) -
 
 
 def test_a_body_without_its_header_is_refused_with_the_header(client: httpx2.Client) -> None:
-    answer = client.post("/v1/jobs", content=b'{"prompt": "two red stars"}')
+    answer = client.post("/v1/jobs", content=b'{"prompt": "two red bananas"}')
     assert answer.status_code == 400
     assert "'Content-Type: application/json'" in answer.json()["error"]["message"]
 

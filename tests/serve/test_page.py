@@ -69,14 +69,14 @@ def test_a_correction_from_prompt_to_picture(page: Chrome) -> None:
     assert "was accepted" in at(page, "[role=status]").text
     assert at(page, "#mark").text == "Redrawing 1 accepted"
     first, second = words(page, "#checks li")
-    assert "there are three red circles" in first
-    assert "in the original: four circles" in first
-    assert "a blue square is visible" in second
-    assert words(page, "#negatives li") == ["<b>five</b> circles"]
+    assert "there are three red apples" in first
+    assert "in the original: four apples" in first
+    assert "a blue cup is visible" in second
+    assert words(page, "#negatives li") == ["<b>five</b> apples"]
     assert len(page.find_elements(By.CSS_SELECTOR, "#attempts img")) == 2
     at(page, "#attempts button").click()
     assert at(page, "#mark").text == "Original not accepted"
-    assert "seen instead: four circles" in at(page, "#checks li").text
+    assert "seen instead: four apples" in at(page, "#checks li").text
     assert words(page, "#gallery .words") == [PROMPT]
 
 

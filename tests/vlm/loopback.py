@@ -23,9 +23,14 @@ from typing import Any
 
 from PIL import Image
 
-from npcorrect.mini.grammar import NUMBERS, PLURALS, parse
-from npcorrect.mini.scene import COLORS, IMAGE_SIZE, SIZES
-from npcorrect.mini.vlm import MiniEyes, embedded_roles
+from npcorrect.english import NUMBERS
+from npcorrect.mini.checklist import requirements
+from npcorrect.mini.eyes import MiniEyes
+from npcorrect.mini.grammar import parse
+from npcorrect.mini.language import RELATIONS, SIZE_WORDS
+from npcorrect.mini.roles import embedded_roles
+from npcorrect.mini.scene import COLORS, IMAGE_SIZE
+from npcorrect.mini.things import THINGS
 from npcorrect.records import Check, Checklist, Requirement
 from npcorrect.vlm.capabilities import CLAIMS, PICTURE, SYSTEM
 from npcorrect.vlm.pictures import Encoder
@@ -44,7 +49,8 @@ HARMLESS = ("prose", "fenced", "thoughts")
 """Ways to write a usable answer."""
 FAULTS = (*TRANSIENT, *UNUSABLE, *FINAL)
 
-_SINGULAR = {many: shape for shape, many in PLURALS.items()} | {shape: shape for shape in PLURALS}
+_SINGULAR = {kind.plural: kind.name for kind in THINGS.values()}
+_HALVES = {"left": "on the left", "right": "on the right", "top": "above", "bottom": "below"}
 
 
 @dataclass
@@ -419,8 +425,7 @@ def _take_apart(asked: Asked) -> str:
     prompt = re.findall(r"<prompt>(.*)</prompt>", asked.text)[0]
     claims = [
         {"kind": c.kind, "text": c.text, "subject": c.subject, "value": c.value, "object": c.object}
-        for c in parse(prompt).requirements()
-        if c.kind != "only"
+        for c in requirements(parse(prompt))
     ]
     return json.dumps({"claims": claims})
 
@@ -475,22 +480,22 @@ def _claims(text: str) -> list[Requirement]:
 
 
 def _claim(name: str, text: str) -> Requirement:
-    """The requirement that a sentence of the miniature world states."""
+    """The requirement that a sentence of the embedded world states."""
 
     def of(kind: str, subject: str, value: str, other: str = "") -> Requirement:
         subject, other = _SINGULAR.get(subject, subject), _SINGULAR.get(other, other)
         return Requirement(name, kind, text, subject, value, other)
 
-    if match := re.fullmatch(r"at least one (\w+) is visible", text):
+    if match := re.fullmatch(r"at least one (.+) is visible", text):
         return of("object", match[1], match[1])
-    if match := re.fullmatch(r"exactly (\w+) (\w+)", text):
+    if match := re.fullmatch(r"exactly (\w+) (.+)", text):
         return of("count", match[2], str(NUMBERS.index(match[1])))
-    if match := re.fullmatch(rf"all (\w+) are ({'|'.join((*COLORS, *SIZES))})", text):
-        return of("attribute" if match[2] in COLORS else "size", match[1], match[2])
-    if match := re.fullmatch(r"every (\w+) is (.*) every (\w+)", text):
+    if match := re.fullmatch(rf"all (.+) are ({'|'.join(COLORS)})", text):
+        return of("attribute", match[1], match[2])
+    if match := re.fullmatch(rf"all (.+?) are ({'|'.join(SIZE_WORDS)})( than .*)?", text):
+        return of("size", match[1], match[2])
+    if match := re.fullmatch(r"every (.+) is in the (\w+) half of the picture", text):
+        return of("relation", match[1], _HALVES[match[2]])
+    if match := re.fullmatch(rf"every (.+) is ({'|'.join(RELATIONS)}) every (.+)", text):
         return of("relation", match[1], match[2], match[3])
-    if match := re.fullmatch(r"nothing but (.*) is visible", text):
-        return of("only", "", "|".join(_SINGULAR[word] for word in match[1].split(", ")))
-    if match := re.fullmatch(r"the background is (\w+)", text):
-        return of("scene", "background", match[1])
     raise AssertionError(f"the loopback eyes cannot check {text!r}")

@@ -18,10 +18,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from npcorrect.errors import ModelError, NpcError, SettingsError
+from npcorrect.mini.checklist import requirements
 from npcorrect.mini.data import sample_scene, sample_spec
 from npcorrect.mini.grammar import parse
+from npcorrect.mini.roles import embedded_roles
 from npcorrect.mini.scene import Scene, Thing, to_image
-from npcorrect.mini.vlm import embedded_roles
 from npcorrect.proposing import RuleProposer
 from npcorrect.records import Caption, Checklist
 from npcorrect.settings import RoleSettings
@@ -42,9 +43,9 @@ from tests.vlm import loopback, tiny
 from tests.vlm.loopback import Asked
 
 KEY = "sk-planted-0123456789abcdef"
-SCENE = Scene((Thing(0, 0, "circle", "red", "large"), Thing(2, 2, "circle", "blue", "small")))
-SPEC = parse("two red circles")
-CHECKLIST = Checklist("two red circles", SPEC.requirements())
+SCENE = Scene((Thing(0, 0, "apple", "red", "large"), Thing(2, 2, "apple", "blue", "small")))
+SPEC = parse("two red apples")
+CHECKLIST = Checklist("two red apples", requirements(SPEC))
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +88,7 @@ def test_each_role_can_have_another_model() -> None:
             assert isinstance(roles.proposer, RuleProposer)
             roles.verifier.verify(to_image(SCENE), CHECKLIST)
             roles.captioner.caption(to_image(SCENE))
-            claims = roles.checklister.checklist("two red circles").requirements
+            claims = roles.checklister.checklist("two red apples").requirements
     assert {c.kind for c in claims} == {"object", "count", "attribute"}
     assert {a.role for a in one.questions()} <= {"verifier", "verifier_together", "observer"}
     assert {a.role for a in two.questions()} == {"captioner", "checklister"}
@@ -203,7 +204,7 @@ def test_a_price_makes_money_and_a_budget_ends_it() -> None:
 
 def _question() -> Question:
     system = Message("system", instructions("verifier"))
-    user = Message("user", "<claim>all circles are red</claim>", (to_image(SCENE),))
+    user = Message("user", "<claim>all apples are red</claim>", (to_image(SCENE),))
     return Question((system, user), choices=("yes", "no"))
 
 
@@ -286,7 +287,7 @@ def test_addresses_of_pictures_are_never_fetched(trap: tuple[str, list[str]]) ->
             loopback._ROLES["captioner"] = honest
         verdict = roles.verifier.verify(to_image(SCENE), CHECKLIST)
         roles.proposer.propose(
-            Checklist(f"two red circles {address}", CHECKLIST.requirements), verdict, caption, 5
+            Checklist(f"two red apples {address}", CHECKLIST.requirements), verdict, caption, 5
         )
         pictures = [uri for asked in server.asked for uri in asked.images]
     assert address in caption.text
@@ -341,7 +342,7 @@ def test_orders_in_a_picture_do_not_make_a_wrong_picture_right() -> None:
     with loopback.loopback() as server, build.roles(settings(server.name)) as roles:
         for number in range(24):
             spec = sample_spec(rng, "color_count_attr")
-            checklist = Checklist(spec.text(), spec.requirements())
+            checklist = Checklist(spec.text(), requirements(spec))
             wrong = to_image(sample_scene(rng, sample_spec(rng, "multi_object_count_attr")))
             if own.verifier.verify(wrong, checklist).accepted:
                 continue

@@ -30,7 +30,7 @@ SYSTEM = Message("system", "You look at pictures.")
 CHECK = Question((SYSTEM, Message("user", "Is it red?", (RED,))), choices=("yes", "no"))
 SHAPE = {
     "type": "object",
-    "properties": {"shape": {"enum": ["circle", "square"]}, "sure": {"type": "boolean"}},
+    "properties": {"shape": {"enum": ["apple", "cup"]}, "sure": {"type": "boolean"}},
     "required": ["shape", "sure"],
     "additionalProperties": False,
 }

@@ -23,11 +23,11 @@ from npcorrect.vlm.settings import RetryPolicy
 from tests.vlm import loopback
 from tests.vlm.loopback import MODEL, Server
 
-PICTURE = to_image(Scene((Thing(0, 0, "circle", "red", "large"),)))
+PICTURE = to_image(Scene((Thing(0, 0, "apple", "red", "large"),)))
 CHECK = Question(
     (
         Message("system", instructions("verifier")),
-        Message("user", "<claim>all circles are red</claim>", (PICTURE,)),
+        Message("user", "<claim>all apples are red</claim>", (PICTURE,)),
     ),
     choices=("yes", "no"),
 )
@@ -40,7 +40,7 @@ SCHEMA = {
 OBSERVE = Question(
     (
         Message("system", instructions("observer")),
-        Message("user", "c0: <claim>exactly three circles</claim>", (PICTURE,)),
+        Message("user", "c0: <claim>exactly three apples</claim>", (PICTURE,)),
     ),
     schema=SCHEMA,
 )
@@ -97,7 +97,7 @@ def test_what_a_server_can_do_is_probed_once_and_remembered(
                 check, observe = vlm.ask([CHECK, OBSERVE])
                 assert vlm.capabilities == able
                 assert (check.text, check.error) == ("yes", "")
-                assert observe.text == '{"c0": "one circle"}'
+                assert observe.text == '{"c0": "one apple"}'
                 assert bool(check.probabilities) == (able.likely > 0)
         probes = len(running.asked) - len(running.questions())
     assert len(running.questions()) == 4
@@ -252,7 +252,7 @@ def test_a_remembered_server_that_is_away_is_an_input_error() -> None:
 
 
 def test_questions_are_asked_at_once_and_answered_in_order() -> None:
-    claims = [f"all circles are {color}" for color in ("red", "blue", "pink", "red")]
+    claims = [f"all apples are {color}" for color in ("red", "blue", "pink", "red")]
     questions = [
         Question(
             (CHECK.messages[0], Message("user", f"<claim>{claim}</claim> {n}", (PICTURE,))),

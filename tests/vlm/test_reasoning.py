@@ -30,7 +30,7 @@ SCHEMA = {
     "required": ["correct", "reason"],
     "additionalProperties": False,
 }
-DRAFT, FINAL = {"correct": 0, "reason": "draft"}, {"correct": 1, "reason": "two circles"}
+DRAFT, FINAL = {"correct": 0, "reason": "draft"}, {"correct": 1, "reason": "two apples"}
 PAIRS = [
     *((f"<{name}>", f"</{name}>") for name in sorted(THOUGHTS)),
     *(

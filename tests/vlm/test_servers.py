@@ -27,10 +27,10 @@ from npcorrect.vlm.verifier import VLMVerifier
 from tests.vlm.loopback import loopback
 from tests.vlm.scripted import Body, Reply, completion, error, scripted
 
-PICTURE = to_image(Scene((Thing(0, 0, "circle", "red", "large"),)))
-CLAIMS = ("at least one circle is visible", "exactly two circles", "all circles are red")
+PICTURE = to_image(Scene((Thing(0, 0, "apple", "red", "large"),)))
+CLAIMS = ("at least one apple is visible", "exactly two apples", "all apples are red")
 CHECKLIST = Checklist(
-    "", tuple(Requirement(f"r{n}", "count", t, "circle", "") for n, t in enumerate(CLAIMS))
+    "", tuple(Requirement(f"r{n}", "count", t, "apple", "") for n, t in enumerate(CLAIMS))
 )
 CHECK = Question(
     (Message("user", "Is it red?", (Image.new("RGB", (8, 8)),)),), choices=("yes", "no")
@@ -282,7 +282,7 @@ def test_a_limit_that_thought_used_up_is_raised_once_and_the_remedy_is_named(fie
 
     def answer(body: Body) -> Reply:
         if is_bare(body) or "response_format" in body or "logprobs" in body:
-            return Reply(completion("a circle"))
+            return Reply(completion("an apple"))
         limits.append(body["max_tokens"])
         message = {"content": "", field: 'no. {"correct": 0}'}
         return Reply({"choices": [{"message": message, "finish_reason": "length"}]})
@@ -318,7 +318,7 @@ def test_an_answer_in_the_field_for_thought_is_an_answer_where_it_is_alone(
 ) -> None:
     def answer(body: Body) -> Reply:
         asking = "Is it red?" in json.dumps(body)
-        said = message if asking else {"content": "a circle"}
+        said = message if asking else {"content": "an apple"}
         return Reply({"choices": [{"message": said, "finish_reason": "stop"}]})
 
     with scripted(answer) as server, client(f"{server.url}/v1#m") as vlm:
@@ -349,11 +349,11 @@ def test_wrong_language_is_asked_again_and_right_when_it_is_english() -> None:
             return Reply(completion())
         told.append(str(body["messages"][-1]["content"]))
         text = "\u043a\u0440\u0430\u0441\u043d\u044b\u0439 \u043a\u0440\u0443\u0433"
-        said = text if len(told) == 1 else "a red circle"
+        said = text if len(told) == 1 else "a red apple"
         return Reply(completion(json.dumps({"text": said, "phrases": []})))
 
     with scripted(answer) as server, client(f"{server.url}/v1#m") as vlm:
-        assert VLMCaptioner(vlm).caption(PICTURE).text == "a red circle"
+        assert VLMCaptioner(vlm).caption(PICTURE).text == "a red apple"
     assert len(told) == 2
     assert "not in English" in told[1]
 

@@ -40,18 +40,24 @@ class Frame:
 
 
 def prompt_tokens(model: PipelineModel, prompt: str) -> tuple[Token, ...]:
-    """The tokens of a prompt's words, without marks, padding and what the pipeline adds."""
+    """The tokens of a prompt's words, without marks, padding and what the pipeline adds.
+
+    Words that the tokenizer leaves out, or joins to one token, belong to the token after them.
+    """
     name = type(model.pipeline).__name__
     readings = READINGS.get(name, ((model.family.text.encoders[0][0], 0),))
     frame = FRAMES.get(name, _frame)(model)
     text, begin = f"{frame.before}{prompt}{frame.after}", len(frame.before)
     words = []
     for tokenizer, first in readings:
+        covered = 0
         read = fast(getattr(model.pipeline, tokenizer))(text=text, return_offsets_mapping=True)
         for place, (start, stop) in enumerate(read["offset_mapping"], first - frame.dropped):
             start, stop = max(start - begin, 0), min(stop - begin, len(prompt))
             if start < stop and prompt[start:stop].strip():
-                words.append(Token(place, start, stop))
+                left_out = re.search(r"\w", prompt[covered:start])
+                words.append(Token(place, covered + left_out.start() if left_out else start, stop))
+                covered = stop
     return tuple(words)
 
 

@@ -22,7 +22,8 @@ app = App(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Draw a picture, find what went wrong, and correct it with a negative prompt.\n\n"
-    'Begin with: npc correct "three red circles and one blue square" --seed 7 --out out/\n\n'
+    'Begin with: npc correct "a photo of a brown bus, a green truck, and a red skateboard" '
+    "--out out/\n\n"
     "With a model of your own: npc models, then npc correct --help",
 )
 

@@ -49,8 +49,8 @@ def attend(
     step), blocks (by block and step), maps-* (each word over the picture), as PNG and SVG, all
     that is drawn in them as CSV and Parquet, and the pictures.
 
-    Example: npc attend "three red circles" --negative "" --negative "four circles"
-    --negative "a striped background" --terms three,circles --out attend/
+    Example: npc attend "three red apples" --negative "" --negative "four apples"
+    --negative "three green apples" --terms three,apples --out attend/
     """
     from npcorrect.extras import require
     from npcorrect.files import prepare, save_picture

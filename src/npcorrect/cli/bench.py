@@ -90,6 +90,7 @@ def run(
     """
     from npcorrect.errors import SettingsError
     from npcorrect.evaluation import benchmarks
+    from npcorrect.evaluation.run import tools
     from npcorrect.evaluation.run.manifest import RunSettings, Shard
 
     servers = table(context)
@@ -110,6 +111,7 @@ def run(
             judge, repeat_judge, wording,
         )  # fmt: skip
     source = benchmarks.find(settings.benchmark, data, settings.wording)
+    settings = tools.with_embedded_judge(settings, source)
     _run(settings, source, out, data, servers, workers, threads, ray_address)
     show_report([out], source=source)
     if official:

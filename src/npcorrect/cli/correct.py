@@ -93,7 +93,7 @@ def correct(
 
     Exit code 0: the picture was accepted; 3: it could not be corrected; 2: bad input.
 
-    Example: npc correct "three red circles and one blue square" --seed 7 --out out/
+    Example: npc correct "a photo of a brown bus, a green truck, and a red skateboard" --out out/
 
     With a model of your own that looks: add --vlm http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct
     """

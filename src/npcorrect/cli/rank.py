@@ -22,7 +22,7 @@ def rank(
 ) -> None:
     """Score NEGATIVES against PROMPT in text space, without drawing anything.
 
-    Example: npc rank "three red circles" "four circles" "blue circles"
+    Example: npc rank "three red apples" "four apples" "blue apples"
     """
     from rich.table import Table
     from rich.text import Text

@@ -7,39 +7,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from tokenizers import Regex, normalizers
 from torch import nn
-from transformers import PreTrainedTokenizerFast
 
 from npcorrect.mini import parts
-from npcorrect.mini.autoencoder import LATENT_CHANNELS
-from npcorrect.mini.family import MAX_TOKENS
-from npcorrect.mini.grammar import VOCABULARY
+from npcorrect.mini.autoencoder import CODE
+from npcorrect.mini.language import MAX_TOKENS, TOKEN_IDS
+from npcorrect.mini.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
-    from diffusers import FluxPipeline
+    from diffusers import FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel, T5EncoderModel
 
 WEIGHTS = Path(__file__).with_name("weights")
-SHIFT = 3.0
-POOLED_WIDTH = 64
-_WORDS = parts.word_ids(VOCABULARY)
+SHIFT = 2.5
+POOLED_WIDTH = 128
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per word; punctuation is dropped; ``</s>`` ends every text."""
-    rules = (normalizers.Lowercase(), normalizers.Replace(Regex(r"[^a-z0-9]+"), " "))
-    return parts.word_tokenizer(_WORDS, rules, MAX_TOKENS)
+def build_transformer(guidance_embeds: bool) -> FluxTransformer2DModel:
+    """FLUX's transformer, 256 wide; with an embedded guidance scale for the distilled student."""
+    return parts.build_transformer(CODE, POOLED_WIDTH, guidance_embeds)
+
+
+def build_text_encoders() -> tuple[T5EncoderModel, CLIPTextModel]:
+    """Randomly initialised encoders of two layers, for every word that the world knows."""
+    words = len(TOKEN_IDS)
+    return parts.build_t5(words), parts.build_clip(words, MAX_TOKENS, POOLED_WIDTH)
 
 
 def build_modules() -> dict[str, nn.Module]:
     """The four networks, randomly initialised, by the name of their weights file."""
-    from npcorrect.mini.codec import MiniCodec
+    from npcorrect.mini.codec import CellCodec
 
+    words, pooled = build_text_encoders()
     return {
-        "transformer": parts.build_transformer(4 * LATENT_CHANNELS, POOLED_WIDTH),
-        "text_encoder": parts.build_clip(len(_WORDS), MAX_TOKENS, POOLED_WIDTH),
-        "text_encoder_2": parts.build_t5(len(_WORDS)),
-        "vae": MiniCodec(),
+        "transformer": build_transformer(guidance_embeds=True),
+        "text_encoder": pooled,
+        "text_encoder_2": words,
+        "vae": CellCodec(),
     }
 
 

@@ -5,62 +5,28 @@ Only what builds the pipeline itself imports diffusers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from torch import nn
 
 from npcorrect.errors import ModelError
 
 if TYPE_CHECKING:
     from diffusers import FluxPipeline, FluxTransformer2DModel
-    from transformers import CLIPTextModel, T5EncoderModel
+    from transformers import CLIPTextModel, PreTrainedTokenizerFast, T5EncoderModel
 
-SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
 TEXT_WIDTH = 128
 
 
-class Decoded(NamedTuple):
-    """What a codec's ``decode`` returns; diffusers reads ``sample``, or the first element."""
-
-    sample: Tensor
-
-
-def word_ids(vocabulary: Sequence[str]) -> dict[str, int]:
-    """The id of each word, behind the special tokens."""
-    return {word: i for i, word in enumerate((*SPECIAL_TOKENS, *vocabulary))}
-
-
-def word_tokenizer(
-    words: Mapping[str, int], rules: Sequence[normalizers.Normalizer], max_tokens: int
-) -> PreTrainedTokenizerFast:
-    """One token per word that ``rules`` leave of a text; ``</s>`` ends every text."""
-    core = Tokenizer(models.WordLevel(dict(words), unk_token="<unk>"))
-    core.normalizer = normalizers.Sequence(list(rules))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", words["</s>"])]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        model_max_length=max_tokens,
-        padding_side="right",
-    )
-
-
 def build_transformer(
-    channels: int, pooled_width: int, guidance_embeds: bool = False
+    channels: int, pooled_width: int, guidance_embeds: bool
 ) -> FluxTransformer2DModel:
-    """FLUX's transformer, 192 wide, for tokens of ``channels`` numbers; randomly initialised."""
+    """FLUX's transformer, four heads of 64, for tokens of ``channels`` numbers; not trained."""
     from diffusers import FluxTransformer2DModel
 
     return FluxTransformer2DModel(
@@ -69,7 +35,7 @@ def build_transformer(
         num_layers=2,
         num_single_layers=5,
         attention_head_dim=64,
-        num_attention_heads=3,
+        num_attention_heads=4,
         joint_attention_dim=TEXT_WIDTH,
         pooled_projection_dim=pooled_width,
         guidance_embeds=guidance_embeds,

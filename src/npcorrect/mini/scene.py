@@ -1,47 +1,52 @@
-"""The miniature world: coloured shapes on a 3 x 3 grid, and how they are drawn.
+"""Scenes of everyday things on a 3 x 3 grid, and how they are drawn.
 
-A :class:`Scene` is the ground truth of one picture. :func:`render` turns it into pixels; it is the
-only place that knows what a star looks like. Language lives in :mod:`npcorrect.mini.grammar`.
+A :class:`Scene` is the ground truth of one picture; :func:`render` turns it into pixels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from npcorrect.mini.drawings import DRAWINGS
+from npcorrect.mini.shapes import TONES
 
 GRID = 3
-CELL = 32
+CELL = 64
 IMAGE_SIZE = GRID * CELL
 JITTER = 2
-"""Largest displacement of an object from the centre of its cell, in pixels."""
+"""Largest displacement of a thing from the centre of its cell, in pixels of a 64-pixel cell."""
 
-SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 COLORS: dict[str, tuple[int, int, int]] = {
-    "red": (214, 36, 40),
-    "orange": (255, 140, 0),
-    "yellow": (248, 215, 20),
-    "green": (30, 140, 55),
-    "blue": (35, 80, 225),
-    "purple": (130, 45, 170),
-    "pink": (255, 120, 195),
-    "black": (25, 25, 30),
+    "red": (214, 44, 46),
+    "orange": (247, 138, 28),
+    "yellow": (250, 214, 40),
+    "green": (52, 158, 72),
+    "blue": (44, 104, 216),
+    "purple": (134, 66, 182),
+    "pink": (250, 138, 186),
+    "brown": (130, 84, 52),
+    "black": (56, 56, 64),
+    "white": (246, 246, 244),
+    "gray": (150, 156, 166),
 }
-RADII: dict[str, float] = {"small": 7.0, "medium": 10.5, "large": 14.5}
-SIZES = tuple(RADII)
-PATTERNS = ("plain", "striped", "checkered")
-BACKGROUND_COLORS: dict[str, tuple[int, int, int]] = {
-    "white": (248, 248, 248),
-    "gray": (178, 182, 188),
-    "beige": (236, 216, 178),
-    "mint": (188, 230, 206),
+SCALES: dict[str, float] = {"small": 0.50, "medium": 0.70, "large": 0.90}
+"""Side of a drawing's canvas as a share of the cell's."""
+SIZES = tuple(SCALES)
+GROUNDS: dict[str, tuple[int, int, int]] = {
+    "ivory": (250, 244, 226),
+    "sky": (216, 234, 250),
+    "mint": (216, 242, 224),
+    "lilac": (232, 224, 248),
+    "blush": (252, 226, 226),
+    "stone": (228, 230, 232),
 }
-_SHADE = 0.86
-"""The second tone of a striped or checkered background, relative to the first."""
-_SUPERSAMPLING = 8
+KINDS = tuple(sorted(DRAWINGS))
+_SUPERSAMPLING = 4
 
 
 @dataclass(frozen=True, order=True)
@@ -50,111 +55,116 @@ class Thing:
 
     row: int
     column: int
-    shape: str
+    kind: str
     color: str
     size: str
     dx: int = 0
     dy: int = 0
 
-    @property
-    def center(self) -> tuple[int, int]:
-        """The thing's centre ``(x, y)`` in pixels, its shift within the cell included."""
-        return (
-            self.column * CELL + CELL // 2 + self.dx,
-            self.row * CELL + CELL // 2 + self.dy,
-        )
-
-
-@dataclass(frozen=True)
-class Background:
-    """What the objects stand on: a pattern in two tones of one colour."""
-
-    pattern: str = "plain"
-    color: str = "white"
-
 
 @dataclass(frozen=True)
 class Scene:
-    """A whole picture: at most one object per cell, on one background."""
+    """A whole picture: at most one thing in a cell, on a pale ground."""
 
     things: tuple[Thing, ...]
-    background: Background = Background()
+    ground: str = "ivory"
 
 
-@cache
-def shape_mask(shape: str, size: str) -> NDArray[np.float32]:
-    """Coverage of a shape in 0..1, ``(CELL + 2, CELL + 2)`` pixels, centred.
+def sprite(kind: str, color: str, size: str, cell: int = CELL) -> NDArray[np.float32]:
+    """A drawing with its outline and shadow: ``(cell, cell, 4)``, colours times coverage, 0..1."""
+    drawn = layers(kind, size, cell)
+    body = np.array(COLORS[color], dtype=np.float32) / 255
+    pixels = np.minimum(drawn[..., :3] + drawn[..., 3:4] * body, drawn[..., 4:])
+    return np.concatenate([pixels, drawn[..., 4:]], axis=-1)
 
-    Raises:
-        ValueError: the shape is none of the miniature world's.
+
+@lru_cache(maxsize=1024)
+def layers(kind: str, size: str, cell: int = CELL) -> NDArray[np.float32]:
+    """What a drawing is made of, whatever its colour: ``(cell, cell, 5)``, 0..1.
+
+    Three channels of what keeps its colours, then how much of the body's colour is added, and how
+    much of each pixel is covered: a picture is linear in the body's colour, so that two drawings,
+    with a black body and with a white one, tell all.
     """
-    side = (CELL + 2) * _SUPERSAMPLING
-    c, r = side / 2, RADII[size] * _SUPERSAMPLING
-    image = Image.new("L", (side, side))
+    unit = cell * _SUPERSAMPLING * SCALES[size] / 100
+    bodies = ((0, 0, 0), (255, 255, 255))
+    black, white = (_finished(_rasterized(kind, body, unit, cell), unit, cell) for body in bodies)
+    light = np.linspace(1.07, 0.88, cell, dtype=np.float32)[:, None, None]
+    body = (white - black)[..., :1] * light
+    return np.concatenate([black[..., :3] * light, body, black[..., 3:]], axis=-1)
+
+
+def _rasterized(kind: str, body: tuple[int, int, int], unit: float, cell: int) -> Image.Image:
+    """The bare shapes, ``unit`` pixels a unit of the canvas, in the middle of a cell."""
+    side = cell * _SUPERSAMPLING
+    image = Image.new("RGBA", (side, side))
     draw = ImageDraw.Draw(image)
-    if shape == "circle":
-        draw.ellipse((c - r, c - r, c + r, c + r), fill=255)
-    elif shape == "square":
-        h = 0.88 * r
-        draw.rectangle((c - h, c - h, c + h, c + h), fill=255)
-    elif shape == "triangle":
-        draw.polygon([(c, c - r), (c + r, c + 0.85 * r), (c - r, c + 0.85 * r)], fill=255)
-    elif shape == "star":
-        angles = -np.pi / 2 + np.arange(10) * np.pi / 5
-        radii = np.where(np.arange(10) % 2 == 0, 1.08 * r, 0.46 * r)
-        points = zip(c + radii * np.cos(angles), c + radii * np.sin(angles), strict=True)
-        draw.polygon([(float(x), float(y)) for x, y in points], fill=255)
-    elif shape == "heart":
-        t = np.linspace(0, 2 * np.pi, 120)
-        x = 16 * np.sin(t) ** 3
-        y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-        outline = zip(c + x / 16 * r, c - (y + 2.5) / 15 * r, strict=True)
-        draw.polygon([(float(a), float(b)) for a, b in outline], fill=255)
-    elif shape == "cross":
-        w = 0.34 * r
-        draw.rectangle((c - w, c - r, c + w, c + r), fill=255)
-        draw.rectangle((c - r, c - w, c + r, c + w), fill=255)
-    else:
-        raise ValueError(f"unknown shape {shape!r}; the shapes are {', '.join(SHAPES)}")
-    small = image.resize((CELL + 2, CELL + 2), Image.Resampling.BOX)
-    coverage: NDArray[np.float32] = np.asarray(small, dtype=np.float32) / np.float32(255)
-    return coverage
+    tones = _tones(body)
+    for shape in DRAWINGS[kind]:
+        points = [(side / 2 + (x - 50) * unit, side / 2 + (y - 50) * unit) for x, y in shape.points]
+        if not shape.width:
+            draw.polygon(points, fill=tones[shape.fill])
+            continue
+        width = shape.width * unit
+        draw.line(points, fill=tones[shape.fill], width=round(width), joint="curve")
+        for x, y in (points[0], points[-1]):
+            r = width / 2
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=tones[shape.fill])
+    return image
 
 
-@cache
-def background_pixels(background: Background) -> NDArray[np.float32]:
-    """The empty background, ``(IMAGE_SIZE, IMAGE_SIZE, 3)`` in 0..255.
+def _tones(body: tuple[int, int, int]) -> dict[str, tuple[int, int, int]]:
+    """All tones of a drawing: those of its body, and the fixed ones."""
 
-    Raises:
-        ValueError: the pattern is none of the miniature world's.
-    """
-    tone = np.array(BACKGROUND_COLORS[background.color], dtype=np.float32)
-    y, x = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE]
-    if background.pattern == "plain":
-        dark = np.zeros_like(x, dtype=bool)
-    elif background.pattern == "striped":
-        dark = x // 8 % 2 == 1
-    elif background.pattern == "checkered":
-        dark = (x // 16 + y // 16) % 2 == 1
-    else:
-        raise ValueError(f"unknown pattern {background.pattern!r}; use {', '.join(PATTERNS)}")
-    pixels: NDArray[np.float32] = np.where(dark[..., None], tone * _SHADE, tone).astype(np.float32)
-    return pixels
+    def tone(white: float, share: float) -> tuple[int, int, int]:
+        red, green, blue = (round(share * value + 255 * white) for value in body)
+        return red, green, blue
+
+    return TONES | {"body": body, "shade": tone(0, 0.76), "light": tone(0.42, 0.58)}
 
 
-def render(scene: Scene) -> NDArray[np.uint8]:
-    """Draw a scene: ``(IMAGE_SIZE, IMAGE_SIZE, 3)`` RGB bytes. Later things cover earlier ones."""
-    pixels = background_pixels(scene.background).copy()
-    half = CELL // 2 + 1
-    for thing in scene.things:
-        mask = shape_mask(thing.shape, thing.size)
-        x, y = thing.center
-        left, top = max(x - half, 0), max(y - half, 0)
-        right, bottom = min(x + half, IMAGE_SIZE), min(y + half, IMAGE_SIZE)
-        part = mask[top - y + half : bottom - y + half, left - x + half : right - x + half, None]
-        window = pixels[top:bottom, left:right]
-        window += part * (np.array(COLORS[thing.color], dtype=np.float32) - window)
-    return pixels.round().astype(np.uint8)
+def _finished(image: Image.Image, unit: float, cell: int) -> NDArray[np.float32]:
+    """Adds the outline and the shadow, and scales down to the cell."""
+    alpha = image.getchannel("A")
+    rim = alpha.filter(ImageFilter.GaussianBlur(1.5 * unit)).point(lambda v: min(255, 4 * v))
+    outline = Image.new("RGBA", image.size, (62, 58, 66, 255))
+    outline.putalpha(ImageChops.lighter(rim.point(lambda v: int(0.8 * v)), alpha))
+    outline.alpha_composite(image)
+    blurred = alpha.filter(ImageFilter.GaussianBlur(2.5 * unit)).point(lambda v: int(0.28 * v))
+    shadow = Image.new("RGBA", image.size, (50, 46, 60, 255))
+    shadow.putalpha(ImageChops.offset(blurred, round(1.5 * unit), round(3 * unit)))
+    shadow.alpha_composite(outline)
+    pixels = np.asarray(shadow, dtype=np.float32) / np.float32(255)
+    pixels[..., :3] *= pixels[..., 3:]
+    blocks = pixels.reshape(cell, _SUPERSAMPLING, cell, _SUPERSAMPLING, 4)
+    small: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32)
+    return small
+
+
+def draw_cell(thing: Thing | None, ground: str, cell: int = CELL) -> NDArray[np.uint8]:
+    """One cell with what stands in it, ``(cell, cell, 3)`` RGB bytes."""
+    tone = np.array(GROUNDS[ground], dtype=np.float32)
+    pixels = np.broadcast_to(tone, (cell, cell, 3))
+    if thing:
+        layer = sprite(thing.kind, thing.color, thing.size, cell)
+        shift = (round(thing.dy * cell / CELL), round(thing.dx * cell / CELL))
+        layer = np.roll(layer, shift, axis=(0, 1))
+        pixels = layer[..., :3] * 255 + (1 - layer[..., 3:]) * pixels
+    drawn: NDArray[np.uint8] = pixels.round().astype(np.uint8)
+    return drawn
+
+
+def render(scene: Scene, cell: int = CELL) -> NDArray[np.uint8]:
+    """Draw a scene: ``(3 cell, 3 cell, 3)`` RGB bytes."""
+    things = {(thing.row, thing.column): thing for thing in scene.things}
+    rows = [
+        np.concatenate(
+            [draw_cell(things.get((row, column)), scene.ground, cell) for column in range(GRID)],
+            axis=1,
+        )
+        for row in range(GRID)
+    ]
+    return np.concatenate(rows)
 
 
 def to_image(scene: Scene) -> Image.Image:

@@ -68,8 +68,8 @@ class TrainingRun:
         ``loss_of`` makes a step's loss, a scalar; ``after`` is told the number of each step done.
         """
         bar = tqdm(total=self.steps, initial=self.step, desc=self.name, mininterval=10)
-        started, saved, mean = time.monotonic() - self.seconds, time.monotonic(), 0.0
-        first = self.step
+        started, saved = time.monotonic() - self.seconds, time.monotonic()
+        losses: list[Tensor] = []
         while self.step < self.steps:
             self._set_rates()
             loss = loss_of(self.step)
@@ -80,12 +80,13 @@ class TrainingRun:
                 optimizer.step()
             self.step += 1
             bar.update()
-            mean = 0.98 * mean + 0.02 * loss.item()
+            losses.append(loss.detach())
             if after:
                 after(self.step)
             self.seconds = time.monotonic() - started
             if self.step % 50 == 0:
-                self.log.append((self.step, round(mean / (1 - 0.98 ** (self.step - first)), 5)))
+                self.log.append((self.step, round(torch.stack(losses).mean().item(), 5)))
+                losses.clear()
                 bar.set_postfix(loss=f"{self.log[-1][1]:.4f}")
             if time.monotonic() - saved > CHECKPOINT_SECONDS or self.step == self.steps:
                 self.save()
@@ -129,12 +130,14 @@ def run_stages(
     usual = vars(plan())
     for name in stages:
         parser.add_argument(f"--{name}-steps", type=int, default=usual[name], metavar="N")
-    parser.add_argument("--batch", type=int, default=usual["batch"])
-    parser.add_argument("--seed", type=int, default=0)
+    for name in usual.keys() - {*stages, "device"}:
+        parser.add_argument(f"--{name}", type=int, default=usual[name], metavar="N")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     steps = {name: getattr(options, f"{name}_steps") for name in stages}
-    chosen = plan(**steps, batch=options.batch, device=options.device, seed=options.seed)
+    others = {name: getattr(options, name) for name in usual.keys() - set(stages)}
+    chosen = plan(**steps, **others)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # its backward pass fails on so few tokens
     torch.manual_seed(options.seed)
     for name in options.stage:
         stages[name](chosen, options.out)

@@ -104,7 +104,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
 
 
 _NO_OBJECT = (
-    'The body is no JSON object; send one such as {"prompt": "two red stars"}, with the header '
+    'The body is no JSON object; send one such as {"prompt": "two red bananas"}, with the header '
     "'Content-Type: application/json'."
 )
 

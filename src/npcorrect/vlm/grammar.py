@@ -1,6 +1,6 @@
 """A checklister without a model: the counting, colour, position and size language of GenEval++.
 
-It reads the miniature world's prompts too::
+It reads the embedded world's prompts too::
 
     prompt = ["a photo of"] things ["on" place] | place
     things = group {("," | "and") group} | group relation group

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from dataclasses import replace
 from hashlib import sha256
@@ -17,9 +18,20 @@ from npcorrect.evaluation.benchmarks.base import Judged, Sample, Score
 from npcorrect.evaluation.benchmarks.geneval_pp import GenEvalPP
 from npcorrect.evaluation.benchmarks.inclusion import checklist_text
 from npcorrect.evaluation.run.manifest import RunSettings
-from npcorrect.evaluation.run.tools import check_judge
+from npcorrect.evaluation.run.tools import (
+    EMBEDDED_JUDGE,
+    check_judge,
+    judging,
+    with_embedded_judge,
+)
+from npcorrect.mini.data import sample_scene
+from npcorrect.mini.family import FAMILY
+from npcorrect.mini.grammar import parse
+from npcorrect.mini.scene import Scene, to_image
+from npcorrect.settings import LoadSettings
 from npcorrect.vlm.base import Reply, Usage
 from npcorrect.vlm.fake import FakeVLM
+from npcorrect.vlm.settings import VLMTable
 from tests.evaluation.judged import judged
 from tests.evaluation.official_data import needs
 
@@ -134,6 +146,50 @@ def test_many_pictures_are_judged_together_and_told_apart() -> None:
 def test_without_a_judge_it_says_which_one_is_upstreams() -> None:
     with pytest.raises(SettingsError, match=r"openai:gpt-4\.1-2025-04-14"):
         check_judge(RunSettings("geneval++", ("base",)), GenEvalPP())
+
+
+def test_the_embedded_model_draws_every_official_prompt_as_it_is(bench: GenEvalPP) -> None:
+    for sample in bench.samples():
+        FAMILY.check_prompt(sample.prompt)
+
+
+OWN = RunSettings("geneval++", ("base",))
+
+
+def test_the_embedded_models_pictures_are_judged_by_templates_and_labelled_so() -> None:
+    settings = with_embedded_judge(OWN, GenEvalPP())
+    assert settings == replace(OWN, judge=EMBEDDED_JUDGE)
+    assert "not GPT-4.1" in EMBEDDED_JUDGE
+    check_judge(settings, GenEvalPP())
+    sample = Sample(1, "color_attr", "A photo of a brown bus and two green trucks", 0)
+    right = to_image(sample_scene(random.Random(0), parse(sample.prompt)))
+    with judging(settings, GenEvalPP(), VLMTable()) as judge:
+        assert judge.name == EMBEDDED_JUDGE
+        scores = judge.scores([(sample, right), (sample, to_image(Scene(())))])
+    assert [score.value for score in scores] == [1.0, 0.0]
+    assert "at least one bus is visible" in scores[1].reason
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        replace(OWN, load=LoadSettings(model="black-forest-labs/FLUX.1-dev")),
+        replace(OWN, images=0),
+        replace(OWN, wording="upstream"),
+    ],
+)
+def test_other_pictures_need_a_judge_that_is_named(settings: RunSettings) -> None:
+    assert with_embedded_judge(settings, GenEvalPP()) == settings
+    with pytest.raises(SettingsError, match="name one with --judge"):
+        check_judge(settings, GenEvalPP())
+
+
+def test_a_judge_that_is_named_is_the_judge() -> None:
+    named = replace(OWN, judge="openai:gpt-4.1")
+    assert with_embedded_judge(named, GenEvalPP()) == named
+    theirs = replace(OWN, judge=EMBEDDED_JUDGE, load=LoadSettings(model="a/b"))
+    with pytest.raises(SettingsError, match="embedded model's pictures"):
+        check_judge(theirs, GenEvalPP())
 
 
 def test_the_figure_is_the_mean_of_tags(bench: GenEvalPP) -> None:

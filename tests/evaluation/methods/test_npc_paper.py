@@ -20,7 +20,7 @@ from npcorrect.evaluation.methods.npc_paper import ShortProposer, released
 from npcorrect.evaluation.run.fake import DEFAULTS, FakeRoles
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.family import FAMILY
-from npcorrect.mini.vlm import embedded_roles
+from npcorrect.mini.roles import embedded_roles
 from npcorrect.plan import plan
 from npcorrect.ranking import paper_ranker
 from npcorrect.records import (
@@ -36,9 +36,9 @@ from npcorrect.records import (
 from npcorrect.session import Session
 from npcorrect.settings import DrawSettings
 
-PROMPT, SEED = "three red circles", 40
-CAPTION = "four circles and one blue square on a wooden table in a room"
-PHRASES = tuple(f"{number} blue squares on a table" for number in range(20, 40))
+PROMPT, SEED = "three red apples", 40
+CAPTION = "four apples and one blue cup on a wooden table in a room"
+PHRASES = tuple(f"{number} blue cups on a table" for number in range(20, 40))
 GUIDED = sorted(name for name, family in FAMILIES.items() if "paper" in family.rules)
 
 
@@ -144,7 +144,7 @@ def test_flux_dev_is_drawn_as_released() -> None:
 def test_the_miniature_models_original_is_the_one_that_everyone_draws() -> None:
     """It needs guidance throughout, so its original has the family's own."""
     session = Session(embedded(), embedded_roles())
-    some = Task(Sample(1, "", "two red stars", 3), 2, session, DrawSettings(steps=4))
+    some = Task(Sample(1, "", "two red bananas", 3), 2, session, DrawSettings(steps=4))
     (paper,), (base,) = (
         list(islice(find(name).attempts(some), 1)) for name in ("npc-paper", "base")
     )
@@ -158,8 +158,8 @@ def test_where_the_proposer_has_no_answer_rules_propose_as_few_and_as_short(
     failure: NpcError,
 ) -> None:
     made = ShortProposer(Failing(failure)).propose(*SEEN, 15)
-    both = "four circles and blue square"
-    assert [c.negative_prompt for c in made] == ["four circles", both, "a blue square"]
+    both = "four apples and blue cup"
+    assert [c.negative_prompt for c in made] == ["four apples", both, "a blue cup"]
 
 
 def test_a_spent_budget_is_not_made_up_for() -> None:
@@ -175,9 +175,9 @@ class Failing(FakeRoles):
         raise self.failure
 
 
-COUNT = Requirement("r1", "count", "exactly three circles", "circle", "3")
+COUNT = Requirement("r1", "count", "exactly three apples", "apple", "3")
 SEEN = (
     Checklist(PROMPT, (COUNT,)),
-    Verdict((Check(COUNT, False, "four circles"),)),
-    Caption(CAPTION, ("a blue square",)),
+    Verdict((Check(COUNT, False, "four apples"),)),
+    Caption(CAPTION, ("a blue cup",)),
 )

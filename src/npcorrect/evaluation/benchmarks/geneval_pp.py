@@ -57,11 +57,15 @@ or two sentences what is wrong, or says that everything holds."""
 
 @dataclass(frozen=True)
 class GenEvalPP(OfficialBenchmark):
-    """The benchmark; its judge can be asked in upstream's words."""
+    """The benchmark; its judge can be asked in upstream's words.
+
+    ``in_embedded_world`` says that the embedded model draws its prompts, and its judge reads them.
+    """
 
     wording: Wording = "default"
 
     name = "geneval++"
+    in_embedded_world = True
     upstream_judge = "openai:gpt-4.1-2025-04-14"
     files = (GENEVAL_PP,)
 

@@ -1,4 +1,4 @@
-"""MiniBench: the miniature world's prompts, judged by classical vision."""
+"""MiniBench: the embedded world's prompts, judged by template matching."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from npcorrect.evaluation.benchmarks.base import (
     figure,
 )
 from npcorrect.mini.bench import PROMPTS, load, make
-from npcorrect.mini.grammar import parse, satisfied
-from npcorrect.mini.reader import read
+from npcorrect.mini.checklist import requirements, satisfied
+from npcorrect.mini.grammar import parse
+from npcorrect.mini.judge import read
 from npcorrect.records import Checklist
 from npcorrect.vlm.base import VLM
 
 TUNING_SEED = 7
 TUNING_OFFSET = 1_000_000
-"""Added to the seeds of the tuning set, which shares counting prompts with MiniBench."""
+"""Added to the seeds of the tuning set, so that it shares none with MiniBench."""
 
 
 @dataclass(frozen=True)
 class MiniBench:
-    """280 prompts in seven tags; with ``tuning``, a second set that shares no sample with them."""
+    """320 prompts in eight tags; with ``tuning``, a second set that shares no prompt with them."""
 
     tuning: bool = False
     scale: float = 1.0
@@ -55,21 +56,22 @@ class MiniBench:
 
     def checklist(self, sample: Sample) -> Checklist:
         """What the grammar reads in the prompt."""
-        return Checklist(sample.prompt, parse(sample.prompt).requirements())
+        return Checklist(sample.prompt, requirements(parse(sample.prompt)))
 
     def figures(self, judged: Sequence[Judged]) -> tuple[Figure, ...]:
         """The headline: the mean of the tags' accuracies, 0 to 1, each tag of equal weight."""
         return (figure("mean of tags", judged, group=by_tag),)
 
     def judge(self, vlm: VLM | None) -> Judge:
-        """Classical vision, whatever model is named: no method ever consults it."""
-        return ClassicalJudge()
+        """Template matching, whatever model is named: no method ever consults it."""
+        return TemplateJudge()
 
 
-class ClassicalJudge:
-    """Reads the picture by classical vision and checks every requirement of the prompt."""
+@dataclass(frozen=True)
+class TemplateJudge:
+    """Reads a picture of the embedded world by template matching and checks every requirement."""
 
-    name = "classical vision"
+    name: str = "template matching"
 
     def scores(self, pictures: Sequence[Picture]) -> list[Score]:
         """1 where every requirement holds, else 0 and the requirements that do not."""
@@ -77,9 +79,9 @@ class ClassicalJudge:
 
 
 def _score(sample: Sample, image: Image) -> Score:
-    scene = read(image)
-    claims = parse(sample.prompt).requirements()
-    broken = [claim.text for claim in claims if not satisfied(claim, scene)]
+    scene, spec = read(image), parse(sample.prompt)
+    named = frozenset(group.kind for group in spec.groups)
+    broken = [one.text for one in requirements(spec) if not satisfied(one, scene, named)]
     return Score(float(not broken), "; ".join(broken))
 
 

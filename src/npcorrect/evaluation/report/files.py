@@ -64,7 +64,8 @@ def show(report: Report) -> None:
     scale = report.benchmark.scale
     main = report.rows[0].official[0].name
     title = Text(f"{report.benchmark.name}, at {report.images} images")
-    table = Table(title=title, box=box.SIMPLE)
+    judged = Text(f"Judge: {', '.join(report.judges)}")
+    table = Table(title=title, caption=judged, box=box.SIMPLE)
     for name in ("method", main, "n", "unscored", "NFE", "VLM calls", "seconds"):
         table.add_column(Text(name), no_wrap=name in ("method", main), overflow="fold")
     for row in report.rows:

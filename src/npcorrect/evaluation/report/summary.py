@@ -30,7 +30,7 @@ from npcorrect.evaluation.run.store import Store
 from npcorrect.evaluation.run.worker import plain_pictures
 from npcorrect.vlm.base import Usage
 
-OWN_JUDGE = "classical vision"
+OWN_JUDGE = "template matching"
 
 
 @dataclass(frozen=True)

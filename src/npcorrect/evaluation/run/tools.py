@@ -29,11 +29,30 @@ IN_PROCESS = ("npc-no-negatives", "npc-oracle", "npc-paper", "static")
 """The methods that need a model in this process."""
 NO_JUDGE = "none"
 """Leaves all pictures to upstream's own evaluator."""
+EMBEDDED_JUDGE = "template matching of the embedded world (not GPT-4.1)"
+"""Judges an official benchmark's prompts as the embedded model drew them; no figure of its own."""
 
 
 def session_settings(settings: RunSettings, table: VLMTable) -> SessionSettings:
     """What the session of a run opens."""
     return SessionSettings(load=settings.load, roles=settings.roles, table=table)
+
+
+def with_embedded_judge(settings: RunSettings, source: Benchmark) -> RunSettings:
+    """The settings with the embedded judge, where no other is named and it can read the pictures.
+
+    These are the embedded model's, of prompts of its world.
+    """
+    unnamed = settings.judge is None and settings.wording == "default"
+    if unnamed and _reads(settings, source):
+        return replace(settings, judge=EMBEDDED_JUDGE)
+    return settings
+
+
+def _reads(settings: RunSettings, source: Benchmark) -> bool:
+    """Whether the embedded judge can read the pictures of a run."""
+    known = getattr(source, "in_embedded_world", False)
+    return known and settings.images > 0 and settings.load.model == session.EMBEDDED
 
 
 def check(settings: RunSettings, source: Benchmark, table: VLMTable) -> None:
@@ -55,7 +74,7 @@ def check(settings: RunSettings, source: Benchmark, table: VLMTable) -> None:
         raise SettingsError("The method 'rewrite' needs a language model; name one with --vlm.")
     prompt = source.samples()[0].prompt
     wanted = session_settings(settings, table)
-    if settings.judge:  # a judge is asked, where no role may be
+    if settings.judge not in (None, EMBEDDED_JUDGE):  # a judge is asked, where no role may be
         wanted = replace(wanted, roles=replace(wanted.roles, budget=None))
     request = Request(prompt, **vars(settings.draw))
     session.check(wanted, request)
@@ -105,6 +124,13 @@ def check_judge(settings: RunSettings, source: Benchmark) -> None:
     Raises:
         SettingsError: it is one of these, or code of the user's own that cannot be loaded.
     """
+    if settings.judge == EMBEDDED_JUDGE:
+        if not _reads(settings, source):
+            raise SettingsError(
+                "The embedded judge reads the embedded model's pictures of geneval++ alone; name "
+                "a model with --judge."
+            )
+        return
     if source.upstream_judge and settings.judge is None:
         raise SettingsError(
             f"The benchmark {source.name!r} is judged by a model; name one with --judge. "
@@ -134,6 +160,10 @@ def judging(settings: RunSettings, source: Benchmark, table: VLMTable) -> Genera
     times, name = settings.repeat_judge, settings.judge
     if name is None or name == NO_JUDGE:
         yield repeated(source.judge(None), times)
+    elif name == EMBEDDED_JUDGE:
+        from npcorrect.evaluation.benchmarks.mini_bench import TemplateJudge
+
+        yield repeated(TemplateJudge(EMBEDDED_JUDGE), times)
     elif (made := plugins.load(name, JUDGES)) is not None:
         yield repeated(plugins.called(name, made, source), times)
     else:

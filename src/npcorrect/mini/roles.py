@@ -1,0 +1,36 @@
+"""The embedded roles: the grammar reads prompts, a small learned network looks at pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from npcorrect.mini.checklist import requirements
+from npcorrect.mini.eyes import MiniEyes
+from npcorrect.mini.grammar import parse
+from npcorrect.mini.language import REMARKS
+from npcorrect.mini.model import WEIGHTS
+from npcorrect.mini.parts import load_weights
+from npcorrect.mini.verifier import CellReader
+from npcorrect.proposing import RuleProposer
+from npcorrect.records import Checklist
+from npcorrect.vlm.roles import Roles
+
+
+class MiniChecklister:
+    """Takes prompts of the world apart, by its grammar."""
+
+    def checklist(self, prompt: str) -> Checklist:
+        """Raises PromptError where the prompt is not of the world."""
+        return Checklist(prompt, requirements(parse(prompt)))
+
+
+def embedded_roles(weights: Path = WEIGHTS) -> Roles:
+    """All four roles of the embedded world; its last-resort negatives are its captions' remarks.
+
+    Raises:
+        ModelError: the weights are missing or corrupt.
+    """
+    network = CellReader()
+    load_weights(network, weights / "verifier.safetensors")
+    viewer = MiniEyes(network.eval().requires_grad_(False))
+    return Roles(MiniChecklister(), viewer, viewer, RuleProposer(REMARKS))
