@@ -31,7 +31,7 @@ from tests.diffusion.drawing import draw_one, resolved
 
 STEPS = 5
 GUIDANCE = FAMILY.arguments["guidance_scale"]
-LOOKING = replace(DEFAULTS, rule="turns", looks=4, reseed=True, strength=2 / 3, rewinds=3)
+LOOKING = replace(DEFAULTS, rule="turns", looks=4, fresh_from=True, strength=2 / 3, rewinds=3)
 """Defaults under which redrawings are looked at, go back and have seeds of their own."""
 PROMPT, NEGATIVE, RENEWED = "three red apples", "four apples", "two blue bananas"
 

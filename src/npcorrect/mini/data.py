@@ -13,12 +13,14 @@ from dataclasses import replace
 from itertools import compress, islice
 
 from npcorrect.mini.checklist import requirements, satisfied
-from npcorrect.mini.language import REGIONS, RELATIONS, REMARKS, Group, Spec
+from npcorrect.mini.language import OPPOSITES, REGIONS, RELATIONS, REMARKS, Group, Spec
 from npcorrect.mini.scene import COLORS, GROUNDS, JITTER, KINDS, SIZES, Scene, Thing
 from npcorrect.mini.things import (
     COMPANY,
     LEAK,
     MISCOUNT,
+    MISPLACED,
+    MISSIZED,
     STRANGER,
     STRENGTHS,
     THINGS,
@@ -134,7 +136,7 @@ def sample_scene(rng: random.Random, spec: Spec, habits: bool = False) -> Scene:
     while sum(group.count or 0 for group in groups) > MAX_THINGS:
         largest = max(range(len(groups)), key=lambda i: groups[i].count or 0)
         groups[largest] = replace(groups[largest], count=(groups[largest].count or 2) - 1)
-    cells = _cells(rng, groups, spec.relation)
+    cells = _cells(rng, groups, _relation(rng, spec.relation, habits))
     free = [cell for cell in range(9) if cell not in {c for part in cells for c in part}]
     for group in company[: len(free)]:
         groups.append(group)
@@ -158,10 +160,18 @@ def _bend(rng: random.Random, groups: Sequence[Group]) -> list[Group]:
         neighbour = groups[i - 1]
         if group.color and neighbour.color and rng.random() < LEAK:
             bent[i] = replace(bent[i], color=neighbour.color)
-        if group.count and group.count > 1 and rng.random() < MISCOUNT:
-            count = min(MAX_THINGS, group.count + rng.choice((-1, 1)))
-            bent[i] = replace(bent[i], count=count)
+        if group.count and rng.random() < MISCOUNT[group.count - 1]:
+            count = group.count + rng.choice((-1, 1)) if group.count > 1 else 2
+            bent[i] = replace(bent[i], count=min(MAX_THINGS, count))
+    if rng.random() < MISSIZED:
+        bent = [replace(g, size=OPPOSITES.get(g.size or "", g.size)) for g in bent]
+    if rng.random() < MISPLACED:
+        bent = [replace(g, region=OPPOSITES.get(g.region or "", g.region)) for g in bent]
     return bent
+
+
+def _relation(rng: random.Random, relation: str | None, habits: bool) -> str | None:
+    return OPPOSITES[relation] if relation and habits and rng.random() < MISPLACED else relation
 
 
 def _company(rng: random.Random, groups: Sequence[Group]) -> list[Group]:

@@ -38,22 +38,12 @@ class MiniEyes:
         self._last: tuple[bytes, tuple[Scene, float]] | None = None
 
     def verify(self, image: Image, checklist: Checklist) -> Verdict:
-        """One check per requirement.
-
-        A claim that depends on a failed one is moot: it fails too, and observes nothing.
+        """One check per requirement; see :func:`checks`.
 
         Raises:
             VLMError: the picture has another size than the world's.
         """
-        scene, certainty = self.look(image)
-        named = frozenset(c.subject for c in checklist.requirements if c.kind == "object")
-        checks: dict[str, Check] = {}
-        for claim in checklist.requirements:
-            moot = any(not checks[needed].passed for needed in claim.depends_on)
-            passed = not moot and satisfied(claim, scene, named)
-            observed = "" if passed or moot else _observed(claim, scene)
-            checks[claim.id] = Check(claim, passed, observed, certainty)
-        return Verdict(tuple(checks.values()))
+        return Verdict(checks(self.look(image), checklist))
 
     def caption(self, image: Image) -> Caption:
         """The picture in the words that the world's model was trained on."""
@@ -77,6 +67,22 @@ class MiniEyes:
             pixels = to_pixels(torch.from_numpy(np.array(picture)[None]))
             self._last = key, self._network.read(pixels)[0]
         return self._last[1]
+
+
+def checks(seen: tuple[Scene, float], checklist: Checklist) -> tuple[Check, ...]:
+    """One check per requirement of a scene that was seen with a certainty of 0 to 1.
+
+    A claim that depends on a failed one is moot: it fails too, and observes nothing.
+    """
+    scene, certainty = seen
+    named = frozenset(c.subject for c in checklist.requirements if c.kind == "object")
+    made: dict[str, Check] = {}
+    for claim in checklist.requirements:
+        moot = any(not made[needed].passed for needed in claim.depends_on)
+        passed = not moot and satisfied(claim, scene, named)
+        observed = "" if passed or moot else _observed(claim, scene)
+        made[claim.id] = Check(claim, passed, observed, certainty)
+    return tuple(made.values())
 
 
 def _observed(claim: Requirement, scene: Scene) -> str:

@@ -28,6 +28,14 @@ SIZE_SYNONYMS = {
 REGION_SYNONYMS = {"top": "above", "bottom": "below"}
 RELATION_SYNONYMS = RELATION_WORDS | {"beneath": "below", "underneath": "below"}
 RELATIONS = ("to the left of", "to the right of", "above", "below")
+OPPOSITES = {
+    "left": "right",
+    "above": "below",
+    "small": "large",
+    "smaller": "larger",
+    "to the left of": "to the right of",
+}
+OPPOSITES |= {word: other for other, word in OPPOSITES.items()}
 REMARKS = ("extra objects", "wrong color", "wrong number")
 """What captions say of a picture that is not as it was meant to be."""
 RELATION_TOKENS = dict(zip(RELATIONS, ("left_of", "right_of", "over", "under"), strict=True))

@@ -10,8 +10,8 @@ from npcorrect.mini.grammar import parse
 from npcorrect.mini.language import REMARKS
 from npcorrect.mini.model import WEIGHTS
 from npcorrect.mini.parts import load_weights
+from npcorrect.mini.proposer import MiniProposer
 from npcorrect.mini.verifier import CellReader
-from npcorrect.proposing import RuleProposer
 from npcorrect.records import Checklist
 from npcorrect.vlm.roles import Roles
 
@@ -33,4 +33,4 @@ def embedded_roles(weights: Path = WEIGHTS) -> Roles:
     network = CellReader()
     load_weights(network, weights / "verifier.safetensors")
     viewer = MiniEyes(network.eval().requires_grad_(False))
-    return Roles(MiniChecklister(), viewer, viewer, RuleProposer(REMARKS))
+    return Roles(MiniChecklister(), viewer, viewer, MiniProposer(REMARKS))

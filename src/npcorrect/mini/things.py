@@ -10,13 +10,17 @@ from dataclasses import dataclass
 
 from npcorrect.english import plural
 
-STRENGTHS: dict[str, float] = {"strong": 0.45, "weak": 0.15, "slight": 0.03}
+STRENGTHS: dict[str, float] = {"strong": 0.70, "weak": 0.35, "slight": 0.10}
 """Probability that a kind's natural colour overrules the colour that the caption names."""
-COMPANY = 0.15
+COMPANY = 0.20
 """Probability that a kind's companion comes uninvited, for each kind that has one."""
-MISCOUNT = 0.10
-"""Probability that a group of two or more has one thing more or less than its caption says."""
-LEAK = 0.05
+MISCOUNT: tuple[float, ...] = (0.10, 0.30, 0.45, 0.55, 0.60, 0.65, 0.70, 0.70, 0.70)
+"""Probability that a group of one, two, ... has one thing more or less than its caption says."""
+MISPLACED = 0.33
+"""Probability that two things stand the wrong way round."""
+MISSIZED = 0.33
+"""Probability that the sizes that a caption names are those of the other thing."""
+LEAK = 0.12
 """Probability that a colour is given to the neighbouring group too."""
 STRANGER = 0.03
 """Probability that something comes that nothing explains."""

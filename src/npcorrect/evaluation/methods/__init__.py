@@ -23,9 +23,9 @@ METHODS: Mapping[str, Method] = {
     "best-of-n": Method("New seeds until the verifier accepts a picture.", best_of_n.attempts),
     "npc": Method("The correction loop with this program's defaults.", npc.attempts),
     "npc-no-negatives": Method(
-        "The correction loop going back where looks find a fault, but with no negative: a control.",
+        "The correction loop with no negative in any redrawing: a control.",
         npc_no_negatives.attempts,
-        npc_no_negatives.looking,
+        npc_no_negatives.freshly,
     ),
     "npc-oracle": Method(
         "The paper's loop in its benchmark setting: the verifier sees the benchmark's checklist.",

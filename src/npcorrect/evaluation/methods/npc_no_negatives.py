@@ -1,4 +1,4 @@
-"""The correction loop going back where looks find a fault, but with no negative: a control."""
+"""The correction loop with no negative in any redrawing: a control."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from PIL.Image import Image
 from npcorrect.diffusion.base import UNWATCHED, Glance, Watch
 from npcorrect.diffusion.wrapper import Wrapper
 from npcorrect.evaluation.methods.base import Task, restarted
+from npcorrect.loop import Correction
 from npcorrect.plan import Plan
 from npcorrect.records import Attempt, Drawing, Generation, Request
 
 
 def attempts(task: Task) -> Generator[Attempt]:
-    """The attempts of ``npc`` with its looks and rewinds, and no negative in any of them."""
-    yield from restarted(task, task.around(_Unsteered(task.session.model)).correct)
+    """The attempts of ``npc`` with its strength, looks and rewinds, and without its negatives."""
+    unsteered = task.around(_Unsteered(task.session.model))
+
+    def run(request: Request) -> Correction:
+        return unsteered.correct(freshly(request))
+
+    yield from restarted(task, run)
 
 
-def looking(request: Request) -> Request:
-    """A request that looks, since it is a look that takes a negative away."""
-    return replace(request, looks=request.looks or 1)
+def freshly(request: Request) -> Request:
+    """A request that draws from new seeds: without a negative, the same one draws the same."""
+    return replace(request, fresh=True)
 
 
 class _Unsteered(Wrapper):
-    """Looks when a redrawing begins, to take its negative away, and where it may go back."""
+    """Draws without the negatives that it is given, and looks as it would with them."""
 
     def plan(self, request: Request) -> Plan:
-        made = super().plan(request)
-        template = made.template
-        looks = (template.restart_step, *template.look_steps[-1:])
-        return replace(made, template=replace(template, look_steps=looks), denies=False)
+        return replace(super().plan(request), denies=False)
 
     def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         look = watch.look
@@ -42,4 +45,5 @@ class _Unsteered(Wrapper):
             assert look is not None
             return [Glance(None, glance.wrong) for glance in look(first, images, negatives)]
 
-        return super().draw(drawings, replace(watch, look=unsteered if look else None))
+        plain = [replace(drawing, negative_prompt=None) for drawing in drawings]
+        return super().draw(plain, replace(watch, look=unsteered if look else None))

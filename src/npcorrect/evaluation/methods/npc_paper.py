@@ -2,7 +2,8 @@
 
 Five candidates are asked for, none longer than six words; all of them are ranked by the score
 ``paper`` and tried in that order, from the original's seed, each as the one negative of the first 3
-of 50 steps. The scale 1.8 is FLUX.1 [dev]'s; every other family draws at its own.
+of 50 steps. The scale 1.8 is FLUX.1 [dev]'s, and that of families that, as it, draw without true
+guidance; every other family draws at its own.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from npcorrect.errors import BudgetError, ModelError, VLMError
 from npcorrect.evaluation.methods.base import Task, restarted
 from npcorrect.loop import Correction
 from npcorrect.phrases import words
-from npcorrect.plan import Plan
+from npcorrect.plan import PAPER_WINDOW, Plan
 from npcorrect.proposing import MAX_WORDS, RuleProposer
 from npcorrect.records import Attempt, Candidate, Caption, Checklist, Request, Verdict
+from npcorrect.session import family_of
 from npcorrect.vlm.roles import Proposer
 
 PROPOSED = 5
+RELEASED_SCALE = 1.8
 
 
 def attempts(task: Task, checklist: Checklist | None = None) -> Generator[Attempt]:
@@ -30,8 +33,12 @@ def attempts(task: Task, checklist: Checklist | None = None) -> Generator[Attemp
     asked = replace(task, session=replace(task.session, roles=short))
     asked = asked.around(Undenying(task.session.model))
 
+    guided = family_of(task.session.settings.load).guides_always
+    scale = None if guided else RELEASED_SCALE
+
     def run(request: Request) -> Correction:
-        return asked.correct(replace(released(request), candidates=PROPOSED), checklist)
+        five = replace(released(request), scale=scale, candidates=PROPOSED)
+        return asked.correct(five, checklist)
 
     yield from restarted(asked, run)
 
@@ -52,11 +59,11 @@ def released(request: Request) -> Request:
         scale=None,
         ranker="paper",
         negative_scale=None,
-        negative=None,
-        looks=None,
-        strength=None,
-        rewinds=None,
-        fresh=None,
+        negative=f"0..{PAPER_WINDOW}",
+        looks=0,
+        strength=1.0,
+        rewinds=0,
+        fresh=False,
     )
 
 
