@@ -94,10 +94,10 @@ def test_a_clean_phrase_is_short_lower_case_and_stays_as_it_is(phrase: str) -> N
 
 def test_failed_checks_and_captions_give_targeted_candidates() -> None:
     checklist = asked(PROMPT)
-    verdict = judged(checklist, count="four apples")
+    verdict = judged(checklist, count="four apples", attribute="green apples")
     caption = Caption("", ("four red apples", "one blue cup", "one pink banana"))
     found = targeted(checklist, verdict, caption)
-    assert [c.negative_prompt for c in found] == ["four apples", "four red apples"]
+    assert [c.negative_prompt for c in found] == ["four apples", "green apples"]
     assert {c.source for c in found} == {"targeted"}
     assert found[0].reason == "fails: exactly three apples"
 

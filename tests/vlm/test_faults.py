@@ -25,7 +25,7 @@ from npcorrect.vlm.verifier import VLMVerifier
 from tests.vlm import loopback
 from tests.vlm.loopback import Asked
 
-PICTURES = 64
+PICTURES = 80
 QUICK = [f for f in loopback.TRANSIENT if f not in ("hung", "slow")]
 LASTING = [*QUICK, *loopback.UNUSABLE, *loopback.FINAL]
 PASSING = [*QUICK, *loopback.UNUSABLE]
