@@ -16,7 +16,7 @@ from npcorrect.errors import BudgetError, ModelError, VLMError
 from npcorrect.evaluation.methods.base import Task, restarted
 from npcorrect.loop import Correction
 from npcorrect.phrases import words
-from npcorrect.plan import PAPER_WINDOW, Plan
+from npcorrect.plan import PAPER_WINDOW, Plan, window_steps
 from npcorrect.proposing import MAX_WORDS, RuleProposer
 from npcorrect.records import Attempt, Candidate, Caption, Checklist, Request, Verdict
 from npcorrect.session import family_of
@@ -31,7 +31,7 @@ def attempts(task: Task, checklist: Checklist | None = None) -> Generator[Attemp
     roles = task.session.roles
     short = replace(roles, proposer=ShortProposer(roles.proposer))
     asked = replace(task, session=replace(task.session, roles=short))
-    asked = asked.around(Undenying(task.session.model))
+    asked = asked.around(AsReleased(task.session.model))
 
     guided = family_of(task.session.settings.load).guides_always
     scale = None if guided else RELEASED_SCALE
@@ -43,12 +43,14 @@ def attempts(task: Task, checklist: Checklist | None = None) -> Generator[Attemp
     yield from restarted(asked, run)
 
 
-class Undenying(Wrapper):
-    """Draws what a prompt denies with no negative of its own: the released loop knows none."""
+class AsReleased(Wrapper):
+    """Draws by the released schedule, and what a prompt denies with no negative of its own."""
 
     def plan(self, request: Request) -> Plan:
-        """As the other model plans it, but for what the prompt denies."""
-        return replace(super().plan(request), denies=False)
+        """As the other model plans it, but for when a negative acts and what the prompt denies."""
+        made = super().plan(request)
+        window = window_steps(None, made.template.num_inference_steps, PAPER_WINDOW)
+        return replace(made, template=replace(made.template, window=window), denies=False)
 
 
 def released(request: Request) -> Request:
@@ -59,7 +61,7 @@ def released(request: Request) -> Request:
         scale=None,
         ranker="paper",
         negative_scale=None,
-        negative=f"0..{PAPER_WINDOW}",
+        negative=None,
         looks=0,
         strength=1.0,
         rewinds=0,
