@@ -57,6 +57,35 @@ def test_costs_are_means_of_what_was_taken_up_to_the_limit() -> None:
     assert metrics.at_evaluations([THREE, one], 10).cost.images == 0
 
 
+def corrected(
+    values: Sequence[float | None], kept: float | None, sample: int, repeat: int = 0
+) -> Record:
+    """A first and a second picture, both handed over in turn."""
+    first, second = (step(48, place, value) for place, value in enumerate(values))
+    return record(first, replace(second, kept=kept), sample=sample, repeat=repeat)
+
+
+def test_what_is_kept_counts_where_the_first_picture_was_wrong_and_the_last_is_right() -> None:
+    records = [
+        corrected((0.0, 1.0), 0.5, sample=1),
+        corrected((0.0, 1.0), None, sample=1, repeat=1),
+        corrected((1.0, 1.0), 0.6, sample=2),
+        corrected((0.0, 0.0), 0.7, sample=3),
+        corrected((None, 1.0), 0.8, sample=4),
+        corrected((0.0, None), 0.9, sample=5),
+        corrected((1.0, 0.0), 0.4, sample=6),
+    ]
+    assert metrics.kept_by_corrections(records, 2, 1.0) == {(1, 0): 0.5, (1, 1): None}
+    assert metrics.kept_by_corrections(records, 1, 1.0) == {}
+    graded = [corrected((8.0, end), 0.5, sample=n) for n, end in enumerate((9.5, 10.0))]
+    assert metrics.kept_by_corrections(graded, 2, 10.0) == {(1, 0): 0.5}
+
+
+def test_a_correction_keeps_the_picture_from_nine_tenths_on() -> None:
+    shares = {(1, 0): 0.9, (2, 0): 0.89, (3, 0): 1.0, (4, 0): None}
+    assert metrics.whether_kept(shares) == {(1, 0): 1, (2, 0): 0, (3, 0): 1, (4, 0): None}
+
+
 def test_wilson() -> None:
     """Newcombe 1998, table I: 81 of 263."""
     values = {(i, 0): float(i < 81) for i in range(263)}

@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from PIL import Image
@@ -15,7 +16,7 @@ from PIL import Image
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.base import Sample, Score
 from npcorrect.evaluation.benchmarks.judge import RepeatedJudge
-from npcorrect.evaluation.report import files, metrics, tables
+from npcorrect.evaluation.report import files, metrics, tables, text
 from npcorrect.evaluation.report.cautions import same_model
 from npcorrect.evaluation.report.summary import Report, summarise
 from npcorrect.evaluation.run import exchange, manifest, runner
@@ -84,6 +85,38 @@ def test_figures_agree_in_all_forms(report: Report, written: Path) -> None:
         assert method["images"][-1]["score"]["mean"] == score.mean
         assert f"{100 * score.mean:.1f} %" in text
     assert row.unscored == sum(r["score"] == "" for r in mine)
+
+
+def test_what_corrections_keep_is_the_same_in_all_forms(
+    report: Report, written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = json.loads((written / "report.json").read_text())
+    rows = list(csv.DictReader((written / "report.csv").read_text().splitlines()))
+    lines = list(csv.DictReader((written / "summary.csv").read_text().splitlines()))
+    scores = {(r["method"], r["sample"], r["repeat"]): r["score"] for r in rows}
+    texts = [(written / name).read_text() for name in ("report.md", "report.html")]
+    files.show(report)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "base, kept" not in shown
+    for row, line, method in zip(report.rows, lines, figures["methods"], strict=True):
+        mine = [r for r in rows if r["method"] == row.label and r["score"] == "1"]
+        shares = [float(r["kept"]) for r in mine if scores["base", r["sample"], r["repeat"]] == "0"]
+        if row.kept is None or row.kept_most is None:
+            assert not shares
+            assert line["kept"] == line["kept, n"] == line["right and kept"] == ""
+            continue
+        mean, most = fmean(shares), fmean(share >= metrics.KEEPS for share in shares)
+        assert (row.kept.n, row.kept_most.n) == (len(shares), len(shares))
+        assert (row.kept.mean, row.kept_most.mean) == pytest.approx((mean, most))
+        assert method["kept"]["mean"] == row.kept.mean
+        assert float(line["kept"]) == pytest.approx(mean, abs=1e-6)
+        assert (float(line["right and kept"]), int(line["kept, n"])) == (most, len(shares))
+        cells = [text.kept(row.kept), text.kept(row.kept_most), str(row.kept.n)]
+        assert f"| {' | '.join(cells)} |" in texts[0]
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in texts[1]
+        assert f"{row.label}, kept: {cells[0]}, right and kept (at least 90 %): {cells[1]}" in shown
+    assert [row.kept is None for row in report.rows] == [True, False, False, False]
+    assert all("at least 90 %" in one for one in (*texts, shown))
 
 
 def test_a_report_needs_no_official_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

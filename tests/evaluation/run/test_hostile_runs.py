@@ -65,6 +65,10 @@ def set_steps(**fields: Any) -> Callable[[dict[str, Any]], None]:
         set_steps(cost={"evaluations": -5}),
         set_steps(cost={"seconds": float("nan")}),
         set_steps(cost={"evaluations": "many"}),
+        set_steps(kept=1.5),
+        set_steps(kept=-0.1),
+        set_steps(kept=float("nan")),
+        set_steps(kept="most"),
     ],
 )
 def test_records_without_a_meaning_are_a_sentence(
@@ -73,6 +77,18 @@ def test_records_without_a_meaning_are_a_sentence(
     change(run, edit)
     with pytest.raises(SettingsError, match="cannot be read"):
         summarise([run], source=FakeBench())
+
+
+def test_records_that_do_not_say_what_is_kept_are_reported_without_it(run: Path) -> None:
+    def forget(record: dict[str, Any]) -> None:
+        for step in record["steps"]:
+            del step["kept"]
+
+    assert summarise([run], source=FakeBench()).rows[1].kept
+    change(run, forget)
+    report = summarise([run], source=FakeBench())
+    assert [(row.kept, row.kept_most) for row in report.rows] == [(None, None)] * 2
+    assert all(record.score().value is not None for c in report.columns for record in c.records)
 
 
 @pytest.mark.parametrize(

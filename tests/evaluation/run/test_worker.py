@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from io import BytesIO
 
 import pytest
+from PIL import Image
 
 from npcorrect.evaluation.benchmarks.base import Picture, Score
 from npcorrect.evaluation.methods.base import Tools
 from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_tools
+from npcorrect.evaluation.run.kept import kept
 from npcorrect.evaluation.run.worker import Done, Job, Worker
 from npcorrect.vlm.base import Question, Reply, Usage
 from npcorrect.vlm.cache import AnswerMemory, CachedVLM
@@ -28,6 +31,20 @@ def jobs(count: int) -> list[Job]:
 def without_seconds(done: Done) -> object:
     steps = [replace(s, cost=replace(s.cost, seconds=0.0)) for s in done.record.steps]
     return replace(done.record, steps=tuple(steps)), done.pictures
+
+
+def test_what_is_kept_is_known_of_every_picture_that_was_chosen_after_the_first() -> None:
+    jobs = [Job("npc", sample, 4) for sample in FakeBench().samples()[:6]]
+    later = 0
+    for done in Worker(fake_tools).stream(jobs):
+        steps = done.record.steps
+        first, *images = (Image.open(BytesIO(done.pictures[step.image])) for step in steps)
+        assert steps[0].kept is None
+        chosen = {step.chosen for step in steps}
+        for place, (step, image) in enumerate(zip(steps[1:], images, strict=True), 1):
+            assert step.kept == (kept(first, image) if place in chosen else None)
+            later += place in chosen
+    assert later
 
 
 def test_a_servers_judge_is_asked_while_the_next_picture_is_drawn() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from npcorrect.evaluation.report import page, tables
+from npcorrect.evaluation.report.metrics import KEEPS
 from npcorrect.evaluation.report.summary import Report
-from npcorrect.evaluation.report.text import official
+from npcorrect.evaluation.report.text import kept, official
 from npcorrect.files import prepare, write_text
 
 
@@ -86,6 +87,11 @@ def show(report: Report) -> None:
             fault = f" (upstream's script {figure.fault})" if figure.fault else ""
             line = f"{row.label}, {figure.name}: {official(figure, scale)}, n = {figure.n}{fault}"
             console.print(Text(line))
+    for row in report.rows:
+        if row.kept:
+            most = f"right and kept (at least {100 * KEEPS:.0f} %): {kept(row.kept_most)}"
+            told = f"{row.label}, kept: {kept(row.kept)}, {most}, n = {row.kept.n} corrected"
+            console.print(Text(told))
     for agreement in report.agreements:
         if not agreement.tag:
             kappa = "not defined" if agreement.kappa is None else f"{agreement.kappa:.3f}"

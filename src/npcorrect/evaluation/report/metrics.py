@@ -24,6 +24,8 @@ from npcorrect.records import Cost
 
 MCNEMAR, BOOTSTRAP = "McNemar's exact test", "paired bootstrap of the means"
 RESAMPLES = 4000
+KEEPS = 0.9
+"""The share of the first picture that a correction keeps at least, to count as one that kept it."""
 _SEED = 0
 
 Array = npt.NDArray[np.float64]
@@ -233,6 +235,25 @@ def _stratified(figure: Figure) -> tuple[float, float]:
 def values_at(records: Iterable[Record], images: int) -> dict[Sample, float | None]:
     """Scores by sample, when each may have so many pictures."""
     return {_sample(r): r.score(r.after(images)).value for r in records}
+
+
+def kept_by_corrections(records: Iterable[Record], images: int, full: float) -> Values:
+    """How much of the first picture is kept, by sample that was wrong at first and then right.
+
+    Right is a score of at least ``full``. None where the record does not say how much is kept.
+    """
+    placed = ((r, r.after(images)) for r in records)
+    return {_sample(r): r.kept(i) for r, i in placed if _corrected(r, i, full)}
+
+
+def _corrected(record: Record, place: int, full: float) -> bool:
+    first, last = record.score(0).value, record.score(place).value
+    return first is not None and last is not None and first < full <= last
+
+
+def whether_kept(shares: Values) -> Values:
+    """1 where at least ``KEEPS`` of the first picture is kept, else 0."""
+    return {key: None if share is None else float(share >= KEEPS) for key, share in shares.items()}
 
 
 def values_within(records: Iterable[Record], evaluations: int) -> dict[Sample, float | None]:

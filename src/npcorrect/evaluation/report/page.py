@@ -12,8 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from npcorrect.evaluation.report.cards import page_data
 from npcorrect.evaluation.report.charts import charts
 from npcorrect.evaluation.report.columns import Column
+from npcorrect.evaluation.report.metrics import KEEPS
 from npcorrect.evaluation.report.summary import Report
-from npcorrect.evaluation.report.text import compared, interval, number, official
+from npcorrect.evaluation.report.text import compared, interval, kept, number, official
+from npcorrect.evaluation.run.kept import BLOCKS
 
 COLORS = {
     "base": "#6b7280",
@@ -67,6 +69,9 @@ def _render(template: str, report: Report, **more: Any) -> str:
         interval=lambda estimate: interval(estimate, scale),
         official=lambda figure: official(figure, scale),
         number=lambda value: number(value, scale),
+        kept=kept,
+        keeps=f"{100 * KEEPS:.0f} %",
+        blocks=BLOCKS**2,
         compared=lambda comparison: compared(comparison, scale),
         **more,
     )

@@ -48,7 +48,9 @@ class Row:
     ``official`` are the benchmark's own figures, ``tags`` the scores by tag, and ``as_wrong`` the
     score with unscored pictures counted as wrong, all at the greatest number of images. ``images``
     and ``evaluations`` are its curves, a point for each limit. ``missing`` samples have no picture,
-    and ``unverified`` ones a picture without a verdict.
+    and ``unverified`` ones a picture without a verdict. ``kept`` is how much of the first picture
+    the corrections keep, of samples wrong at first and right at the greatest number of images, and
+    ``kept_most`` the share of these that keep at least ``metrics.KEEPS`` of it.
     """
 
     label: str
@@ -61,6 +63,8 @@ class Row:
     evaluations: tuple[Point, ...]
     tags: Mapping[str, TagScore]
     as_wrong: Estimate | None
+    kept: Estimate | None
+    kept_most: Estimate | None
 
     @property
     def final(self) -> Point:
@@ -212,6 +216,7 @@ def _row(
     records, images = column.records, limits[-1]
     figures = source.figures(column.judged(images))
     values = metrics.values_at(records, images)
+    kept = metrics.kept_by_corrections(records, images, source.scale)
     tags: dict[str, dict[metrics.Sample, float | None]] = {}
     for record in records:
         place = record.key.sample, record.key.repeat
@@ -227,6 +232,8 @@ def _row(
         tuple(metrics.at_evaluations(records, limit) for limit in budgets),
         {tag: _tag_score(some) for tag, some in tags.items()},
         metrics.estimate(metrics.as_wrong(values)),
+        metrics.estimate(kept),
+        metrics.estimate(metrics.whether_kept(kept)),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from io import StringIO
 from typing import Any
 
+from npcorrect.evaluation.report.metrics import Estimate
 from npcorrect.evaluation.report.summary import Report, Row
 from npcorrect.evaluation.report.text import official
 from npcorrect.evaluation.run.records import Record
@@ -124,6 +125,7 @@ def _line(record: Record, place: int, names: Sequence[str]) -> dict[str, Any]:
         "accepted": {True: "yes", False: "no", None: "unscored"}[chosen.accepted],
         "chosen": step.chosen,
         "picture": chosen.image,
+        "kept": _number(chosen.kept),
         "negatives": "; ".join(chosen.negatives),
         "images": cost.images,
         "evaluations": cost.evaluations,
@@ -149,13 +151,18 @@ def _summary(row: Row) -> dict[str, Any]:
             f"{figure.name}, n": figure.n,
         }
     score = row.final.score
-    line |= {
-        "score": _number(score.mean if score else None),
-        "score, low": _number(score.low if score else None),
-        "score, high": _number(score.high if score else None),
-        "score, n": score.n if score else 0,
-    }
+    line |= {**_interval("score", score), "score, n": score.n if score else 0}
+    line |= {**_interval("kept", row.kept), **_interval("right and kept", row.kept_most)}
+    line |= {"kept, n": row.kept.n if row.kept else ""}
     return line | {name: _number(value) for name, value in asdict(row.final.cost).items()}
+
+
+def _interval(name: str, estimate: Estimate | None) -> dict[str, str]:
+    return {
+        name: _number(estimate.mean if estimate else None),
+        f"{name}, low": _number(estimate.low if estimate else None),
+        f"{name}, high": _number(estimate.high if estimate else None),
+    }
 
 
 def _number(value: float | None) -> str:

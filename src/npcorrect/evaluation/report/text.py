@@ -19,6 +19,11 @@ def official(figure: Official, scale: float) -> str:
     return _bracketed(figure.value, figure.low, figure.high, scale)
 
 
+def kept(estimate: Estimate | None) -> str:
+    """How much the corrections keep; empty where nothing is known of any."""
+    return interval(estimate, 1.0) if estimate else ""
+
+
 def number(value: float | None, scale: float, unit: str = " %") -> str:
     """A score: in per cent where the scale ends at 1."""
     if value is None:

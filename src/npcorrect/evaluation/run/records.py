@@ -38,6 +38,8 @@ class Step:
     ``failed`` are the claims that the verifier rejects. ``looks`` are the looks that changed the
     picture's negative while it emerged: the step, and the text beside it, None where the emerging
     picture was right. ``observed`` is what the verifier saw in place of each of ``failed``.
+    ``kept`` is the share of the first picture that one chosen later keeps, 0 to 1; None for all
+    others, and in records of earlier versions.
     """
 
     image: Picture
@@ -52,6 +54,7 @@ class Step:
     score: Score | None = None
     looks: tuple[tuple[int, str | None], ...] = ()
     observed: tuple[str, ...] = ()
+    kept: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,10 @@ class Record:
     def picture(self, place: int = -1) -> str:
         """The name of the picture that the method would hand over after this step."""
         return self.steps[self.steps[place].chosen].image
+
+    def kept(self, place: int = -1) -> float | None:
+        """How much of the first picture is kept by what the method would hand over after this."""
+        return self.steps[self.steps[place].chosen].kept
 
     @property
     def unverified(self) -> bool:
@@ -129,6 +136,8 @@ def fault(record: Record) -> str:
             return f"step {place} has a number that is not finite"
         if min(_counts(step.cost)) < 0:
             return f"step {place} has a negative cost"
+        if step.kept is not None and not 0 <= step.kept <= 1:
+            return f"step {place} keeps {step.kept} of the first picture, which is no share"
     for before, after in pairwise(steps):
         if before.cost.evaluations > after.cost.evaluations:
             return "its evaluations grow less"

@@ -18,6 +18,7 @@ from npcorrect.evaluation.benchmarks.base import Sample, Score
 from npcorrect.evaluation.methods import find
 from npcorrect.evaluation.methods.base import Task, Tools
 from npcorrect.evaluation.plugins import label
+from npcorrect.evaluation.run.kept import kept
 from npcorrect.evaluation.run.pictures import picture_name
 from npcorrect.evaluation.run.records import Key, Record, Step
 from npcorrect.records import Attempt, Cost, Drawing, Generation, Request
@@ -139,14 +140,20 @@ class Worker:
     def _judged(self, drawn: Drawn) -> Done:
         job, attempts = drawn.job, drawn.attempts
         chosen = [select(attempts[: i + 1]) for i in range(len(attempts))]
-        files = [_png(attempt.generation.image) for attempt in attempts]
+        images = [attempt.generation.image for attempt in attempts]
+        files = [_png(image) for image in images]
         names = [picture_name(file) for file in files]
         costs = _sums([attempt.cost for attempt in attempts])
         sample = job.sample
-        shown = {names[place]: attempts[place].generation.image for place in sorted(set(chosen))}
+        shown = {names[place]: images[place] for place in sorted(set(chosen))}
+        shares = {place: kept(images[0], images[place]) for place in set(chosen) - {0}}
         scores = self._judge(sample, shown)
         steps = [
-            _step(*row, score=scores.get(row[1]) if place in chosen else None)
+            replace(
+                _step(*row),
+                score=scores.get(row[1]) if place in chosen else None,
+                kept=shares.get(place),
+            )
             for place, row in enumerate(zip(attempts, names, chosen, costs, strict=True))
         ]
         record = Record(job.key, sample.tag, sample.prompt, sample.seed, drawn.budget, tuple(steps))
@@ -221,7 +228,8 @@ class _Sharing(Wrapper):
         return saved
 
 
-def _step(attempt: Attempt, image: str, chosen: int, cost: Cost, *, score: Score | None) -> Step:
+def _step(attempt: Attempt, image: str, chosen: int, cost: Cost) -> Step:
+    """A picture of a method, before anything compares it with others."""
     verdict, ranked = attempt.verdict, attempt.ranked
     generation = attempt.generation
     failed = [check for check in verdict.checks if check.passed is False]
@@ -235,9 +243,8 @@ def _step(attempt: Attempt, image: str, chosen: int, cost: Cost, *, score: Score
         verdict.error,
         chosen,
         cost,
-        score,
-        generation.steering,
-        tuple(check.observed for check in failed),
+        looks=generation.steering,
+        observed=tuple(check.observed for check in failed),
     )
 
 
