@@ -51,3 +51,19 @@ def test_keys_and_trust_are_the_users_own_word(
     assert settings.roles.vlm == THEIRS
     assert settings.load == replace(settings.load, trust_remote_code=trusts)
     assert table.key_for == key_for
+
+
+def test_a_part_of_a_manifests_run_is_done_and_other_settings_are_refused(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(bench, "_run", lambda *arguments: taken.extend(arguments))
+    monkeypatch.setattr(bench, "show_report", lambda *_, **__: None)
+    command = ["bench", "run", "--manifest", str(manifest)]
+    done = CliRunner().invoke(app, [*command, "--shard", "2/4"])
+    assert done.exit_code == 0, done.output
+    assert str(taken[0].shard) == "2/4"
+    for given in (("--images", "3"), ("--limit", "2"), ("--steps", "5"), ("--judge", "mini")):
+        refused = CliRunner().invoke(app, [*command, *given])
+        assert refused.exit_code == 2
+        assert f"leave {given[0]} out" in refused.output

@@ -25,7 +25,7 @@ from npcorrect.mini.autoencoder import LATENT_CHANNELS
 from npcorrect.mini.family import DEFAULTS, FAMILY
 from npcorrect.mini.language import MAX_TOKENS
 from npcorrect.mini.model import assemble, build_modules
-from npcorrect.plan import look_steps, start_step, window_steps
+from npcorrect.plan import PAPER_WINDOW, look_steps, start_step, window_steps
 from npcorrect.records import Drawing, Generation, Receipt, Request
 from tests.diffusion.drawing import draw_one, resolved
 
@@ -555,6 +555,7 @@ def test_texts_longer_than_the_model_reads_are_refused(model: PipelineModel) -> 
 
 def test_the_papers_window_scales_with_the_schedule(model: PipelineModel) -> None:
     assert window_steps(3 / 50, 50) == (0, 3)
-    assert resolved(model, Request(PROMPT, rule="paper"), NEGATIVE).window == (0, 1)
+    assert window_steps(None, 12, PAPER_WINDOW) == (0, 1)
+    assert resolved(model, Request(PROMPT, rule="paper"), NEGATIVE).window == (0, 6)
     long = Request(PROMPT, rule="paper", steps=50)
-    assert resolved(model, long, NEGATIVE).window == (0, 3)
+    assert resolved(model, long, NEGATIVE).window == (0, 25)

@@ -53,6 +53,12 @@ FromManifest = Annotated[
     ),
 ]
 
+BESIDE_A_MANIFEST = {
+    "manifest", "benchmark", "shard", "vlm", "trust_remote_code", "data", "out", "official",
+    "workers", "threads", "ray_address",
+}  # fmt: skip
+"""What may be said beside a manifest: where and by whom its run is done, and a part of it."""
+
 
 @bench.command()
 @reporting_errors
@@ -97,7 +103,10 @@ def run(
     if manifest is not None:
         if benchmark is not None:
             raise SettingsError("A manifest names its benchmark; leave BENCHMARK out.")
+        _refuse_beside_a_manifest(context)
         settings = read_settings(manifest, load.trust_remote_code)
+        if _given(context, "shard"):
+            settings = replace(settings, shard=Shard(*read_shard(shard)))
         servers = servers.model_copy(update={"key_for": roles.vlm or ""})
     elif benchmark is None:
         raise SettingsError(f"Name a benchmark: {', '.join(benchmarks.BENCHMARKS)}.")
@@ -116,6 +125,22 @@ def run(
     show_report([out], source=source)
     if official:
         export(out, source)
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _refuse_beside_a_manifest(context: typer.Context) -> None:
+    """Raises SettingsError where an option says again what the manifest says."""
+    from npcorrect.errors import SettingsError
+
+    said = [name for name in context.params if _given(context, name)]
+    if twice := [name for name in said if name not in BESIDE_A_MANIFEST]:
+        flag = twice[0].replace("_", "-")
+        raise SettingsError(f"A manifest has all settings; leave --{flag} out, or change the file.")
 
 
 def read_settings(path: Path, trusts: bool = False) -> RunSettings:

@@ -25,7 +25,7 @@ from npcorrect.evaluation.run.records import Record
 from npcorrect.evaluation.run.worker import Job, Worker
 from npcorrect.mini.data import TAGS
 from npcorrect.records import Attempt, Check, Checklist, Drawing, Requirement, Usage, Verdict
-from npcorrect.session import Session
+from npcorrect.session import Session, SessionSettings
 from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 from npcorrect.vlm.base import Reply
 from npcorrect.vlm.fake import FakeVLM
@@ -88,23 +88,6 @@ def test_every_method_is_described() -> None:
         find("magic")
 
 
-@pytest.mark.parametrize(
-    ("method", "draw", "says"),
-    [
-        ("npc-no-negatives", {"rule": "paper"}, "'npc-no-negatives' .* keeps one negative"),
-        ("npc-no-negatives", {"rule": "nag"}, "'npc-no-negatives' .* keeps one negative"),
-        ("npc-no-negatives", {"rule": "dynamic"}, "'npc-no-negatives' .* keeps one negative"),
-    ],
-)
-def test_a_method_that_cannot_work_with_the_runs_settings_is_refused_first(
-    method: str, draw: dict[str, Any], says: str
-) -> None:
-    settings = RunSettings("mini", ("npc", method), draw=DrawSettings(**draw))
-    with pytest.raises(SettingsError, match=says):
-        tools.check(settings, MiniBench(), VLMTable())
-    tools.check(replace(settings, methods=("npc",)), MiniBench(), VLMTable())
-
-
 @pytest.mark.parametrize("method", ["static", "npc-paper", "npc-oracle"])
 def test_the_released_rule_is_refused_first_where_a_model_has_it_not(
     method: str, tmp_path: Path
@@ -133,28 +116,44 @@ def test_base_draws_once_and_best_of_n_new_seeds() -> None:
     assert [a.cost.usage for a in attempts] == [Usage(readings=n) for n in (2, 1, 1, 1)]
 
 
-def test_without_negatives_redrawings_go_back_alike_but_none_acts() -> None:
+@pytest.mark.parametrize(
+    ("draw", "start", "rewinds", "evaluations"),
+    [
+        (DrawSettings(), 1, 0, (11 + 5, 11)),
+        (DrawSettings(rule="extra", looks=2, rewinds=1), 1, 1, (56, 2 * 19)),
+    ],
+)
+def test_without_negatives_redrawings_are_those_of_npc_and_none_acts(
+    draw: DrawSettings, start: int, rewinds: int, evaluations: tuple[int, int]
+) -> None:
     seen: list[dict[str, Any]] = []
     settings = RunSettings("mini", ("npc", "npc-no-negatives"))
     loaded = tools.load(settings, None, VLMTable(), 1).session
-    some = replace(stubborn(), session=replace(loaded, roles=Stubborn().roles()))
+    some = replace(stubborn(), session=replace(loaded, roles=Stubborn().roles()), draw=draw)
     sample = Sample(0, "color_attr", "two red bananas", 5)
     for name in ("npc", "npc-no-negatives"):
         _, redrawn = islice(find(name).attempts(task(some, sample, 2)), 2)
         seen.append({**vars(redrawn.generation)})
     npc, control = seen
-    assert npc["start_step"] == control["start_step"] == 8
-    assert npc["rewinds"] == control["rewinds"] == 3
-    assert npc["evaluations"] == control["evaluations"] == 3 * 18 + 32
-    assert any(text for _, text in npc["steering"])
-    assert {text for _, text in control["steering"]} == {None}
+    assert npc["start_step"] == control["start_step"] == start
+    assert npc["rewinds"] == control["rewinds"] == rewinds
+    assert (npc["evaluations"], control["evaluations"]) == evaluations
+    assert npc["receipt"] or any(text for _, text in npc["steering"])
+    assert not control["receipt"]
+    assert not any(text for _, text in control["steering"])
     assert npc["image"].tobytes() != control["image"].tobytes()
+    assert control["drawing"].seed == 6, "the same seed would draw the same"
 
 
-def test_static_pastes_its_negative_everywhere() -> None:
+@pytest.mark.parametrize(
+    ("name", "negative"), [("some/model", static.NEGATIVE), ("mini", static.EMBEDDED)]
+)
+def test_static_pastes_its_negative_everywhere(name: str, negative: str) -> None:
     model = fake_model()
-    first("static", stubborn(model), 3)
-    assert {drawing.negative_prompt for drawing in drawings(model)} == {static.NEGATIVE}
+    settings = SessionSettings(load=LoadSettings(model=name))
+    session = Session(model, Stubborn().roles(), settings)
+    first("static", replace(stubborn(), session=session), 3)
+    assert {drawing.negative_prompt for drawing in drawings(model)} == {negative}
     assert [drawing.seed for drawing in drawings(model)] == [3000, 3001, 3002]
 
 

@@ -19,7 +19,6 @@ from npcorrect.evaluation.methods.base import Task
 from npcorrect.evaluation.methods.npc_paper import ShortProposer, released
 from npcorrect.evaluation.run.fake import DEFAULTS, FakeRoles
 from npcorrect.mini.embedded import embedded
-from npcorrect.mini.family import FAMILY
 from npcorrect.mini.roles import embedded_roles
 from npcorrect.plan import plan
 from npcorrect.ranking import paper_ranker
@@ -142,15 +141,15 @@ def test_flux_dev_is_drawn_as_released() -> None:
 
 
 def test_the_miniature_models_original_is_the_one_that_everyone_draws() -> None:
-    """It needs guidance throughout, so its original has the family's own."""
+    """It is distilled as FLUX.1 [dev] is: no guidance before a negative acts, then the paper's."""
     session = Session(embedded(), embedded_roles())
     some = Task(Sample(1, "", "two red bananas", 3), 2, session, DrawSettings(steps=4))
     (paper,), (base,) = (
         list(islice(find(name).attempts(some), 1)) for name in ("npc-paper", "base")
     )
     assert paper.generation.image.tobytes() == base.generation.image.tobytes()
-    assert paper.generation.evaluations == base.generation.evaluations == 8
-    assert paper.generation.drawing.true_cfg_scale == FAMILY.defaults.true_cfg_scale
+    assert paper.generation.evaluations == base.generation.evaluations == 4
+    assert paper.generation.drawing.true_cfg_scale == 1.8
 
 
 @pytest.mark.parametrize("failure", [VLMError("mumble"), ModelError("gone")])

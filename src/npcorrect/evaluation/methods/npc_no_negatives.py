@@ -34,7 +34,12 @@ class _Unsteered(Wrapper):
     """Draws without the negatives that it is given, and looks as it would with them."""
 
     def plan(self, request: Request) -> Plan:
-        return replace(super().plan(request), denies=False)
+        made = super().plan(request)
+        template = made.template
+        if made.looks:  # The first look takes away the negative that looks go with.
+            looks = (template.restart_step, *template.look_steps[-1:])
+            template = replace(template, look_steps=looks)
+        return replace(made, template=template, denies=False)
 
     def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
         look = watch.look
@@ -45,5 +50,5 @@ class _Unsteered(Wrapper):
             assert look is not None
             return [Glance(None, glance.wrong) for glance in look(first, images, negatives)]
 
-        plain = [replace(drawing, negative_prompt=None) for drawing in drawings]
+        plain = [d if d.look_steps else replace(d, negative_prompt=None) for d in drawings]
         return super().draw(plain, replace(watch, look=unsteered if look else None))
