@@ -50,8 +50,10 @@ ORDERS_COMPARED = (
     (SALIENT, "longest first"),
     ("`paper`", "the proposer's order"),
 )
-TAIL = 6
-"""Last steps over which attention is averaged: the half in which no negative acts any more."""
+FIRST_HALF, SECOND_HALF = slice(0, 6), slice(6, None)
+"""Steps over which attention is averaged: those in which a negative acts, and those after them."""
+RISES = [pair for pair in COMPARISONS if pair[0] in PROPOSED and "untargeted" not in pair]
+"""Kinds whose attention is compared; of untargeted negatives there are too few."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,13 @@ class View:
         series: Floats = self.measure(text_ST, words).numpy()
         return series
 
-    def tail(self, picture: Picture, record: Record) -> float:
-        """Its mean over the last steps."""
-        return float(self.series(picture, record)[-TAIL:].mean())
+    def level(self, picture: Picture, record: Record, steps: slice = SECOND_HALF) -> float:
+        """Its mean over some steps."""
+        return float(self.series(picture, record)[steps].mean())
 
-    def tails(self, picture: Picture) -> Floats:
-        """That of each proposed redraw."""
-        return np.array([self.tail(picture, record) for record in picture.proposed])
+    def levels(self, picture: Picture) -> Floats:
+        """That of each proposed redraw over the last steps."""
+        return np.array([self.level(picture, record) for record in picture.proposed])
 
 
 def views_of(model: PipelineModel) -> list[View]:
@@ -190,29 +192,34 @@ def rule_tests(own: Sequence[Picture], released: Sequence[Picture]) -> str:
 def rise_tests(views: Sequence[View], among: Sequence[Picture]) -> str:
     """How attention changes from one kind of negative to another, on the same failures."""
 
-    def tails(view: View, kind: str) -> Floats:
-        return each(lambda p: mean([view.tail(p, r) for r in p.of(kind)]), among)
+    def levels(view: View, kind: str, steps: slice) -> Floats:
+        return each(lambda p: mean([view.level(p, r, steps) for r in p.of(kind)]), among)
 
-    rows = [(view, first, second) for view in views for first, second in COMPARISONS]
-    tests = tested([(tails(view, first), tails(view, second)) for view, first, second in rows])
+    rows = [(view, first, second) for view in views for first, second in RISES]
+    early, late = (
+        tested([(levels(view, a, steps), levels(view, b, steps)) for view, a, b in rows])
+        for steps in (FIRST_HALF, SECOND_HALF)
+    )
     lines = [
-        f"{view.name} | {first}, {second} | {_n(test)} | {difference_cells(test, '.4f')}"
-        for (view, first, second), test in zip(rows, tests, strict=True)
+        f"{view.name} | {first}, {second} | {_n(one)} "
+        f"| {difference_cells(one, '.4f')} | {difference_cells(other, '.4f')}"
+        for (view, first, second), one, other in zip(rows, early, late, strict=True)
     ]
-    return table("attention | compared | n | difference | p | Holm", lines)
+    columns = "first half, difference | p | Holm | second half, difference | p | Holm"
+    return table(f"attention | compared | n | {columns}", lines)
 
 
 def attention_table(views: Sequence[View], among: Sequence[Picture]) -> str:
     """Whether attention tells, within a picture, right redraws from wrong ones."""
-    tails = [[view.tails(picture) for picture in among] for view in views]
-    within = [_within(found, among) for found in tails]
+    levels = [[view.levels(picture) for picture in among] for view in views]
+    within = [_within(found, among) for found in levels]
     chance = np.full(len(among), 0.5)
     against_chance = tested([(found, chance) for found in within])
     against_first = tested([(found, within[0]) for found in within[1:]])
     shares = [np.array([r["met"] for r in picture.proposed]) for picture in among]
     lines = []
     for place, (test, other) in enumerate(zip(against_chance, (None, *against_first), strict=True)):
-        together = [spearman(a, b) for a, b in zip(tails[place], shares, strict=True)]
+        together = [spearman(a, b) for a, b in zip(levels[place], shares, strict=True)]
         lines.append(
             f"{views[place].name} | {_n(test)} | {estimated(within[place])} | {_ps(test)} "
             f"| {difference_cells(other, '.2f')} | {estimated(np.array(together))}"
@@ -232,12 +239,12 @@ class Order:
 
 def orders(scores: Mapping[str, Scores], view: View, among: Sequence[Picture]) -> dict[str, Order]:
     """Every order on every picture; of equal scores the one that was proposed first is first."""
-    tails = [view.tails(picture) for picture in among]
+    levels = [view.levels(picture) for picture in among]
     found = {}
     for name, of in scores.items():
         values = [of(picture) for picture in among]
         first = [p.right[np.argmax(v)] for p, v in zip(among, values, strict=True)]
-        rise = [spearman(v, t) for v, t in zip(values, tails, strict=True)]
+        rise = [spearman(v, t) for v, t in zip(values, levels, strict=True)]
         found[name] = Order(_within(values, among), np.array(first), np.array(rise))
     return found
 
@@ -297,7 +304,7 @@ def figure(views: Sequence[View], among: Sequence[Picture], path: Path) -> None:
         for view in views
     ]
     title = "Attention in the embedded model's own schedule, against that under the empty negative"
-    curves_figure(panels, title, window=(0, TAIL)).savefig(path, dpi=160)
+    curves_figure(panels, title, window=(0, FIRST_HALF.stop)).savefig(path, dpi=160)
 
 
 def _changes(view: View, kind: str, among: Sequence[Picture]) -> Floats:
@@ -331,21 +338,22 @@ def write_report(records: Path) -> None:
     """Renew the tables and the figure of the document."""
     model = embedded()
     views = views_of(model)
+    own, released = (pictures(records, rule) for rule in ("own", "released"))
     tables: dict[str, str] = {}
-    drawn = {rule: pictures(records, rule) for rule in ("own", "released")}
-    for rule, among in drawn.items():
-        found = orders(rankings(model), views[0], among)
-        made = {
-            "success": success_table(among),
-            "correction": correction_tests(among),
-            "rise": rise_tests(views[:3], among),
-            "attention": attention_table(views, among),
-            "ranking": ranking_table(found, among),
-            "orders": ranking_tests(found),
+    for rule, among in (("own", own), ("released", released)):
+        tables |= {
+            f"success: {rule}": success_table(among),
+            f"correction: {rule}": correction_tests(among),
+            f"rise: {rule}": rise_tests(views[:3], among),
         }
-        tables |= {f"{what}: {rule}": text for what, text in made.items()}
-    tables["schedules"] = rule_tests(drawn["own"], drawn["released"])
-    figure(views[:3], drawn["own"], FIGURE)
+    found = orders(rankings(model), views[0], own)
+    tables |= {
+        "schedules": rule_tests(own, released),
+        "attention": attention_table(views, own),
+        "ranking": ranking_table(found, own),
+        "orders": ranking_tests(found),
+    }
+    figure(views[:3], own, FIGURE)
     for name, text in tables.items():
         print(f"\n{name}\n{text}")
     DOCUMENT.write_text(fill(DOCUMENT.read_text(encoding="utf-8"), tables), encoding="utf-8")

@@ -35,6 +35,7 @@ COMPARISONS = (
     ("targeted", "random phrase"),
     ("untargeted", "random phrase"),
     ("combined", "random caption"),
+    ("as drawn", "targeted"),
     ("as drawn", "combined"),
 )
 """Kinds of negatives that are compared, each of the proposed ones with the control of its form."""
