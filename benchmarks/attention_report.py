@@ -37,7 +37,6 @@ from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.evaluation.report.metrics import Comparison
 from npcorrect.mini.embedded import embedded
 from npcorrect.ranking import paper_salient
-from npcorrect.records import Checklist
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "why-it-works.md"
 FIGURE = DOCUMENT.with_name("attention.png")
@@ -50,13 +49,11 @@ ORDERS_COMPARED = (
     (SALIENT, "the proposer's order"),
     (SALIENT, "longest first"),
     ("`paper`", "the proposer's order"),
-    ("`paper`'s words, our vectors", "`paper`"),
-    ("`requirements`", "`paper`'s words, our vectors"),
-    ("`salient`, centred", SALIENT),
-    ("`salient`, words without marks", SALIENT),
-    ("`salient`, largest component", SALIENT),
-    ("`salient`, blocks' keys", SALIENT),
 )
+FIRST_HALF, SECOND_HALF = slice(0, 6), slice(6, None)
+"""Steps over which attention is averaged: those in which a negative acts, and those after them."""
+RISES = [pair for pair in COMPARISONS if pair[0] in PROPOSED and "untargeted" not in pair]
+"""Kinds whose attention is compared; of untargeted negatives there are too few."""
 
 
 @dataclass(frozen=True)
@@ -66,54 +63,65 @@ class View:
     name: str
     measure: Measure
     model: PipelineModel
-    salient: Callable[[Checklist], Sequence[str]]
+    salient: Callable[[Picture], Sequence[str]]
     released: bool = False
     _words: dict[str, Words] = field(default_factory=dict)
 
-    def words(self, checklist: Checklist, tokens: int) -> Words:
+    def words(self, picture: Picture, tokens: int) -> Words:
         """Places of a prompt's tokens; ``tokens`` counts those of the whole text."""
-        prompt = checklist.prompt
+        prompt = picture.checklist.prompt
         if prompt not in self._words:
             parts = prompt_tokens(self.model, prompt)
-            terms = [term for term in self.salient(checklist) if re.search(rf"\b{term}\b", prompt)]
+            terms = [term for term in self.salient(picture) if re.search(rf"\b{term}\b", prompt)]
             places = {p for term in terms for p in places_of(parts, prompt, term)}
             ours = Words(tuple(part.place for part in parts), tuple(sorted(places)))
             self._words[prompt] = measures.released_words(ours, tokens) if self.released else ours
         return self._words[prompt]
 
     def series(self, picture: Picture, record: Record) -> Floats:
-        """The measure at each step, ``(S,)``."""
+        """The measure at each step, ``(S,)``; NaN where it would be a share of everything."""
         values = record["released" if self.released else "words"]
         text_ST = torch.tensor(values, dtype=torch.float64)
-        words = self.words(picture.checklist, text_ST.shape[1])
+        words = self.words(picture, text_ST.shape[1])
+        if self.measure is measures.fraction and not words.background:
+            return np.full(len(text_ST), np.nan)
         series: Floats = self.measure(text_ST, words).numpy()
         return series
 
-    def tail(self, picture: Picture, record: Record) -> float:
-        """Its mean over the last steps."""
-        return float(self.series(picture, record)[-measures.TAIL :].mean())
+    def level(self, picture: Picture, record: Record, steps: slice = SECOND_HALF) -> float:
+        """Its mean over some steps."""
+        return float(self.series(picture, record)[steps].mean())
 
-    def tails(self, picture: Picture) -> Floats:
-        """That of each proposed redraw."""
-        return np.array([self.tail(picture, record) for record in picture.proposed])
+    def levels(self, picture: Picture) -> Floats:
+        """That of each proposed redraw over the last steps."""
+        return np.array([self.level(picture, record) for record in picture.proposed])
 
 
 def views_of(model: PipelineModel) -> list[View]:
     """The definitions that are compared; the released score and fraction are one and the same."""
     score, share = measures.salient_score, measures.fraction
     return [
-        View("our score, required words", score, model, salient_terms),
-        View("our fraction, required words", share, model, salient_terms),
-        View("released fraction, required words", share, model, salient_terms, released=True),
-        View("our score, paper's words", score, model, paper_words),
+        View("our score, the prompt's words", score, model, prompt_words),
+        View("our fraction, words at fault", share, model, faulty_words),
+        View("released fraction, the prompt's words", share, model, prompt_words, released=True),
         View("our fraction, paper's words", share, model, paper_words),
         View("released fraction, paper's words", share, model, paper_words, released=True),
     ]
 
 
-def paper_words(checklist: Checklist) -> tuple[str, ...]:
+def prompt_words(picture: Picture) -> tuple[str, ...]:
+    """The words that the requirements name, which in the embedded world are all words."""
+    return salient_terms(picture.checklist)
+
+
+def faulty_words(picture: Picture) -> tuple[str, ...]:
+    """The words that the failed requirements name."""
+    return salient_terms(picture.faults)
+
+
+def paper_words(picture: Picture) -> tuple[str, ...]:
     """The numbers of a prompt and the word after each."""
-    salient = paper_salient(checklist.prompt)
+    salient = paper_salient(picture.checklist.prompt)
     return (*salient.quantities, *salient.objects)
 
 
@@ -171,41 +179,47 @@ def correction_tests(among: Sequence[Picture]) -> str:
     return table(CORRECTION, correction_rows(names, sides))
 
 
-def rule_tests(extra: Sequence[Picture], paper: Sequence[Picture]) -> str:
-    """The two rules against each other on the same failures, for each kind of negative."""
-    by = {p.original["prompt"]: p for p in paper}
-    ours = [p for p in extra if p.original["prompt"] in by]
+def rule_tests(own: Sequence[Picture], released: Sequence[Picture]) -> str:
+    """The two schedules against each other on the same failures, for each kind of negative."""
+    by = {p.original["prompt"]: p for p in released}
+    ours = [p for p in own if p.original["prompt"] in by]
     theirs = [by[p.original["prompt"]] for p in ours]
     sides = [((kind, ours), (kind, theirs)) for kind in KINDS]
-    return table(CORRECTION, correction_rows([f"{kind}: extra, paper" for kind in KINDS], sides))
+    names = [f"{kind}: own, released" for kind in KINDS]
+    return table(CORRECTION, correction_rows(names, sides))
 
 
 def rise_tests(views: Sequence[View], among: Sequence[Picture]) -> str:
     """How attention changes from one kind of negative to another, on the same failures."""
 
-    def tails(view: View, kind: str) -> Floats:
-        return each(lambda p: mean([view.tail(p, r) for r in p.of(kind)]), among)
+    def levels(view: View, kind: str, steps: slice) -> Floats:
+        return each(lambda p: mean([view.level(p, r, steps) for r in p.of(kind)]), among)
 
-    rows = [(view, first, second) for view in views for first, second in COMPARISONS]
-    tests = tested([(tails(view, first), tails(view, second)) for view, first, second in rows])
+    rows = [(view, first, second) for view in views for first, second in RISES]
+    early, late = (
+        tested([(levels(view, a, steps), levels(view, b, steps)) for view, a, b in rows])
+        for steps in (FIRST_HALF, SECOND_HALF)
+    )
     lines = [
-        f"{view.name} | {first}, {second} | {_n(test)} | {difference_cells(test, '.4f')}"
-        for (view, first, second), test in zip(rows, tests, strict=True)
+        f"{view.name} | {first}, {second} | {_n(one)} "
+        f"| {difference_cells(one, '.4f')} | {difference_cells(other, '.4f')}"
+        for (view, first, second), one, other in zip(rows, early, late, strict=True)
     ]
-    return table("attention | compared | n | difference | p | Holm", lines)
+    columns = "first half, difference | p | Holm | second half, difference | p | Holm"
+    return table(f"attention | compared | n | {columns}", lines)
 
 
 def attention_table(views: Sequence[View], among: Sequence[Picture]) -> str:
     """Whether attention tells, within a picture, right redraws from wrong ones."""
-    tails = [[view.tails(picture) for picture in among] for view in views]
-    within = [_within(found, among) for found in tails]
+    levels = [[view.levels(picture) for picture in among] for view in views]
+    within = [_within(found, among) for found in levels]
     chance = np.full(len(among), 0.5)
     against_chance = tested([(found, chance) for found in within])
     against_first = tested([(found, within[0]) for found in within[1:]])
     shares = [np.array([r["met"] for r in picture.proposed]) for picture in among]
     lines = []
     for place, (test, other) in enumerate(zip(against_chance, (None, *against_first), strict=True)):
-        together = [spearman(a, b) for a, b in zip(tails[place], shares, strict=True)]
+        together = [spearman(a, b) for a, b in zip(levels[place], shares, strict=True)]
         lines.append(
             f"{views[place].name} | {_n(test)} | {estimated(within[place])} | {_ps(test)} "
             f"| {difference_cells(other, '.2f')} | {estimated(np.array(together))}"
@@ -225,12 +239,12 @@ class Order:
 
 def orders(scores: Mapping[str, Scores], view: View, among: Sequence[Picture]) -> dict[str, Order]:
     """Every order on every picture; of equal scores the one that was proposed first is first."""
-    tails = [view.tails(picture) for picture in among]
+    levels = [view.levels(picture) for picture in among]
     found = {}
     for name, of in scores.items():
         values = [of(picture) for picture in among]
         first = [p.right[np.argmax(v)] for p, v in zip(among, values, strict=True)]
-        rise = [spearman(v, t) for v, t in zip(values, tails, strict=True)]
+        rise = [spearman(v, t) for v, t in zip(values, levels, strict=True)]
         found[name] = Order(_within(values, among), np.array(first), np.array(rise))
     return found
 
@@ -283,25 +297,26 @@ def _ps(comparison: Comparison | None) -> str:
     return " | ".join(difference_cells(comparison, ".2f").split(" | ")[1:])
 
 
-def figure(views: Sequence[View], sets: Mapping[str, Sequence[Picture]], path: Path) -> None:
-    """Each measure's change against the empty negative, step by step."""
-    panels = []
-    for rule, among in sets.items():
-        for view in views:
-            curves = {kind: _changes(view, kind, among) for kind in (*PROPOSED, *CONTROLS)}
-            panels.append(Panel(f"rule {rule}:\n{view.name}", curves))
-    title = "Attention to the salient words, against that under the empty negative"
-    curves_figure(panels, title).savefig(path, dpi=160)
+def figure(views: Sequence[View], among: Sequence[Picture], path: Path) -> None:
+    """Each measure's change against the empty negative, step by step; grey where negatives act."""
+    panels = [
+        Panel(view.name, {kind: _changes(view, kind, among) for kind in (*PROPOSED, *CONTROLS)})
+        for view in views
+    ]
+    title = "Attention in the embedded model's own schedule, against that under the empty negative"
+    curves_figure(panels, title, window=(0, FIRST_HALF.stop)).savefig(path, dpi=160)
 
 
 def _changes(view: View, kind: str, among: Sequence[Picture]) -> Floats:
-    """The change of each picture that has a negative of the kind, ``(pictures, S)``."""
+    """The change of each picture that has a negative of the kind and the measure, ``(N, S)``."""
     rows = []
     for picture in among:
         if found := [view.series(picture, record) for record in picture.of(kind)]:
             (empty,) = picture.of("empty")
             rows.append(np.mean(found, axis=0) - view.series(picture, empty))
-    return np.stack(rows)
+    changes = np.stack(rows)
+    known: Floats = changes[~np.isnan(changes).any(axis=1)]
+    return known
 
 
 def fill(document: str, tables: Mapping[str, str]) -> str:
@@ -323,26 +338,22 @@ def write_report(records: Path) -> None:
     """Renew the tables and the figure of the document."""
     model = embedded()
     views = views_of(model)
-    required = views[:3]
+    own, released = (pictures(records, rule) for rule in ("own", "released"))
     tables: dict[str, str] = {}
-    for which in ("tuning", "minibench"):
-        sets = {rule: pictures(records, which, rule) for rule in ("extra", "paper")}
-        drawn = {rule: among for rule, among in sets.items() if among}
-        for rule, among in drawn.items():
-            found = orders(rankings(model, among), views[0], among)
-            made = {
-                "success": success_table(among),
-                "correction": correction_tests(among),
-                "rise": rise_tests(required, among),
-                "attention": attention_table(views, among),
-                "ranking": ranking_table(found, among),
-                "orders": ranking_tests(found),
-            }
-            tables |= {f"{what}: {which}, rule {rule}": text for what, text in made.items()}
-        if len(drawn) == 2:
-            tables[f"rules: {which}"] = rule_tests(*drawn.values())
-        if which == "tuning" and drawn:
-            figure((required[0], required[2]), drawn, FIGURE)
+    for rule, among in (("own", own), ("released", released)):
+        tables |= {
+            f"success: {rule}": success_table(among),
+            f"correction: {rule}": correction_tests(among),
+            f"rise: {rule}": rise_tests(views[:3], among),
+        }
+    found = orders(rankings(model), views[0], own)
+    tables |= {
+        "schedules": rule_tests(own, released),
+        "attention": attention_table(views, own),
+        "ranking": ranking_table(found, own),
+        "orders": ranking_tests(found),
+    }
+    figure(views[:3], own, FIGURE)
     for name, text in tables.items():
         print(f"\n{name}\n{text}")
     DOCUMENT.write_text(fill(DOCUMENT.read_text(encoding="utf-8"), tables), encoding="utf-8")

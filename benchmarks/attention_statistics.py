@@ -27,15 +27,18 @@ from npcorrect.mini.checklist import requirements
 from npcorrect.mini.grammar import parse
 from npcorrect.records import Checklist
 
-PROPOSED = ("targeted", "untargeted", "combined")
-CONTROLS = ("random phrase", "random caption")
+PROPOSED = ("as drawn", "targeted", "untargeted", "combined")
+CONTROLS = ("another fault", "random phrase", "random caption")
 COMPARISONS = (
     *((kind, "empty") for kind in (*PROPOSED, *CONTROLS)),
+    ("as drawn", "another fault"),
     ("targeted", "random phrase"),
     ("untargeted", "random phrase"),
     ("combined", "random caption"),
+    ("as drawn", "targeted"),
+    ("as drawn", "combined"),
 )
-"""Kinds of negatives that are compared, each with the control of its own length."""
+"""Kinds of negatives that are compared, each of the proposed ones with the control of its form."""
 Record = Mapping[str, Any]
 Floats = NDArray[np.float64]
 
@@ -62,19 +65,27 @@ class Picture:
         prompt = self.original["prompt"]
         return Checklist(prompt, requirements(parse(prompt)))
 
+    @property
+    def faults(self) -> Checklist:
+        """What of that the verifier found missing in it."""
+        all_claims, failed = self.checklist.requirements, self.original["failed"]
+        return Checklist(
+            self.checklist.prompt, tuple(claim for claim in all_claims if claim.id in failed)
+        )
+
     @cached_property
     def right(self) -> Floats:
         """1 where a proposed negative corrected it."""
         return np.array([float(r["correct"]) for r in self.proposed])
 
 
-def pictures(path: Path, which: str, rule: str) -> list[Picture]:
-    """The failed pictures all of whose redraws are recorded."""
-    groups: dict[tuple[str, int], list[Record]] = {}
+def pictures(path: Path, rule: str) -> list[Picture]:
+    """The failed pictures all of whose redraws by a rule are recorded."""
+    groups: dict[str, list[Record]] = {}
     for line in path.read_text().splitlines():
         record = json.loads(line)
-        if (record["set"], record["rule"]) == (which, rule):
-            groups.setdefault((record["prompt"], record["seed"]), []).append(record)
+        if record["rule"] == rule:
+            groups.setdefault(record["prompt"], []).append(record)
     found = []
     for records in groups.values():
         if {r["source"] for r in records} >= {"none", "empty", *CONTROLS}:

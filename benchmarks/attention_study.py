@@ -3,12 +3,12 @@
     python benchmarks/attention_study.py --out runs/attention
     python benchmarks/attention_study.py --out runs/attention --report
 
-Pictures that fail, one of each prompt, are redrawn from the same seed by two rules, with every
-negative that the rules propose, with the empty text, and with negatives proposed for another
-picture; each redraw is traced and judged by template matching. ``tuning`` prompts are for choosing,
-``minibench`` ones for the final check. Each finished picture is one line of ``redraws.jsonl``, and
-is not drawn again. The second command, and the end of the first, renews the tables of
-docs/why-it-works.md and its figure from the records.
+Pictures that fail, one of each prompt, are redrawn from noise and the same seed by rule ``paper``
+on two schedules, with every negative that the embedded proposer has, with the empty text, and with
+three that are not about their fault; each redraw is traced and judged by template matching. The
+prompts are neither MiniBench's nor those for tuning. Each finished picture is one line of
+``redraws.jsonl``, and is not drawn again. The second command, and the end of the first, renews the
+tables of docs/why-it-works.md and its figure from the records.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,30 +32,29 @@ from npcorrect.analysis.measures import over_blocks, released_text
 from npcorrect.analysis.spans import prompt_tokens
 from npcorrect.analysis.trace import Attention, trace
 from npcorrect.diffusion.pipeline import PipelineModel
+from npcorrect.evaluation.benchmarks.mini_bench import TUNING_SEED
 from npcorrect.mini.bench import Sample, load, make
 from npcorrect.mini.checklist import requirements, satisfied
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.judge import judge, read
+from npcorrect.mini.language import MAX_COUNT, Group
+from npcorrect.mini.proposer import as_drawn
 from npcorrect.mini.roles import embedded_roles
+from npcorrect.mini.scene import COLORS
 from npcorrect.proposing import clean
 from npcorrect.records import Checklist, Drawing, Request
 from npcorrect.vlm.roles import Roles
 
-PLAIN: dict[str, Any] = {"steps": 24, "scale": 3.5, "strength": 1.0, "looks": 0}
+FROM_NOISE: dict[str, Any] = {"rule": "paper", "strength": 1.0, "looks": 0}
 RULES: dict[str, dict[str, Any]] = {
-    "extra": PLAIN | {"rule": "extra", "negative_scale": 1.0, "window": 1.0},
-    "paper": PLAIN | {"rule": "paper", "window": 3 / 50},
+    "own": FROM_NOISE,
+    "released": FROM_NOISE | {"scale": 1.8, "negative": 3 / 50},
 }
-"""One negative throughout beside plain guidance, and the paper's in its window in place of the
-empty prompt. Without a negative both are plain guidance, so that they redraw the same pictures."""
-FAILURES = {"tuning": 200, "minibench": 80}
-"""Failed pictures to redraw, by set of prompts."""
-FIRST_TUNING = 7
-REPEATS, REPEAT_SEEDS = 4, 200
-"""Seeds that a prompt of MiniBench is drawn with until one fails, and what is added for each;
-seeds of two prompts are 1000 apart."""
-CANDIDATES = 8
+"""Rule ``paper`` on the embedded model's default schedule, and on the released one."""
+FAILURES = 120
+"""Failed pictures to redraw."""
+CANDIDATES = 5
 BATCH = 16
 DIGITS = 6
 
@@ -69,7 +68,7 @@ class Failure:
     seed: int
     failed: tuple[str, ...]
     candidates: tuple[tuple[str, str], ...]
-    """Source and negative."""
+    """Kind and negative."""
 
 
 class Study:
@@ -81,32 +80,23 @@ class Study:
         self._out = out
         out.mkdir(parents=True, exist_ok=True)
 
-    def failures(self, which: str) -> list[Failure]:
-        """Failed originals of a set of prompts, drawn once and remembered."""
-        path = self._out / f"failures-{which}.json"
+    def failures(self) -> list[Failure]:
+        """Failed originals, drawn once and remembered."""
+        path = self._out / "failures.json"
         if not path.exists():
-            found = list(self._find_failures(which))
+            found = list(islice(self._find_failures(), FAILURES))
             path.write_text(json.dumps([vars(failure) for failure in found]))
         return [
             Failure(**{k: _tuples(v) for k, v in each.items()})
             for each in json.loads(path.read_text())
         ]
 
-    def _find_failures(self, which: str) -> Iterator[Failure]:
-        """At most one of each prompt, so that they are independent of one another."""
-        found: set[str] = set()
-        bar = tqdm(total=FAILURES[which], desc=f"originals, {which}")
-        for samples in minibench() if which == "minibench" else tuning():
-            for group in _groups([s for s in samples if s.prompt not in found], BATCH):
-                drawings = [self._drawing("extra", s.prompt, s.seed, None) for s in group]
-                for sample, drawn in zip(group, self.model.draw(drawings), strict=True):
-                    failure = self._failure(sample, drawn.image)
-                    if failure is not None and len(found) < FAILURES[which]:
-                        found.add(sample.prompt)
-                        bar.update()
-                        yield failure
-                if len(found) >= FAILURES[which]:
-                    return
+    def _find_failures(self) -> Iterator[Failure]:
+        for group in tqdm(list(_groups(prompts(), BATCH)), desc="originals"):
+            drawings = [self._drawing("own", s.prompt, s.seed, None) for s in group]
+            for sample, drawn in zip(group, self.model.draw(drawings), strict=True):
+                if failure := self._failure(sample, drawn.image):
+                    yield failure
 
     def _failure(self, sample: Sample, image: Image) -> Failure | None:
         checklist = self.roles.checklister.checklist(sample.prompt)
@@ -115,25 +105,25 @@ class Study:
             return None
         caption = self.roles.captioner.caption(image)
         proposed = self.roles.proposer.propose(checklist, verdict, caption, CANDIDATES)
+        drawn = as_drawn(checklist, verdict)
         return Failure(
             sample.tag,
             sample.prompt,
             sample.seed,
             tuple(check.requirement.id for check in verdict.checks if check.passed is False),
-            tuple((candidate.source, candidate.negative_prompt) for candidate in proposed),
+            tuple(("as drawn" if c == drawn else c.source, c.negative_prompt) for c in proposed),
         )
 
-    def redraw(self, which: str, rule: str) -> None:
-        """Redraw all failures of a set with all negatives that are not recorded yet."""
-        failures = self.failures(which)
+    def redraw(self, rule: str) -> None:
+        """Redraw all failures with all negatives that are not recorded yet."""
         path = self._out / "redraws.jsonl"
         done = {_key(json.loads(line)) for line in _whole_lines(path)}
-        todo = [job for job in _jobs(failures, which, rule) if _key(job) not in done]
+        todo = [job for job in _jobs(self.failures(), rule) if _key(job) not in done]
         plain = [job for job in todo if job["negative"] is None]
         steered = [job for job in todo if job["negative"] is not None]
         with path.open("a") as out:
             groups = [*_groups(plain, BATCH), *_groups(steered, BATCH)]
-            for group in tqdm(groups, desc=f"redraws, {which}, {rule}"):
+            for group in tqdm(groups, desc=f"redraws, {rule}"):
                 for record in self._records(rule, group):
                     print(json.dumps(record), file=out, flush=True)
 
@@ -165,39 +155,56 @@ class Study:
         return plan.drawing(0, negative)
 
 
-def tuning() -> Iterator[list[Sample]]:
-    """Prompts for tuning, none of them MiniBench's, in rounds of new ones."""
-    known = {sample.prompt for sample in load()}
-    for seed in count(FIRST_TUNING):
-        new = {s.prompt: s for s in make(seed, frozenset(known)) if s.prompt not in known}
-        known |= new.keys()
-        yield random.Random(0).sample(list(new.values()), len(new))
+def prompts() -> list[Sample]:
+    """Prompts by which nothing was chosen, in an order that mixes the tags."""
+    known = frozenset(sample.prompt for sample in load())
+    known |= {sample.prompt for sample in make(TUNING_SEED, known)}
+    new = make(TUNING_SEED + 1, known)
+    return random.Random(0).sample(new, len(new))
 
 
-def minibench() -> Iterator[list[Sample]]:
-    """MiniBench's prompts, each once, in rounds of other seeds."""
-    prompts = {sample.prompt: sample for sample in load()}
-    for repeat in range(REPEATS):
-        shuffled = random.Random(0).sample(list(prompts.values()), len(prompts))
-        yield [replace(sample, seed=sample.seed + REPEAT_SEEDS * repeat) for sample in shuffled]
+def another_fault(prompt: str, drawn: str, rng: random.Random) -> str:
+    """The prompt with a colour or a number that was neither asked for nor ``drawn``."""
+    asked = parse(prompt)
+    group = rng.choice(asked.groups)
+    seen = {other.kind: other for other in parse(drawn).groups}.get(group.kind, group)
+    groups = tuple(_altered(one, seen, rng) if one is group else one for one in asked.groups)
+    return replace(asked, groups=groups).text()
 
 
-def _jobs(failures: Sequence[Failure], which: str, rule: str) -> Iterator[dict[str, Any]]:
-    """What to draw: no negative, the empty one, the proposals, and two made for other pictures."""
+def _altered(group: Group, seen: Group, rng: random.Random) -> Group:
+    if group.color:
+        return replace(
+            group, color=rng.choice([c for c in COLORS if c not in (group.color, seen.color)])
+        )
+    asked = group.count or 1
+    near = range(max(asked - 2, 1), min(asked + 2, MAX_COUNT) + 1)
+    return replace(group, count=rng.choice([n for n in near if n not in (asked, seen.count)]))
+
+
+def _jobs(failures: Sequence[Failure], rule: str) -> Iterator[dict[str, Any]]:
+    """What to draw: no negative, the empty one, the proposals, and three not about the fault."""
     rng = random.Random(1)
     for failure in failures:
         own = {negative for _, negative in failure.candidates}
         others = [
-            c for other in failures if other.prompt != failure.prompt for c in other.candidates
+            c
+            for other in failures
+            if other is not failure
+            for c in other.candidates
+            if c[1] not in own
         ]
         asked = Checklist(failure.prompt, requirements(parse(failure.prompt)))
-        short = [n for _, n in others if n not in own and len(n.split()) <= 3]
-        phrases = [n for n in short if clean(n, asked)]
-        captions = [n for _, n in others if n not in own and len(n.split()) > 6]
-        strange = (("random phrase", rng.choice(phrases)), ("random caption", rng.choice(captions)))
-        for source, negative in (("none", None), ("empty", ""), *failure.candidates, *strange):
+        phrases = [n for _, n in others if len(n.split()) <= 3 and clean(n, asked)]
+        captions = [n for kind, n in others if kind == "combined" and len(n.split()) > 6]
+        drawn = dict(failure.candidates).get("as drawn", failure.prompt)
+        controls = (
+            ("another fault", another_fault(failure.prompt, drawn, rng)),
+            ("random phrase", rng.choice(phrases)),
+            ("random caption", rng.choice(captions)),
+        )
+        for source, negative in (("none", None), ("empty", ""), *failure.candidates, *controls):
             yield {
-                "set": which,
                 "rule": rule,
                 "tag": failure.tag,
                 "prompt": failure.prompt,
@@ -209,7 +216,7 @@ def _jobs(failures: Sequence[Failure], which: str, rule: str) -> Iterator[dict[s
 
 
 def _key(record: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(record[k] for k in ("set", "rule", "prompt", "seed", "source", "negative"))
+    return tuple(record[k] for k in ("rule", "prompt", "seed", "source", "negative"))
 
 
 def _whole_lines(path: Path) -> Iterable[str]:
@@ -248,9 +255,8 @@ def main() -> None:
     options = parser.parse_args()
     if not options.report:
         study = Study(options.out)
-        for which in FAILURES:
-            for rule in RULES:
-                study.redraw(which, rule)
+        for rule in RULES:
+            study.redraw(rule)
     write_report(options.out / "redraws.jsonl")
 
 

@@ -86,9 +86,7 @@ def corrections(server: Server, roles: Roles, options: argparse.Namespace) -> li
     ranker, done = requirement_ranker(model), []
     for sample in samples:
         server.asked.clear()
-        request = Request(
-            sample.prompt, seed=sample.seed, candidates=options.candidates, looks=options.looks
-        )
+        request = Request(sample.prompt, seed=sample.seed, candidates=options.candidates)
         attempts = list(correct(request, model, roles, ranker))
         done.append(Corrected(attempts, figures(attempts, server.questions())))
     return done
@@ -146,7 +144,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=70)
     parser.add_argument("--candidates", type=int, default=5)
-    parser.add_argument("--looks", type=int, default=0)
     options = parser.parse_args()
     done = {way: asked(way, options) for way in WAYS}
     for group in ("first picture accepted", "redrawn"):

@@ -17,7 +17,7 @@ frame the prompt and padding belong to neither side.
 The **released** definition (the code beside the paper) differs: its softmax is over the text tokens
 alone, its blocks are the double ones alone, and all that is not salient is background, padding and
 the end mark included. :func:`released_text` and :func:`released_words` give what the same measures
-take to follow it. With it the fraction of one picture is 0.37 where ours is 0.85. Faults of that
+take to follow it. With it the fraction of one picture is 0.33 where ours is 0.71. Faults of that
 code are not followed: it projects the text with the picture's key projection, and misses the first
 step.
 
