@@ -61,7 +61,8 @@ def correct(
     or the model asks for looks, the emerging picture is verified on the way: while it fails, its
     own caption becomes the negative; once it is right, none acts; where the last look finds it
     wrong, it may go back and begin again. Redrawings of a strength below 1 begin with the original.
-    With seeds of their own, redrawings go on with the first candidate after the last.
+    Redrawings with seeds of their own try the first candidate each: a new seed with the best
+    negative does better than the next negative (docs/results.md).
     Where it is accepted or unscored nothing follows: without a verdict there is no known fault.
     Candidates are drawn ``batch`` at a time, and a batch that was drawn is verified to its end.
     Negatives that are too long for the model are passed over.
@@ -291,11 +292,12 @@ class Correction(Iterator[Attempt]):
         return self._calls.verify(attempt, image, self.checklist, account)
 
     def _in_order(self, ranking: Sequence[Ranked]) -> Sequence[Ranked]:
-        """What the redrawings try, one each: the best first, and all again under new seeds."""
-        most = self.plan.request.candidates
-        if ranking and self.plan.fresh_from:
-            return tuple(islice(cycle(ranking), most))
-        return ranking[:most]
+        """What the redrawings try, one each: the best first, and under new seeds the best again."""
+        most, fresh = self.plan.request.candidates, self.plan.fresh_from
+        if not fresh:
+            return ranking[:most]
+        tried = ranking[: min(fresh - 1, most)]
+        return (*tried, *islice(cycle(ranking[:1]), most - len(tried)))
 
 
 def _begins_alike(given: Generation, template: Drawing) -> bool:
