@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from npcorrect.diffusion.base import Glance
-from npcorrect.diffusion.fake import FakeImageModel, looking
+from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeImageModel, looking
 from npcorrect.errors import BudgetError, ModelError, PromptError, SettingsError, VLMError
 from npcorrect.loop import Correction, Event, correct
 from npcorrect.plan import Plan
@@ -199,14 +199,20 @@ def test_redrawings_begin_with_the_original() -> None:
     assert origins == [None, original.generation.origin, original.generation.origin]
 
 
-def test_with_seeds_of_their_own_redrawings_go_round_the_candidates() -> None:
+def test_with_seeds_of_their_own_redrawings_try_the_best_negative_again() -> None:
     request = replace(REQUEST, candidates=5)
     rejected = [scored(2)] * 6
-    _, model, _ = run(*rejected, request=replace(request, fresh=True))
     bad = ["bad one", "bad two", "bad three"]
-    assert [negative for _, negative in model.drawn[1:]] == [*bad, *bad[:2]]
+    _, model, _ = run(*rejected, request=replace(request, fresh=True))
+    assert [negative for _, negative in model.drawn[1:]] == [bad[0]] * 5
     _, model, _ = run(*rejected, request=request)
     assert [negative for _, negative in model.drawn[1:]] == bad
+
+
+def test_the_negatives_are_tried_in_turn_as_long_as_the_seed_is_kept() -> None:
+    model = FakeImageModel(replace(FAKE_DEFAULTS, fresh_from=3))
+    list(begin(*[scored(2)] * 5, model=model, request=replace(REQUEST, candidates=4)))
+    assert model.drawn[1:] == [(7, "bad one"), (7, "bad two"), (10, "bad one"), (11, "bad one")]
 
 
 def test_looks_renew_the_negative_while_the_emerging_picture_fails() -> None:

@@ -36,9 +36,13 @@ class FullDisk:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+UNLIKE = ("seconds", "vlm_seconds", "readings")
+"""What a continued correction may differ in: its time, and that it reads again to propose."""
+
+
 def timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "vlm_seconds")}
+        return {k: timeless(v) for k, v in value.items() if k not in UNLIKE}
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 

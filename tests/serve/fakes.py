@@ -79,7 +79,7 @@ class FakeRoles:
         self, checklist: Checklist, verdict: Verdict, caption: Caption, limit: int
     ) -> tuple[Candidate, ...]:
         """Three negatives."""
-        texts = ("four apples", "a fourth apple", "<b>five</b> apples")
+        texts = ("<b>five</b> apples", "four apples", "a fourth apple")
         return tuple(Candidate(text, "targeted", "it shows four") for text in texts[:limit])
 
 
