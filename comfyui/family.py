@@ -39,7 +39,7 @@ def fresh_noise(like: Tensor, seed: int, turn: int) -> Tensor:
     """The noise of a restart in the latent's own layout."""
     from npcorrect.diffusion import restart
 
-    return restart.fresh_noise(like, seed, turn)
+    return restart.fresh_noise(like, [seed], turn)
 
 
 def packed_noise(like: Tensor, seed: int, turn: int) -> Tensor:

@@ -193,7 +193,7 @@ class _Draw:
         return Clean.of([origin], self._model.name, torch.device("cpu"), torch.float32).latents
 
     def _noise(self, clean: Tensor | None) -> Tensor:
-        if clean is not None:
+        if clean is not None and self.looks.rewinds:
             return self._model.row.noise(clean, self._drawing.seed, self.looks.rewinds)
         noise: Tensor = comfy.sample.prepare_noise(self._model._latent, self._drawing.seed)
         return noise

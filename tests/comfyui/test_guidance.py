@@ -243,4 +243,4 @@ def test_shares_without_a_step_between_are_refused() -> None:
 def test_the_noise_of_a_restart_is_that_of_packed_latents(model: PipelineModel) -> None:
     made = packed_noise(torch.zeros(1, 16, 6, 8), 5, 2)
     packed = model.pipeline._pack_latents(made, 1, 16, 6, 8)
-    assert torch.equal(packed, restart.fresh_noise(packed, 5, 2))
+    assert torch.equal(packed, restart.fresh_noise(packed, [5], 2))

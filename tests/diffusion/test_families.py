@@ -313,6 +313,7 @@ def test_a_draw_that_begins_in_the_middle_ends_as_the_whole_one_does(
         (whole,) = model.draw([drawing])
     finally:
         del scheduler.step
+    torch.testing.assert_close(model.stock.noise(drawing, [5, 3])[1:], before[0])
     second = [model.family.empty or ""] if guided else None
     images, clean = model.stock.draw(drawing, [PROMPT], [3], guided, second, Begin(1, before[1]))
     assert abs(pixels(images[0]) - pixels(whole.image)).max() <= TOLERANCE

@@ -109,7 +109,7 @@ def test_a_redrawing_begins_with_the_noised_origin(models: Models) -> None:
     finally:
         handle.remove()
     begun = Clean(torch.from_numpy(origin.latents), torch.from_numpy(origin.sigmas))
-    expected = begun.noised(2, [drawing.seed], 0).latents
+    expected = begun.noised(2, model.stock.noise(drawing, [drawing.seed])).latents
     torch.testing.assert_close(seen[0][:1], expected)
     assert drawn.start_step == 2
     assert drawn.evaluations == sum(rows) == 2 * 3

@@ -18,7 +18,7 @@ from npcorrect.diffusion.current_call import announced
 from npcorrect.diffusion.families import FLUX_DEV
 from npcorrect.diffusion.guidance import extra_rule, paper_rule, stand_in
 from npcorrect.diffusion.pipeline import PipelineModel
-from npcorrect.diffusion.restart import Clean
+from npcorrect.diffusion.restart import Clean, fresh_noise
 from npcorrect.diffusion.window import GuidanceSchedule, window
 from npcorrect.errors import ModelError, PromptError, SettingsError
 from npcorrect.mini.autoencoder import LATENT_CHANNELS
@@ -245,7 +245,8 @@ def test_rule_turns_with_a_rewind_equals_a_denoising_loop_by_hand(model: Pipelin
     sigmas = torch.from_numpy(origin.sigmas)
     clean, seen = torch.from_numpy(origin.latents), []
     for turn, negative in enumerate((NEGATIVE, RENEWED)):
-        x = Clean(clean, sigmas).noised(3, [4], turn).latents
+        fresh = fresh_noise(clean, [4], turn) if turn else model.stock.noise(drawing, [4])
+        x = Clean(clean, sigmas).noised(3, fresh).latents
         difference, from_empty = None, torch.zeros(())
         for i in range(3, 9):
             positive = predict(model.pipeline, PROMPT, x, sigmas[i])

@@ -58,14 +58,10 @@ class Clean:
         latents = self.latents[row : row + 1].float().cpu().numpy()
         return Origin(model, latents, self.sigmas.float().cpu().numpy())
 
-    def noised(self, step: int, seeds: Sequence[int], turn: int) -> Begin:
-        """Where a draw begins at ``step``, from 0, with fresh noise for each seed and turn.
-
-        ``turn`` counts how often these pictures were taken back already.
-        """
+    def noised(self, step: int, noise: Tensor) -> Begin:
+        """Where a draw begins at ``step``, from 0, with a ``noise`` of the latents' shape."""
         sigma = self.sigmas[step].to(self.latents)
-        noise = torch.cat([fresh_noise(self.latents[:1], seed, turn) for seed in seeds])
-        return Begin(step, (1 - sigma) * self.latents + sigma * noise)
+        return Begin(step, (1 - sigma) * self.latents + sigma * noise.to(self.latents))
 
 
 @dataclass(frozen=True)
@@ -112,10 +108,11 @@ def starting_at(scheduler: Any, step: int) -> Iterator[None]:
         del scheduler.set_timesteps
 
 
-def fresh_noise(like: Tensor, seed: int, turn: int) -> Tensor:
-    """The noise of a restart, of the shape of ``like``, for a seed and the ``turn`` of the restart.
+def fresh_noise(like: Tensor, seeds: Sequence[int], turn: int) -> Tensor:
+    """The noise of a restart, a row of the shape of ``like`` for each seed.
 
-    It differs from that with which a draw from the same seed begins.
+    ``turn`` counts how often these pictures were taken back already. It differs from that with
+    which a draw from the same seed begins.
     """
-    generator = torch.Generator().manual_seed((_PRIME * seed + turn + 1) % 2**63)
-    return torch.randn(like.shape, generator=generator).to(like)
+    generators = (torch.Generator().manual_seed((_PRIME * s + turn + 1) % 2**63) for s in seeds)
+    return torch.cat([torch.randn(like.shape, generator=g).to(like) for g in generators])

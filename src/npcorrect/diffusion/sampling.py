@@ -18,7 +18,14 @@ from npcorrect.diffusion.calls import Arguments
 from npcorrect.diffusion.families import FamilySpec
 from npcorrect.diffusion.looks import Looks
 from npcorrect.diffusion.receipt import Tally
-from npcorrect.diffusion.restart import Begin, Clean, Rewind, restartable, starting_at
+from npcorrect.diffusion.restart import (
+    Begin,
+    Clean,
+    Rewind,
+    fresh_noise,
+    restartable,
+    starting_at,
+)
 from npcorrect.diffusion.rules import RULES, Predictions, Rule
 from npcorrect.diffusion.schedulers import call_steps, clean, log_ratio, sigma
 from npcorrect.diffusion.window import (
@@ -28,6 +35,7 @@ from npcorrect.diffusion.window import (
     Recorded,
     Recorder,
     attached,
+    stacked,
     window,
 )
 from npcorrect.records import Drawing, Receipt
@@ -107,10 +115,23 @@ class Stock:
         steps = call_steps(scheduler, drawing.num_inference_steps)
         return [float(sigma(scheduler, steps.index(step))) for step in dict.fromkeys(steps)]
 
+    def noise(self, drawing: Drawing, seeds: Sequence[int]) -> Tensor:
+        """The noise with which a draw from each seed begins, ``(B, ...)``, of flow matching."""
+        prompts, texts = [drawing.prompt] * len(seeds), [self.family.empty or ""] * len(seeds)
+        noise: Tensor = stacked(self._recorded(drawing, prompts, texts, seeds)[2])
+        return noise
+
     def _recorded(
-        self, drawing: Drawing, prompts: Sequence[str], texts: Sequence[str] | None
-    ) -> tuple[Arguments, Any]:
-        """The denoiser's first arguments in a stock call, and the scheduler as the call set it."""
+        self,
+        drawing: Drawing,
+        prompts: Sequence[str],
+        texts: Sequence[str] | None,
+        seeds: Sequence[int] | None = None,
+    ) -> tuple[Arguments, Any, Any]:
+        """The denoiser's first arguments in a stock call, and the scheduler as the call set it.
+
+        Last the noisy latents that it is given.
+        """
         second = not self.family.distilled
         recorder = Recorder(self.family.calls, len(prompts), second)
         aside = copy(self.pipeline)
@@ -118,8 +139,9 @@ class Stock:
         scale = _GUIDED if second else self.family.least_scale
         first = prompts if second or texts is None else texts
         with attached(self.denoiser, recorder), suppress(Recorded):
-            self._call(aside, drawing, first, [0] * len(prompts), scale, texts if second else None)
-        return recorder.arguments, aside.scheduler
+            chosen = seeds or [0] * len(prompts)
+            self._call(aside, drawing, first, chosen, scale, texts if second else None)
+        return recorder.arguments, aside.scheduler, recorder.noisy
 
     def expected(self, call: int, noisy: Tensor, prediction: Tensor) -> Tensor:
         """The clean latents that a prediction at a call, from 0, stands for; all of one shape.
@@ -242,7 +264,7 @@ class Draw:
         """
         tally = Tally(len(self.drawings))
         done = self.origin
-        begin = done.noised(self.first.restart_step, self.seeds, 0) if done else None
+        begin = self._begin(done, 0) if done else None
         evaluations = torch.zeros(len(self.drawings), dtype=torch.long)
         while True:
             self.steering.start = begin.step if begin else 0
@@ -257,7 +279,20 @@ class Draw:
             if images is not None:
                 return Drawn(images, evaluations.tolist(), self._receipts(tally), done)
             assert done is not None
-            begin = done.noised(self.first.restart_step, self.seeds, self.steering.looks.rewinds)
+            begin = self._begin(done, self.steering.looks.rewinds)
+
+    def _begin(self, clean: Clean, turn: int) -> Begin:
+        """Clean latents noised to where a redrawing begins, for the ``turn``-th time, from 0.
+
+        At first by the noise of the seed itself, so that what no negative speaks against stays;
+        then by other noise, since the same would lead to the same picture.
+        """
+        noise = (
+            fresh_noise(clean.latents[:1], self.seeds, turn)
+            if turn
+            else self.stock.noise(self.first, self.seeds)
+        )
+        return clean.noised(self.first.restart_step, noise)
 
     def _receipts(self, tally: Tally) -> list[Receipt | None]:
         if self.negatives is None:

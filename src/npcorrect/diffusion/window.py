@@ -264,7 +264,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
             change = moved(*(self._guided(predictions, branch) for branch in (second, plain)))
             self._tally.add(self.step, rows, change)
         if self.schedule.evidence is not None:
-            noisy = _stacked(arguments[self.calls.state[0]])[rows]
+            noisy = stacked(arguments[self.calls.state[0]])[rows]
             guided = self._guided(predictions, second)
             rule.learn(self.schedule.evidence(self._call, noisy, guided, predictions))
         if not rule.beside:
@@ -286,7 +286,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         assert schedule.rule is not None
         assert schedule.steer is not None
         self._unseen.remove(self.step)
-        noisy = _stacked(arguments[self.calls.state[0]])
+        noisy = stacked(arguments[self.calls.state[0]])
         guided = self._guided(predictions, schedule.rule.plain(predictions))
         schedule.negatives = schedule.steer(Emerging(self.step, self._call, acts, noisy, guided))
         self._tally.withdraw(set(range(schedule.batch)) - set(schedule.negatives.rows))
@@ -300,7 +300,7 @@ class Window(ModelHook):  # type: ignore[misc, unused-ignore]
         numbers = [self.schedule.first + picture for picture in pictures]
         whose = tuple((number, branch) for branch in branches for number in numbers)
         with announce(Evaluation(self.schedule.start + self._call, whose)):
-            return _stacked(self.fn_ref.original_forward(**arguments, return_dict=True).sample)
+            return stacked(self.fn_ref.original_forward(**arguments, return_dict=True).sample)
 
     def _advance(self) -> None:
         """Go on with the next call, and where a step is done, say so."""
@@ -328,6 +328,7 @@ class Recorder(ModelHook):  # type: ignore[misc, unused-ignore]
         super().__init__()
         self.calls, self.batch, self.second = calls, batch, second
         self.arguments: Arguments = {}
+        self.noisy: Any = None
         self._seen = 0
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -336,7 +337,8 @@ class Recorder(ModelHook):  # type: ignore[misc, unused-ignore]
         A first call for another branch is answered with its own latents, uncomputed.
 
         Raises:
-            Recorded: the branch was seen; its arguments are in ``arguments``.
+            Recorded: the branch was seen; its arguments are in ``arguments``, the noisy latents in
+                ``noisy``.
         """
         arguments = self.calls.bind(self.fn_ref.original_forward, args, kwargs)
         as_record = arguments.pop("return_dict", True)
@@ -346,13 +348,15 @@ class Recorder(ModelHook):  # type: ignore[misc, unused-ignore]
             return Transformer2DModelOutput(sample=pretended) if as_record else (pretended,)
         if self.second and self.calls.order != "separate":
             _, arguments = self.calls.split(arguments, self.batch)
+        self.noisy = arguments[self.calls.state[0]]
         self.arguments = self.calls.condition(arguments)
         raise Recorded
 
 
-def _stacked(value: Any) -> Tensor:
-    stacked: Tensor = torch.stack(value) if isinstance(value, list) else value
-    return stacked
+def stacked(value: Any) -> Tensor:
+    """Latents that come in a list of rows, or together, as one tensor."""
+    rows: Tensor = torch.stack(value) if isinstance(value, list) else value
+    return rows
 
 
 @contextmanager
