@@ -29,7 +29,7 @@ def test_a_job_is_followed_from_its_queue_to_its_end(
     assert told[-1].body == {"ended": "accepted", "error": "", "best": 1}
     original, redrawing = [event.body["attempt"] for event in told if event.kind == "attempt"]
     assert original["verdict"]["checks"][0]["observed"] == "four apples"
-    assert redrawing["generation"]["negative_prompt"] == "four apples"
+    assert redrawing["generation"]["negative_prompt"] == "<b>five</b> apples"
     stages = [event.body["stage"] for event in told if event.kind == "stage"]
     assert stages[:3] == ["checklist", "draw", "verify"]
     view = client.get(f"/v1/jobs/{job}").json()
@@ -55,7 +55,10 @@ def test_it_leaves_what_the_command_line_leaves(client: httpx2.Client, server: F
     )
     picture = client.get(f"/v1/jobs/{job}/attempts/1.png")
     assert picture.headers["content-type"] == "image/png"
-    assert "Negative prompt: four apples" in Image.open(BytesIO(picture.content)).info["parameters"]
+    assert (
+        "Negative prompt: <b>five</b> apples"
+        in Image.open(BytesIO(picture.content)).info["parameters"]
+    )
     assert client.get(f"/v1/jobs/{job}/sheet.png").content.startswith(b"\x89PNG")
     assert client.get(f"/v1/jobs/{job}/attempts/2.png").status_code == 404
 

@@ -40,7 +40,7 @@ def test_the_corrected_picture_comes_as_base64(images: openai.OpenAI) -> None:
     answer = images.images.generate(prompt=PROMPT, model="fake", extra_body={**SOURCE, "seed": 4})
     assert answer.data
     (image,) = answer.data
-    assert "Negative prompt: four apples" in text(image.b64_json)
+    assert "Negative prompt: <b>five</b> apples" in text(image.b64_json)
     assert "Seed: 4" in text(image.b64_json)
     assert image.model_extra
     assert image.model_extra["accepted"] is True
@@ -150,7 +150,7 @@ def test_a_picture_that_exists_is_corrected(
     assert answer.data
     assert answer.data[0].model_extra
     job = answer.data[0].model_extra["job"]
-    assert "Negative prompt: four apples" in text(answer.data[0].b64_json)
+    assert "Negative prompt: <b>five</b> apples" in text(answer.data[0].b64_json)
     result = load_result(server.folder / job)
     original, redrawing = result.attempts
     assert original.generation.image.getpixel((8, 8)) == (0, 128, 0)
