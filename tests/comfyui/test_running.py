@@ -383,7 +383,7 @@ def test_cancelling_while_a_server_thinks_acts_at_once(server: Server) -> None:
     ("inputs", "says"),
     [
         ({"prompt": " "}, "The prompt is empty"),
-        ({"prompt": "a cat"}, "a cat"),
+        ({"prompt": "a unicorn"}, "unicorn"),
         ({"prompt": "sixteen red bananas"}, "sixteen"),
         ({"looks": 100}, "The number of looks is 100"),
         ({"rule": "paper", "looks": 2}, "Rule 'paper' keeps one negative"),
