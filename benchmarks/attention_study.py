@@ -38,10 +38,10 @@ from npcorrect.mini.checklist import requirements, satisfied
 from npcorrect.mini.embedded import embedded
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.judge import judge, read
-from npcorrect.mini.language import MAX_COUNT, Group
+from npcorrect.mini.language import Group
 from npcorrect.mini.proposer import as_drawn
 from npcorrect.mini.roles import embedded_roles
-from npcorrect.mini.scene import COLORS
+from npcorrect.mini.scene import COLORS, MAX_THINGS
 from npcorrect.proposing import clean
 from npcorrect.records import Checklist, Drawing, Request
 from npcorrect.vlm.roles import Roles
@@ -178,7 +178,7 @@ def _altered(group: Group, seen: Group, rng: random.Random) -> Group:
             group, color=rng.choice([c for c in COLORS if c not in (group.color, seen.color)])
         )
     asked = group.count or 1
-    near = range(max(asked - 2, 1), min(asked + 2, MAX_COUNT) + 1)
+    near = range(max(asked - 2, 1), min(asked + 2, MAX_THINGS) + 1)
     return replace(group, count=rng.choice([n for n in near if n not in (asked, seen.count)]))
 
 

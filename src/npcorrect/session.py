@@ -199,6 +199,11 @@ class Session:
         return named
 
     @cached_property
+    def family(self) -> Family:
+        """The family of the session's model, identified once."""
+        return family_of(self.settings.load)
+
+    @cached_property
     def provenance(self) -> Provenance:
         """How the pictures of this session are made and judged."""
         return made_with(self.model, self.settings)

@@ -23,7 +23,7 @@ def test_both_readers_say_what_a_person_saw() -> None:
     assert len(rows) == 100
     rows = rows[::5]
     samples = [Sample(row["tag"], row["prompt"], row["seed"]) for row in rows]
-    pictures = list(draw(load_pipeline(), samples, Setting(12, 2.5)))
+    pictures = list(draw(load_pipeline(), samples, Setting()))
     eyes = embedded_roles().verifier
     assert isinstance(eyes, MiniEyes)
     seen = [row["right"] for row in rows]

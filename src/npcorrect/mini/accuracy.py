@@ -12,6 +12,7 @@ from PIL import Image
 
 from npcorrect.mini.bench import Sample
 from npcorrect.mini.checklist import requirements, satisfied
+from npcorrect.mini.family import DEFAULTS, GUIDANCE
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.judge import read
 from npcorrect.mini.language import MAX_TOKENS
@@ -25,8 +26,8 @@ _BATCH = 32
 class Setting:
     """How pictures are drawn: by the embedded scale alone, or with a true scale above 1."""
 
-    num_inference_steps: int = 12
-    guidance_scale: float = 3.0
+    num_inference_steps: int = DEFAULTS.num_inference_steps
+    guidance_scale: float = GUIDANCE
     true_cfg_scale: float = 1.0
 
 

@@ -2,60 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
-from npcorrect.english import in_words
-from npcorrect.mini.language import REGIONS, RELATIONS, Group, Spec
+from npcorrect.mini.language import REGIONS, RELATIONS, Spec
 from npcorrect.mini.scene import SIZES, Scene, Thing
-from npcorrect.mini.things import THINGS
 from npcorrect.records import Requirement
+from npcorrect.vlm.grammar import PLACES, related
+from npcorrect.vlm.grammar import Group as Claimed
+from npcorrect.vlm.model_roles import linked
 
-_PLACES = {"left": "on the left", "right": "on the right", "above": "above", "below": "below"}
-_HALVES = {"left": "left", "right": "right", "above": "top", "below": "bottom"}
-REGION_OF = {place: region for region, place in _PLACES.items()}
+REGION_OF = {place: region for region, place in PLACES.items()}
 """The region that the value of a claim names."""
 
 
 def requirements(spec: Spec) -> tuple[Requirement, ...]:
     """What a picture must show; claims about a thing depend on the claim that it is there."""
-    present = {group.kind: f"r{n}" for n, group in enumerate(spec.groups, 1)}
-    claims = [_present(group, present[group.kind]) for group in spec.groups]
-    others = [claim for group in spec.groups for claim in _claims(group)]
+    groups = [Claimed(g.kind, g.count, g.color, g.size, g.region) for g in spec.groups]
+    claims = [claim for group in groups for claim in group.claims()]
     if spec.relation:
-        first, second = (group.kind for group in spec.groups)
-        text = f"every {first} is {spec.relation} every {second}"
-        others.append(Requirement("", "relation", text, first, spec.relation, second))
-    for number, claim in enumerate(others, len(claims) + 1):
-        needs = tuple(present[kind] for kind in (claim.subject, claim.object) if kind)
-        claims.append(replace(claim, id=f"r{number}", depends_on=needs))
-    return tuple(claims)
-
-
-def _present(group: Group, number: str) -> Requirement:
-    text = f"at least one {group.kind} is visible"
-    return Requirement(number, "object", text, group.kind, group.kind)
-
-
-def _claims(group: Group) -> Iterator[Requirement]:
-    """All claims of a group but its presence."""
-    kind, many = group.kind, THINGS[group.kind].plural
-
-    def claim(name: str, text: str, value: str) -> Requirement:
-        return Requirement("", name, text, kind, value)
-
-    if group.count:
-        things = kind if group.count == 1 else many
-        text = f"exactly {in_words(str(group.count))} {things}"
-        yield claim("count", text, str(group.count))
-    if group.color:
-        yield claim("attribute", f"all {many} are {group.color}", group.color)
-    if group.size:
-        than = " than everything else that is named" if group.size.endswith("er") else ""
-        yield claim("size", f"all {many} are {group.size}{than}", group.size)
-    if group.region:
-        text = f"every {kind} is in the {_HALVES[group.region]} half of the picture"
-        yield claim("relation", text, _PLACES[group.region])
+        first, second = spec.groups
+        claims.append(related(first.kind, spec.relation, second.kind))
+    return linked(claims)
 
 
 def satisfied(claim: Requirement, scene: Scene, named: frozenset[str]) -> bool:

@@ -14,7 +14,7 @@ from itertools import compress, islice
 
 from npcorrect.mini.checklist import requirements, satisfied
 from npcorrect.mini.language import OPPOSITES, REGIONS, RELATIONS, REMARKS, Group, Spec
-from npcorrect.mini.scene import COLORS, GROUNDS, JITTER, KINDS, SIZES, Scene, Thing
+from npcorrect.mini.scene import COLORS, GROUNDS, JITTER, KINDS, MAX_THINGS, SIZES, Scene, Thing
 from npcorrect.mini.things import (
     COMPANY,
     LEAK,
@@ -40,7 +40,6 @@ TAGS = (
 
 ASKED_COLORS = tuple(color for color in COLORS if color != "gray")
 """The colours that GenEval++ asks for; gray is only ever natural."""
-MAX_THINGS = 9
 REMARKED = 0.15
 """Share of captions that remark what is wrong with their picture."""
 LAYOUTS: dict[int, tuple[str, ...]] = {

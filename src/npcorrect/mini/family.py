@@ -43,6 +43,8 @@ def check_negative(negative: str) -> None:
         )
 
 
+GUIDANCE = 2.5
+"""The embedded guidance scale at which pictures are drawn."""
 DEFAULTS = replace(
     FLUX_DEV.defaults,
     num_inference_steps=12,
@@ -63,7 +65,7 @@ FAMILY = replace(
     title="the miniature model",
     defaults=DEFAULTS,
     checkpoints=(),
-    arguments={"guidance_scale": 2.5},
+    arguments={"guidance_scale": GUIDANCE},
     check_prompt=check_prompt,
     check_negative=check_negative,
 )

@@ -25,13 +25,12 @@ from npcorrect.mini.language import (
     Group,
     Spec,
 )
-from npcorrect.mini.scene import COLORS
+from npcorrect.mini.scene import COLORS, MAX_THINGS
 from npcorrect.mini.spelling import spellings
 from npcorrect.mini.things import THINGS
 
 MAX_LENGTH = 300
 """Characters of the longest prompt that is read."""
-MAX_OBJECTS = 9
 REFUSED = ("next to", "beside", "near", "behind", "in front of", "inside", "between", "on top of")
 """Relations that a flat picture of separate things cannot show."""
 
@@ -140,10 +139,10 @@ def _check_size(spec: Spec, prompt: str) -> None:
             "for example 'two red apples and one blue cup'."
         )
     total = sum(group.count or 2 for group in spec.groups)
-    if total > MAX_OBJECTS:
+    if total > MAX_THINGS:
         raise PromptError(
             f"The prompt {prompt!r} asks for {total} things and the embedded model draws at most "
-            f"{MAX_OBJECTS}; ask for fewer."
+            f"{MAX_THINGS}; ask for fewer."
         )
     for region in REGIONS:
         if sum(group.count or 2 for group in spec.groups if group.region == region) > 3:

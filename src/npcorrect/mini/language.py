@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npcorrect.english import NUMBERS, RELATION_WORDS
-from npcorrect.mini.scene import COLORS
+from npcorrect.mini.scene import COLORS, MAX_THINGS
 from npcorrect.mini.things import THINGS
 
-MAX_COUNT = 9
 MAX_TOKENS = 16
 """Text tokens of a prompt, the end mark included; FLUX's ``max_sequence_length``."""
-COUNT_WORDS = NUMBERS[1 : MAX_COUNT + 1]
+COUNT_WORDS = NUMBERS[1 : MAX_THINGS + 1]
 SIZE_WORDS = ("small", "medium", "large", "smaller", "larger")
 REGIONS = ("left", "right", "above", "below")
 SIZE_SYNONYMS = {

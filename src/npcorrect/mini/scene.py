@@ -16,6 +16,8 @@ from npcorrect.mini.drawings import DRAWINGS
 from npcorrect.mini.shapes import TONES
 
 GRID = 3
+MAX_THINGS = GRID**2
+"""Things that a picture holds, one a cell."""
 CELL = 64
 IMAGE_SIZE = GRID * CELL
 JITTER = 2

@@ -49,7 +49,7 @@ _IRREGULAR = {
 }
 _COUNTS = {"a": 1, "an": 1} | {word: number for number, word in enumerate(NUMBERS) if number}
 _COUNTS |= {str(number): number for number in range(1, len(NUMBERS))}
-_PLACES = {"left": "on the left", "right": "on the right", "above": "above", "below": "below"}
+PLACES = {"left": "on the left", "right": "on the right", "above": "above", "below": "below"}
 
 
 def many(noun: str) -> str:
@@ -116,7 +116,13 @@ class Group:
         if self.region:
             half = {"above": "top", "below": "bottom"}.get(self.region, self.region)
             text = f"every {noun} is in the {half} half of the picture"
-            yield claim("relation", text, _PLACES[self.region])
+            yield claim("relation", text, PLACES[self.region])
+
+
+def related(first: str, relation: str, second: str) -> Requirement:
+    """The claim that all things of one kind stand in a relation to all of another."""
+    text = f"every {first} is {relation} every {second}"
+    return Requirement("", "relation", text, first, relation, second)
 
 
 class GrammarChecklister:
@@ -142,19 +148,18 @@ def _claims(words: str, prompt: str) -> Iterator[Requirement]:
         things, place = "", things
     if things or not place:
         parts = _RELATION.split(things)
-        related = len(parts) == 3
-        phrases = parts[::2] if related else re.split(r", and |, | and ", things)
+        placed = len(parts) == 3
+        phrases = parts[::2] if placed else re.split(r", and |, | and ", things)
         groups = [_group(phrase, prompt) for phrase in phrases]
         nouns = {group.noun for group in groups}
         if len(nouns) < len(groups):
             raise _not_understood(prompt, "it names one kind of thing twice")
         for group in groups:
             yield from group.claims()
-        if related:
+        if placed:
             first, second = (group.noun for group in groups)
             relation = RELATION_WORDS[parts[1]]
-            text = f"every {first} is {relation} every {second}"
-            yield Requirement("", "relation", text, first, relation, second)
+            yield related(first, relation, second)
     if place:
         yield from _background(place, prompt)
 

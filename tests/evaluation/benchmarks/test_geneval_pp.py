@@ -25,9 +25,11 @@ from npcorrect.evaluation.run.tools import (
     with_embedded_judge,
 )
 from npcorrect.mini.data import sample_scene
-from npcorrect.mini.family import FAMILY
+from npcorrect.mini.family import DEFAULTS, FAMILY
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.scene import Scene, to_image
+from npcorrect.plan import plan
+from npcorrect.records import Request
 from npcorrect.settings import LoadSettings
 from npcorrect.vlm.base import Reply, Usage
 from npcorrect.vlm.fake import FakeVLM
@@ -149,8 +151,10 @@ def test_without_a_judge_it_says_which_one_is_upstreams() -> None:
 
 
 def test_the_embedded_model_draws_every_official_prompt_as_it_is(bench: GenEvalPP) -> None:
-    for sample in bench.samples():
-        FAMILY.check_prompt(sample.prompt)
+    prompts = [sample.prompt for sample in bench.samples()]
+    drawn = [plan(Request(prompt), FAMILY, DEFAULTS).template.prompt for prompt in prompts]
+    assert drawn == prompts
+    assert len(drawn) == 280
 
 
 OWN = RunSettings("geneval++", ("base",))

@@ -19,7 +19,6 @@ from npcorrect.phrases import words
 from npcorrect.plan import PAPER_WINDOW, Plan, window_steps
 from npcorrect.proposing import MAX_WORDS, RuleProposer
 from npcorrect.records import Attempt, Candidate, Caption, Checklist, Request, Verdict
-from npcorrect.session import family_of
 from npcorrect.vlm.roles import Proposer
 
 PROPOSED = 5
@@ -32,9 +31,7 @@ def attempts(task: Task, checklist: Checklist | None = None) -> Generator[Attemp
     short = replace(roles, proposer=ShortProposer(roles.proposer))
     asked = replace(task, session=replace(task.session, roles=short))
     asked = asked.around(AsReleased(task.session.model))
-
-    guided = family_of(task.session.settings.load).guides_always
-    scale = None if guided else RELEASED_SCALE
+    scale = None if task.session.family.guides_always else RELEASED_SCALE
 
     def run(request: Request) -> Correction:
         five = replace(released(request), scale=scale, candidates=PROPOSED)
