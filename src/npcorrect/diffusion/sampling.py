@@ -7,7 +7,7 @@ from contextlib import suppress
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL.Image import Image
@@ -42,6 +42,14 @@ from npcorrect.records import Drawing, Receipt
 
 _GUIDED = 2.0
 """Any scale at which every pipeline makes its second branch; used where only that is wanted."""
+
+
+class FirstCall(NamedTuple):
+    """What a stock call gives the denoiser first, and the scheduler as the call set it."""
+
+    arguments: Arguments
+    noisy: Any
+    scheduler: Any
 
 
 @dataclass(frozen=True)
@@ -98,11 +106,11 @@ class Stock:
         They are recorded from a stock call that ends before the denoiser computes anything. Texts
         stand in the negative's place, unless the family has none; ``prompts`` fill the other.
         """
-        return self._recorded(drawing, prompts, texts)[0]
+        return self._recorded(drawing, prompts, texts).arguments
 
     def sigmas(self, drawing: Drawing) -> Tensor:
         """The noise levels by which the pipeline draws, ``(steps + 1,)``; the last is 0."""
-        sigmas: Tensor = self._recorded(drawing, [drawing.prompt], None)[1].sigmas
+        sigmas: Tensor = self._recorded(drawing, [drawing.prompt], None).scheduler.sigmas
         return sigmas
 
     def levels(self, drawing: Drawing) -> list[float]:
@@ -111,14 +119,14 @@ class Stock:
         Raises:
             ModelError: see :func:`npcorrect.diffusion.schedulers.call_steps`.
         """
-        scheduler = self._recorded(drawing, [drawing.prompt], None)[1]
+        scheduler = self._recorded(drawing, [drawing.prompt], None).scheduler
         steps = call_steps(scheduler, drawing.num_inference_steps)
         return [float(sigma(scheduler, steps.index(step))) for step in dict.fromkeys(steps)]
 
     def noise(self, drawing: Drawing, seeds: Sequence[int]) -> Tensor:
         """The noise with which a draw from each seed begins, ``(B, ...)``, of flow matching."""
         prompts, texts = [drawing.prompt] * len(seeds), [self.family.empty or ""] * len(seeds)
-        noise: Tensor = stacked(self._recorded(drawing, prompts, texts, seeds)[2])
+        noise: Tensor = stacked(self._recorded(drawing, prompts, texts, seeds).noisy)
         return noise
 
     def _recorded(
@@ -127,11 +135,8 @@ class Stock:
         prompts: Sequence[str],
         texts: Sequence[str] | None,
         seeds: Sequence[int] | None = None,
-    ) -> tuple[Arguments, Any, Any]:
-        """The denoiser's first arguments in a stock call, and the scheduler as the call set it.
-
-        Last the noisy latents that it is given.
-        """
+    ) -> FirstCall:
+        """What a stock call gives the denoiser first; nothing is computed."""
         second = not self.family.distilled
         recorder = Recorder(self.family.calls, len(prompts), second)
         aside = copy(self.pipeline)
@@ -141,7 +146,7 @@ class Stock:
         with attached(self.denoiser, recorder), suppress(Recorded):
             chosen = seeds or [0] * len(prompts)
             self._call(aside, drawing, first, chosen, scale, texts if second else None)
-        return recorder.arguments, aside.scheduler, recorder.noisy
+        return FirstCall(recorder.arguments, recorder.noisy, aside.scheduler)
 
     def expected(self, call: int, noisy: Tensor, prediction: Tensor) -> Tensor:
         """The clean latents that a prediction at a call, from 0, stands for; all of one shape.
