@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from inspect import GEN_CLOSED, getgeneratorstate
-from itertools import cycle, islice
 from threading import Event as Flag
 from time import perf_counter
 
@@ -297,7 +296,7 @@ class Correction(Iterator[Attempt]):
         if not fresh:
             return ranking[:most]
         tried = ranking[: min(fresh - 1, most)]
-        return (*tried, *islice(cycle(ranking[:1]), most - len(tried)))
+        return (*tried, *tuple(ranking[:1]) * (most - len(tried)))
 
 
 def _begins_alike(given: Generation, template: Drawing) -> bool:
