@@ -190,6 +190,23 @@ def test_the_default_strength_leaves_a_step_in_which_the_negative_can_act(
         planned(STEPS, rule="turns", steps=steps, looks=0, strength=1 / steps)
 
 
+@pytest.mark.parametrize("steps", range(1, 25))
+def test_the_rules_own_window_is_reached_whatever_the_number_of_steps(steps: int) -> None:
+    own = replace(STEPS, rule="paper", paper_window=1 / 3, strength=10 / 12)
+    template = planned(own, steps=steps).template
+    assert template.restart_step < template.window[1] == max(round(steps / 3), 1)
+
+
+def test_the_scale_of_rule_paper_goes_with_its_own_window() -> None:
+    own = replace(STEPS, rule="paper", paper_scale=8.0)
+    scales = [
+        planned(own, **settings).template.true_cfg_scale
+        for settings in ({}, {"negative": "0..1.0"}, {"rule": "extra"}, {"scale": 4.0})
+    ]
+    assert scales == [8.0, own.true_cfg_scale, own.true_cfg_scale, 4.0]
+    assert planned(rule="paper").template.true_cfg_scale == FAKE_DEFAULTS.true_cfg_scale
+
+
 def test_noise_levels_are_asked_of_the_model_where_they_are_wanted() -> None:
     asked: list[Drawing] = []
 

@@ -40,7 +40,8 @@ class Defaults:
     ``fresh_from`` are those of the model's own rule and of rules by which looks can renew the
     negative; other rules look at finished pictures only, begin with noise and keep the seed.
     ``fresh_from`` is the first redrawing that has a seed of its own, 0 where all keep the seed.
-    ``paper_window`` is the window of rule ``paper``, ``negative_scale`` mu of rule ``extra``,
+    ``paper_window`` is the window of rule ``paper``, ``paper_scale`` the scale that was measured
+    within it where that is not ``true_cfg_scale``, ``negative_scale`` mu of rule ``extra``,
     ``nag_scale`` phi of rule ``nag``, ``vsf_scale`` alpha of rule ``vsf``. ``max_sequence_length``
     counts tokens.
     """
@@ -60,6 +61,7 @@ class Defaults:
     strength: float = 1.0
     rewinds: int = 0
     paper_window: float = PAPER_WINDOW
+    paper_scale: float | None = None
 
 
 class RuleTraits(Protocol):
@@ -97,6 +99,10 @@ class RuleTraits(Protocol):
 
     def default_window(self, defaults: Defaults) -> float:
         """The share of the steps in which the negative acts where the request is silent."""
+        ...
+
+    def default_guidance(self, defaults: Defaults) -> float:
+        """The true classifier-free guidance scale within the rule's own window."""
         ...
 
     def default_scale(self, defaults: Defaults) -> float:
@@ -202,7 +208,7 @@ def plan(
     levels = sigmas and partial(sigmas, template)
     share = rule.default_window(defaults)
     window = window_steps(request.negative, template.num_inference_steps, share, levels)
-    template = replace(template, window=window)
+    template = _timed(replace(template, window=window), request, family, defaults)
     _check_looks(template, family, rule)
     if request.candidates:
         _refuse_without_effect(template, family, rule)
@@ -228,28 +234,39 @@ def _texts(request: Request, family: FamilyTraits) -> tuple[str, str | None]:
 
 
 def _resolved(request: Request, family: FamilyTraits, defaults: Defaults, prompt: str) -> Drawing:
-    """The original's drawing, by defaults where the request is silent, with a negative anywhere."""
+    """The original's drawing, by defaults where the request is silent, but for its times."""
     name = request.rule or defaults.rule
     rule = _rule(name, family)
     steps = _or(request.steps, defaults.num_inference_steps)
-    restarts = _as_measured(name, rule, defaults) and family.restarts
-    start = start_step(_or(request.strength, defaults.strength if restarts else 1.0), steps)
-    if request.strength is None:  # The default leaves a step in which the negative can act.
-        start = max(min(start, steps - 1 - rule.delay), 0)
-    room = max(round(LAST_LOOK * steps) - start, 0)
-    looks = _or(request.looks, min(defaults.looks, room) if rule.renewable else 0)
+    silent = request.negative is None
+    scale = rule.default_guidance(defaults) if silent else defaults.true_cfg_scale
     return Drawing(
         prompt=prompt,
         seed=request.seed,
         num_inference_steps=steps,
-        true_cfg_scale=_or(request.scale, defaults.true_cfg_scale),
+        true_cfg_scale=_or(request.scale, scale),
         negative_scale=_or(request.negative_scale, rule.default_scale(defaults)),
         rule=name,
         window=(0, steps),
-        look_steps=look_steps(looks, steps, start),
         height=_or(request.height, _or(request.size, defaults.sizes[0])),
         width=_or(request.width, _or(request.size, defaults.sizes[0])),
+    )
+
+
+def _timed(drawing: Drawing, request: Request, family: FamilyTraits, defaults: Defaults) -> Drawing:
+    """A drawing with its window, and with when redrawings begin, are looked at and go back."""
+    rule, steps = _rule(drawing.rule, family), drawing.num_inference_steps
+    restarts = _as_measured(drawing.rule, rule, defaults) and family.restarts
+    start = start_step(_or(request.strength, defaults.strength if restarts else 1.0), steps)
+    if request.strength is None:  # The default leaves a step in which the negative can act.
+        stop = drawing.window[1] if request.negative is None else steps
+        start = max(min(start, stop - 1 - rule.delay), 0)
+    room = max(round(LAST_LOOK * steps) - start, 0)
+    looks = _or(request.looks, min(defaults.looks, room) if rule.renewable else 0)
+    return replace(
+        drawing,
         restart_step=start,
+        look_steps=look_steps(looks, steps, start),
         max_rewinds=_or(request.rewinds, defaults.rewinds if restarts and looks else 0),
     )
 

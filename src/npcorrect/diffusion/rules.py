@@ -50,6 +50,11 @@ class Rule:
         return defaults.window
 
     @classmethod
+    def default_guidance(cls, defaults: Defaults) -> float:
+        """The true classifier-free guidance scale within the rule's own window."""
+        return defaults.true_cfg_scale
+
+    @classmethod
     def default_scale(cls, defaults: Defaults) -> float:
         """The negative's weight where the request is silent."""
         return defaults.negative_scale
@@ -91,6 +96,11 @@ class Paper(Rule):
     def default_window(cls, defaults: Defaults) -> float:
         """The share of the released schedule, 3 of 50 steps, but for families that have another."""
         return defaults.paper_window
+
+    @classmethod
+    def default_guidance(cls, defaults: Defaults) -> float:
+        """The family's scale for this rule, if it has one."""
+        return defaults.true_cfg_scale if defaults.paper_scale is None else defaults.paper_scale
 
     def first(self, acting: bool) -> Branch:
         """The negative's branch where it acts: it replaces the unconditional one."""

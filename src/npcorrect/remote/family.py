@@ -23,6 +23,10 @@ class ServerRule:
         """A share of 1: a server's negative acts in all steps."""
         return 1.0
 
+    def default_guidance(self, defaults: Defaults) -> float:
+        """The scale that servers have by default."""
+        return defaults.true_cfg_scale
+
     def default_scale(self, defaults: Defaults) -> float:
         """The weight of other rules, which has no effect here."""
         return defaults.negative_scale

@@ -119,8 +119,13 @@ def test_base_draws_once_and_best_of_n_new_seeds() -> None:
 @pytest.mark.parametrize(
     ("draw", "start", "rewinds", "evaluations"),
     [
-        (DrawSettings(), 1, 0, (11 + 5, 11)),
-        (DrawSettings(rule="extra", looks=2, rewinds=1), 1, 1, (56, 2 * 19)),
+        (DrawSettings(), 2, 0, (10 + 2, 10)),
+        (
+            DrawSettings(rule="extra", looks=2, rewinds=1),
+            2,
+            1,
+            (6 * 3 + 2 + 10 * 3, 7 * 2 + 10 * 2),
+        ),
     ],
 )
 def test_without_negatives_redrawings_are_those_of_npc_and_none_acts(
