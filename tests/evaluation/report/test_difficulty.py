@@ -239,9 +239,9 @@ PLAIN = fake_manifest(methods=("base",), images=1, seeds=SEEDS)
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        (replace(PLAIN, data="other"), "of 'mini', and 'fake' one of 'mini' or of other prompts"),
+        (replace(PLAIN, data="other"), "\\(mini\\) are not those of 'fake' \\(mini\\)"),
         (fake_manifest(benchmark="geneval++", methods=("base",), images=1, seeds=SEEDS),
-         "is a run of 'geneval\\+\\+'"),
+         "\\(geneval\\+\\+\\) are not those"),
         (fake_manifest(methods=("base",), images=1, seeds=SEEDS, load=LoadSettings(model="x/y")),
          "drawn with model x/y instead of mini"),
         (fake_manifest(methods=("base",), images=1, seeds=SEEDS, load=LoadSettings(lora=("a",))),

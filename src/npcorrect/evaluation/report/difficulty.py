@@ -107,8 +107,8 @@ def _check(store: Store, plain: Manifest, manifests: Mapping[str, Manifest]) -> 
         wanted = reported.settings.benchmark
         if (settings.benchmark, plain.data) != (wanted, reported.data):
             raise SettingsError(
-                f"{folder!r} is a run of {settings.benchmark!r}, and {name!r} one of {wanted!r} or "
-                "of other prompts; take the difficulty from a run of the same benchmark."
+                f"The prompts of {folder!r} ({settings.benchmark}) are not those of {name!r} "
+                f"({wanted}); take the difficulty from a run of the same benchmark."
             )
         different = plain_differences(plain, reported) if reported.settings.images else []
         if different:
