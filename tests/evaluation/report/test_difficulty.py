@@ -233,6 +233,28 @@ def test_a_method_without_a_prompt_of_a_level_is_left_out_there(
     files.write(alone, tmp_path / "alone")
 
 
+def test_a_figure_that_a_stratum_lacks_leaves_its_column_empty(tmp_path: Path) -> None:
+    """GenEval++ has a second figure where pictures are missing, here of a hard prompt's alone."""
+    scores = {1: Score(None, missing=True), 2: Score(1.0), 3: Score(0.0)}
+    for name, theirs in (("a", scores), ("b", dict.fromkeys(scores, Score(1.0)))):
+        made = fake_manifest(benchmark="geneval++", methods=(name,), images=1)
+        wanted = [s for s in FakeBench().samples() if s.id in theirs]
+        placed = {(prompt, 0): score for prompt, score in theirs.items()}
+        exchange.keep_scores(Store(tmp_path / name), made, wanted, placed, {}, lambda record: None)
+    made = fake_manifest(benchmark="geneval++", methods=("base",), images=1, seeds=SEEDS)
+    plain = scripted(tmp_path / "p", {1: ease(0), 2: ease(5), 3: ease(5)}, made)
+    report = summarise([tmp_path / "a", tmp_path / "b"], difficulty=plain)
+    files.write(report, tmp_path / "report")
+    assert [len(stratum.official) for stratum in report.strata] == [2, 1]
+    tex = (tmp_path / "report" / "summary.tex").read_text().splitlines()
+    rows = [line for line in tex if line.startswith(("Method", "a ", "b "))]
+    assert len(rows) == 1 + 3 * 2
+    assert {line.count(" & ") for line in rows} == {7}
+    text = (tmp_path / "report" / "report.md").read_text()
+    for table in (part.strip().splitlines() for part in text.split("\n\n") if "| method |" in part):
+        assert len({line.count("|") for line in table}) == 1
+
+
 PLAIN = fake_manifest(methods=("base",), images=1, seeds=SEEDS)
 
 

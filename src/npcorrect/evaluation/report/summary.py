@@ -67,6 +67,11 @@ class Row:
     kept: Estimate | None
     kept_most: Estimate | None
 
+    def figures(self, names: Sequence[str]) -> list[Official | None]:
+        """The benchmark's own figures of these names; None where the method has none."""
+        official = {figure.name: figure for figure in self.official}
+        return [official.get(name) for name in names]
+
     @property
     def final(self) -> Point:
         """The method's figures at the greatest number of images."""
@@ -95,6 +100,11 @@ class Figures:
     def lines(self) -> list[Line]:
         """The comparisons with the reference method, a line for each limit."""
         return lines(self.versus, self.images, self.plain)
+
+    @property
+    def official(self) -> tuple[str, ...]:
+        """The names of the benchmark's own figures; not every method need have each of them."""
+        return tuple(dict.fromkeys(one.name for row in self.rows for one in row.official))
 
     @property
     def priced(self) -> bool:

@@ -92,28 +92,28 @@ def _compared(figures: Figures, comparison: Comparison | None) -> dict[str, Any]
 def latex(report: Report) -> str:
     """The summary as a table for ``\\usepackage{booktabs}``; a part of it for each difficulty."""
     scale = report.benchmark.scale
-    names = [figure.name for figure in report.rows[0].official]
-    head = ["Method", *names, "n", "Images", "NFE", "VLM calls", "Seconds"]
+    head = ["Method", *report.official, "n", "Images", "NFE", "VLM calls", "Seconds"]
     lines = [
         rf"% {report.benchmark.name}, at {report.images} images. Brackets: 95 % intervals.",
         rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
         r"\toprule",
         " & ".join(map(_escaped, head)) + r" \\",
         r"\midrule",
-        *_latex_rows(report, scale),
+        *_latex_rows(report, report.official, scale),
     ]
     for stratum in report.strata:
         title = f"{stratum.level}, {len(stratum.prompts)} prompts"
         lines += [r"\midrule", rf"\multicolumn{{{len(head)}}}{{l}}{{{title}}} \\"]
-        lines += _latex_rows(stratum, scale)
+        lines += _latex_rows(stratum, report.official, scale)
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def _latex_rows(figures: Figures, scale: float) -> list[str]:
+def _latex_rows(figures: Figures, names: Sequence[str], scale: float) -> list[str]:
     lines = []
     for row in figures.rows:
         cost = row.final.cost
-        cells = [row.label, *(official(figure, scale) for figure in row.official)]
+        ours = row.figures(names)
+        cells = [row.label, *(official(figure, scale) if figure else "" for figure in ours)]
         cells += [str(row.official[0].n), f"{cost.images:.2f}", figures.evaluations(row)]
         cells += [f"{cost.calls:.1f}", f"{cost.seconds:.1f}"]
         lines.append(" & ".join(map(_escaped, cells)) + r" \\")
