@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.redraw_faults import FAULTS
+from npcorrect.evaluation.report.difficulty import LEVELS
+from npcorrect.evaluation.report.difficulty import level as level
 from npcorrect.evaluation.report.metrics import estimate
 
 IMAGES = 8
 """Most pictures that a policy draws of one prompt and seed, the original included."""
 BUDGETS = (12, 24, 36, 48, 72, 96, 120, 144)
 """Evaluations, for the policies' curves."""
-LEVELS = ("hard", "middle", "easy")
 KEPT = ("things", "cells", "grounds")
 
 
@@ -31,11 +32,6 @@ class Row:
     level: str
     faults: tuple[str, ...]
     kept: dict[str, float | None]
-
-
-def level(ease: float) -> str:
-    """How hard a prompt is, by the share of its plain pictures that are right."""
-    return "hard" if ease <= 0.2 else "middle" if ease <= 0.6 else "easy"
 
 
 def share(values: Sequence[float]) -> str:

@@ -89,6 +89,7 @@ def show_report(
     against: str | None = None,
     judge: str | None = None,
     source: Benchmark | None = None,
+    difficulty: Path | None = None,
 ) -> None:
     """Write the report, and its summary on the terminal."""
     from npcorrect.evaluation import plugins
@@ -96,7 +97,9 @@ def show_report(
     from npcorrect.evaluation.report.summary import summarise
 
     label = plugins.label(judge) if judge else None
-    made = summarise(runs, faults=faults, source=source, against=against, judge=label)
+    made = summarise(
+        runs, faults=faults, source=source, against=against, judge=label, difficulty=difficulty
+    )
     folder = out or runs[0] / "report"
     files.write(made, folder)
     files.show(made)

@@ -153,6 +153,13 @@ def report(
         str | None,
         typer.Option(help="Report the scores of this second judge; see 'npc bench judge'."),
     ] = None,
+    difficulty: Annotated[
+        Path | None,
+        path_option(
+            help="Also report hard, middle and easy prompts each by themselves, by the share of "
+            "right pictures in this run of the method 'base' with many seeds."
+        ),
+    ] = None,
     benchmark: BenchmarkName = None,
     data: Data = None,
     faults: Annotated[
@@ -167,12 +174,17 @@ def report(
     """Report RUNS: a table here, and report.html, .md, .csv and .json in a folder.
 
     Example: npc bench report runs/a runs/b --against npc --out report/
+
+    By difficulty: npc bench run mini --methods base --images 1 --seeds 16 --out runs/plain, then
+    npc bench report runs/a --difficulty runs/plain
     """
     from npcorrect.evaluation import benchmarks
     from npcorrect.evaluation.run.store import Store
 
     source = benchmarks.find(benchmark, data) if benchmark else None
-    show_report(runs, out, faults=faults, against=against, judge=judge, source=source)
+    show_report(
+        runs, out, faults=faults, against=against, judge=judge, source=source, difficulty=difficulty
+    )
     if official:
         for one in runs:
             export(one, source_of(Store(one).manifest(), benchmark, data))

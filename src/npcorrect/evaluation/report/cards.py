@@ -53,6 +53,7 @@ def page_data(report: Report, colors: Mapping[str, str], folder: Path) -> dict[s
                     "prompt": record.prompt,
                     "number": record.key.sample,
                     "seed": record.seed,
+                    "difficulty": _level(report, record),
                     "shown": [None] * len(report.columns),
                 },
             )
@@ -77,6 +78,11 @@ def page_data(report: Report, colors: Mapping[str, str], folder: Path) -> dict[s
         "base": _base(report.columns),
         "binary": report.binary,
     }
+
+
+def _level(report: Report, record: Record) -> str:
+    """How hard a record's prompt is; empty where that was not measured."""
+    return report.difficulty.prompts[record.key.sample].level if report.difficulty else ""
 
 
 def _shown(record: Record, images: int, texts: _Table) -> dict[str, Any]:

@@ -6,13 +6,23 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from npcorrect.evaluation.report.columns import Column
+from npcorrect.evaluation.report.difficulty import UNKNOWN, Difficulty
 from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.vlm.addresses import identity
 
 
-def cautions(manifests: Mapping[str, Manifest], columns: Sequence[Column]) -> tuple[str, ...]:
-    """Sentences, shown in red, on what makes a run's figures less than they seem."""
-    return (*_of_runs(manifests), *_of_methods(columns))
+def cautions(
+    manifests: Mapping[str, Manifest],
+    columns: Sequence[Column],
+    judge: str | None = None,
+    difficulty: Difficulty | None = None,
+) -> tuple[str, ...]:
+    """Sentences, shown in red, on what makes a run's figures less than they seem.
+
+    ``judge`` is the further judge whose scores are reported, None for the runs' own.
+    """
+    by_difficulty = _of_difficulty(manifests, judge, difficulty) if difficulty else ()
+    return (*_of_runs(manifests), *_of_methods(columns), *by_difficulty)
 
 
 def _of_runs(manifests: Mapping[str, Manifest]) -> Iterator[str]:
@@ -54,6 +64,32 @@ def _of_methods(columns: Sequence[Column]) -> Iterator[str]:
             f"Not every method has every sample: all of them have {shared}. Comparisons use the "
             "samples that both methods have; the other figures do not, so compare them with care."
         )
+
+
+def _of_difficulty(
+    manifests: Mapping[str, Manifest], judge: str | None, measured: Difficulty
+) -> Iterator[str]:
+    judges = {judge or _judge(manifest) for manifest in manifests.values()}
+    if judges != {judge or _judge(measured.manifest)}:
+        yield f"The difficulty, from {measured.run}, is in another judge's eyes than the figures."
+    if {manifest.code for manifest in manifests.values()} != {measured.manifest.code}:
+        yield f"{measured.run}, which the difficulty is from, was made with other code."
+    for name, manifest in manifests.items():
+        if not manifest.settings.images:
+            yield (
+                f"The pictures of {name} were made elsewhere; nothing says that the difficulty is "
+                "that of their model."
+            )
+    if unknown := len(measured.of(UNKNOWN)):
+        yield (
+            f"{unknown} of {len(measured.prompts)} prompts are of unknown difficulty: "
+            f"{measured.run} has no scored plain picture of them with another seed."
+        )
+
+
+def _judge(manifest: Manifest) -> str:
+    """A run's own judge, and in whose words it is asked."""
+    return f"{manifest.settings.judge} {manifest.settings.wording}"
 
 
 def same_model(first: str | None, second: str | None) -> bool:

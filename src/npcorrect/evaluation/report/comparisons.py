@@ -58,17 +58,20 @@ def reference(columns: Sequence[Column], name: str | None) -> Column:
 
 
 def against_others(
-    columns: Sequence[Column], first: Column, limits: Sequence[int], budgets: Sequence[int]
+    columns: Sequence[Column], first: str, limits: Sequence[int], budgets: Sequence[int]
 ) -> tuple[Versus, ...]:
-    """The first method against every other one.
+    """The method that is labelled ``first`` against every other one; nothing where it is missing.
 
     Holm's correction is made for all methods at one limit of one kind.
     """
-    others = [column for column in columns if column is not first]
-    images = _curves(first, others, limits, metrics.values_at)
-    evaluations = _curves(first, others, budgets, metrics.values_within)
+    others = [column for column in columns if column.label != first]
+    ours = [record for column in columns if column.label == first for record in column.records]
+    if not ours:
+        return ()
+    images = _curves(ours, others, limits, metrics.values_at)
+    evaluations = _curves(ours, others, budgets, metrics.values_within)
     return tuple(
-        Versus(first.label, second.label, *curves)
+        Versus(first, second.label, *curves)
         for second, *curves in zip(others, images, evaluations, strict=True)
     )
 
@@ -87,14 +90,14 @@ def lines(versus: Sequence[Versus], images: int, plain: int) -> list[Line]:
 
 
 def _curves(
-    first: Column,
+    first: Sequence[Record],
     others: Sequence[Column],
     limits: Sequence[int],
     values: Callable[[Iterable[Record], int], Values],
 ) -> list[Curve]:
     curves: list[list[tuple[int, Comparison]]] = [[] for _ in others]
     for limit in limits:
-        ours = values(first.records, limit)
+        ours = values(first, limit)
         made = [metrics.compare(ours, values(other.records, limit)) for other in others]
         known = [(place, one) for place, one in enumerate(made) if one is not None]
         corrected = metrics.holm([one.p for _, one in known])

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from npcorrect.evaluation.report import page, tables
+from npcorrect.evaluation.report.difficulty import Difficulty
 from npcorrect.evaluation.report.metrics import KEEPS
-from npcorrect.evaluation.report.summary import Report
-from npcorrect.evaluation.report.text import kept, official
+from npcorrect.evaluation.report.summary import Report, Stratum
+from npcorrect.evaluation.report.text import interval, kept, official
 from npcorrect.files import prepare, write_text
 
 
@@ -49,6 +50,23 @@ def figures(report: Report) -> dict[str, Any]:
         "comparisons": [asdict(versus) for versus in report.versus],
         "agreements": [asdict(row) for row in report.agreements],
         "repeatabilities": [asdict(row) for row in report.repeatabilities],
+        "difficulty": report.difficulty and _difficulty(report.difficulty),
+        "strata": [_stratum(one) for one in report.strata],
+    }
+
+
+def _difficulty(one: Difficulty) -> dict[str, Any]:
+    prompts = {prompt: {"level": e.level, **asdict(e)} for prompt, e in one.prompts.items()}
+    return {**asdict(one), "prompts": prompts}
+
+
+def _stratum(one: Stratum) -> dict[str, Any]:
+    return {
+        "level": one.level,
+        "prompts": len(one.prompts),
+        "ease": one.ease,
+        "methods": [asdict(row) for row in one.rows],
+        "comparisons": [asdict(versus) for versus in one.versus],
     }
 
 
@@ -92,6 +110,12 @@ def show(report: Report) -> None:
             most = f"right and kept (at least {100 * KEEPS:.0f} %): {kept(row.kept_most)}"
             told = f"{row.label}, kept: {kept(row.kept)}, {most}, n = {row.kept.n} corrected"
             console.print(Text(told))
+    for stratum in report.strata:
+        prompts = f"{stratum.level}, {len(stratum.prompts)} prompts"
+        for row in stratum.rows:
+            score = row.final.score
+            told = f"{row.label}: {interval(score, scale)}, n = {score.n if score else 0}"
+            console.print(Text(f"{prompts}, {told}"))
     for agreement in report.agreements:
         if not agreement.tag:
             kappa = "not defined" if agreement.kappa is None else f"{agreement.kappa:.3f}"

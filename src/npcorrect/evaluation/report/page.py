@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from npcorrect.evaluation.report.cards import page_data
 from npcorrect.evaluation.report.charts import charts
 from npcorrect.evaluation.report.columns import Column
+from npcorrect.evaluation.report.difficulty import BOUNDS
 from npcorrect.evaluation.report.metrics import KEEPS
 from npcorrect.evaluation.report.summary import Report
 from npcorrect.evaluation.report.text import compared, interval, kept, number, official
@@ -65,11 +66,12 @@ def _render(template: str, report: Report, **more: Any) -> str:
     )
     return environment.get_template(template).render(
         report=report,
-        tags=list(dict.fromkeys(tag for row in report.rows for tag in row.tags)),
         interval=lambda estimate: interval(estimate, scale),
         official=lambda figure: official(figure, scale),
         number=lambda value: number(value, scale),
+        percent=lambda share: number(share, 1.0),
         kept=kept,
+        bounds=BOUNDS,
         keeps=f"{100 * KEEPS:.0f} %",
         blocks=BLOCKS**2,
         compared=lambda comparison: compared(comparison, scale),

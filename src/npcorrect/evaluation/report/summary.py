@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from npcorrect.evaluation.report.comparisons import (
     lines,
     reference,
 )
+from npcorrect.evaluation.report.difficulty import Difficulty, Ease, measure
 from npcorrect.evaluation.report.metrics import Estimate, Official, Point
 from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.store import Store
@@ -34,8 +35,8 @@ OWN_JUDGE = "template matching"
 
 
 @dataclass(frozen=True)
-class TagScore:
-    """A method on the samples of one tag: the score, and how many have none."""
+class GroupScore:
+    """A method on the samples of one tag or difficulty: the score, and how many have none."""
 
     score: Estimate | None
     unscored: int
@@ -61,10 +62,15 @@ class Row:
     official: tuple[Official, ...]
     images: tuple[Point, ...]
     evaluations: tuple[Point, ...]
-    tags: Mapping[str, TagScore]
+    tags: Mapping[str, GroupScore]
     as_wrong: Estimate | None
     kept: Estimate | None
     kept_most: Estimate | None
+
+    def figures(self, names: Sequence[str]) -> list[Official | None]:
+        """The benchmark's own figures of these names; None where the method has none."""
+        official = {figure.name: figure for figure in self.official}
+        return [official.get(name) for name in names]
 
     @property
     def final(self) -> Point:
@@ -78,34 +84,86 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
-    """All figures of some runs of one benchmark.
+class Figures:
+    """What some methods reach on the same prompts, and how they compare.
 
-    ``plain`` is how many evaluations a plain picture takes, 0 where none were counted. ``judge`` is
-    the further judge whose scores these are, None for the runs' own.
+    ``images`` is how many pictures they are compared at, at most, and ``plain`` how many
+    evaluations a plain picture takes, 0 where none were counted.
     """
 
-    benchmark: Benchmark
-    manifests: Mapping[str, Manifest]
     images: int
     plain: int
-    judge: str | None
-    warnings: tuple[str, ...]
-    columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     versus: tuple[Versus, ...]
-    agreements: tuple[Agreement, ...]
-    repeatabilities: tuple[Repeatability, ...]
 
     @property
-    def binary(self) -> bool:
-        """Whether every picture is either right or wrong."""
-        return _binary(self.columns)
+    def lines(self) -> list[Line]:
+        """The comparisons with the reference method, a line for each limit."""
+        return lines(self.versus, self.images, self.plain)
+
+    @property
+    def official(self) -> tuple[str, ...]:
+        """The names of the benchmark's own figures; not every method need have each of them."""
+        return tuple(dict.fromkeys(one.name for row in self.rows for one in row.official))
 
     @property
     def priced(self) -> bool:
         """Whether any method's cost has a price, so that money has a column."""
         return any(row.final.cost.money is not None for row in self.rows)
+
+    def evaluations(self, row: Row) -> str:
+        """The mean evaluations of a method at the greatest number of images, where any count."""
+        return f"{row.final.cost.evaluations:.0f}" if self.plain else "\u2013"
+
+    @property
+    def by_tag(self) -> dict[str, dict[str, GroupScore]]:
+        """The methods' scores by tag, ``{tag: {label: score}}``."""
+        tags = dict.fromkeys(tag for row in self.rows for tag in row.tags)
+        return {tag: {r.label: r.tags[tag] for r in self.rows if tag in r.tags} for tag in tags}
+
+
+@dataclass(frozen=True)
+class Stratum(Figures):
+    """All figures on the prompts of one difficulty, which rests on their plain pictures."""
+
+    level: str
+    prompts: tuple[Ease, ...]
+
+    @property
+    def ease(self) -> float | None:
+        """The share of these prompts' plain pictures that are right; None without any."""
+        pictures = sum(ease.pictures for ease in self.prompts)
+        return sum(ease.right for ease in self.prompts) / pictures if pictures else None
+
+    @property
+    def pictures(self) -> str:
+        """On how many plain pictures each prompt's difficulty rests, such as '13' or '9 to 13'."""
+        counts = {ease.pictures for ease in self.prompts}
+        return " to ".join(map(str, sorted({min(counts), max(counts)})))
+
+
+@dataclass(frozen=True)
+class Report(Figures):
+    """All figures of some runs of one benchmark.
+
+    ``judge`` is the further judge whose scores these are, None for the runs' own. ``strata`` are
+    the figures by ``difficulty``, where that was measured.
+    """
+
+    benchmark: Benchmark
+    manifests: Mapping[str, Manifest]
+    judge: str | None
+    warnings: tuple[str, ...]
+    columns: tuple[Column, ...]
+    agreements: tuple[Agreement, ...]
+    repeatabilities: tuple[Repeatability, ...]
+    difficulty: Difficulty | None
+    strata: tuple[Stratum, ...]
+
+    @property
+    def binary(self) -> bool:
+        """Whether every picture is either right or wrong."""
+        return _binary(self.columns)
 
     @property
     def judging(self) -> Usage:
@@ -139,16 +197,17 @@ class Report:
     @property
     def made(self) -> dict[str, str]:
         """The manifest of each run as indented JSON, ``{run: text}``."""
-        return {name: json.dumps(asdict(m), indent=2) for name, m in self.manifests.items()}
-
-    def evaluations(self, row: Row) -> str:
-        """The mean evaluations of a method at the greatest number of images, where any count."""
-        return f"{row.final.cost.evaluations:.0f}" if self.plain else "\u2013"
+        plain = {self.difficulty.run: self.difficulty.manifest} if self.difficulty else {}
+        manifests = {**self.manifests, **plain}
+        return {name: json.dumps(asdict(m), indent=2) for name, m in manifests.items()}
 
     @property
-    def lines(self) -> list[Line]:
-        """The comparisons with the reference method, a line for each limit."""
-        return lines(self.versus, self.images, self.plain)
+    def by_difficulty(self) -> dict[str, dict[str, GroupScore]]:
+        """The methods' scores by difficulty, ``{level: {label: score}}``."""
+        return {
+            stratum.level: {r.label: GroupScore(r.final.score, r.unscored) for r in stratum.rows}
+            for stratum in self.strata
+        }
 
 
 def summarise(
@@ -158,19 +217,23 @@ def summarise(
     source: Benchmark | None = None,
     against: str | None = None,
     judge: str | None = None,
+    difficulty: Path | None = None,
 ) -> Report:
     """Read runs and work out every figure; no official file is needed.
 
     With ``faults``, the figures that reproduce a fault of the upstream script are among the
     official ones. ``source`` stands for the named benchmark. ``against`` names the method that the
     others are compared with, ``judge`` a further judge whose scores are reported in place of the
-    runs' own.
+    runs' own. ``difficulty`` is the folder of the run whose plain pictures say how hard each prompt
+    is.
 
     Raises:
         SettingsError: a folder holds no run, the runs are of different benchmarks, nothing is
-            finished yet, or there is no such method or judge.
+            finished yet, there is no such method or judge, or the difficulty cannot be taken from
+            that run.
     """
-    stores = dict(zip(run_names(runs), map(Store, runs), strict=True))
+    names = run_names([*runs, difficulty] if difficulty else runs)
+    stores = dict(zip(names, map(Store, runs), strict=False))
     manifests = {name: store.manifest() for name, store in stores.items()}
     name, images = common(manifests)
     source = source or source_of(name)
@@ -178,19 +241,35 @@ def summarise(
     plain = _plain(some, images)
     limits = tuple(range(1, images + 1))
     budgets = tuple(plain * k for k in range(1, plain_pictures(images) + 1)) if plain else ()
-    binary = _binary(some)
+    binary, first = _binary(some), reference(some, against).label
+    measured = None
+    if difficulty:
+        measured = measure(names[-1], Store(difficulty), some, manifests, source.scale, judge)
+
+    def figures(of: Sequence[Column]) -> Figures:
+        rows = tuple(_row(column, source, limits, budgets, faults, binary) for column in of)
+        return Figures(images, plain, rows, against_others(of, first, limits, budgets))
+
     return Report(
-        source,
-        manifests,
-        images,
-        plain,
-        judge,
-        cautions(manifests, some),
-        some,
-        tuple(_row(column, source, limits, budgets, faults, binary) for column in some),
-        against_others(some, reference(some, against), limits, budgets),
-        agreements(stores, some, images) if judge is None else (),
-        repeatabilities(stores, some),
+        **vars(figures(some)),
+        benchmark=source,
+        manifests=manifests,
+        judge=judge,
+        warnings=cautions(manifests, some, judge, measured),
+        columns=some,
+        agreements=agreements(stores, some, images) if judge is None else (),
+        repeatabilities=repeatabilities(stores, some),
+        difficulty=measured,
+        strata=_strata(measured, some, figures) if measured else (),
+    )
+
+
+def _strata(
+    measured: Difficulty, some: Sequence[Column], figures: Callable[[Sequence[Column]], Figures]
+) -> tuple[Stratum, ...]:
+    return tuple(
+        Stratum(**vars(figures(part)), level=level, prompts=tuple(measured.of(level).values()))
+        for level, part in measured.split(some).items()
     )
 
 
@@ -230,12 +309,12 @@ def _row(
         tuple(metrics.official(one, binary) for one in figures if faults or not one.fault),
         tuple(metrics.at_images(records, limit) for limit in limits),
         tuple(metrics.at_evaluations(records, limit) for limit in budgets),
-        {tag: _tag_score(some) for tag, some in tags.items()},
+        {tag: _group_score(some) for tag, some in tags.items()},
         metrics.estimate(metrics.as_wrong(values)),
         metrics.estimate(kept),
         metrics.estimate(metrics.whether_kept(kept)),
     )
 
 
-def _tag_score(values: metrics.Values) -> TagScore:
-    return TagScore(metrics.estimate(values), sum(value is None for value in values.values()))
+def _group_score(values: metrics.Values) -> GroupScore:
+    return GroupScore(metrics.estimate(values), sum(value is None for value in values.values()))

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from io import StringIO
 from typing import Any
 
-from npcorrect.evaluation.report.metrics import Estimate
-from npcorrect.evaluation.report.summary import Report, Row
+from npcorrect.evaluation.report.metrics import Comparison, Estimate
+from npcorrect.evaluation.report.summary import Figures, Report, Row
 from npcorrect.evaluation.report.text import official
 from npcorrect.evaluation.run.records import Record
 
@@ -24,11 +24,16 @@ _LATEX = {
 def samples(report: Report) -> str:
     """One line for each method and sample, as CSV.
 
-    Parts of the score that every scored picture has, such as Imagine-Bench's three, are columns.
+    Parts of the score that every scored picture has, such as Imagine-Bench's three, are columns,
+    and so is the difficulty, where it was measured, with the plain pictures that it rests on.
     """
     names = _shared_parts(report)
     lines = [
-        {"method": column.label, **_line(record, record.after(report.images), names)}
+        {
+            "method": column.label,
+            **_line(record, record.after(report.images), names),
+            **_difficulty(report, record),
+        }
         for column in report.columns
         for record in column.records
     ]
@@ -54,45 +59,77 @@ def parts(report: Report) -> str:
 
 
 def summary(report: Report) -> str:
-    """One line for each method: the official figures, the score and the costs, as CSV."""
-    compared = {
-        line.second: line.comparison for line in report.lines if line.main and line.unit == "images"
+    """One line for each method: the official figures, the score and the costs, as CSV.
+
+    Where the difficulty was measured, it is a column: first all prompts, then those of each level.
+    """
+    if not report.strata:
+        return _csv(_methods(report))
+    named = {"all": report, **{stratum.level: stratum for stratum in report.strata}}
+    return _csv(
+        [{"difficulty": name} | line for name, some in named.items() for line in _methods(some)]
+    )
+
+
+def _methods(figures: Figures) -> list[dict[str, Any]]:
+    main = [line for line in figures.lines if line.main and line.unit == "images"]
+    compared = {line.second: line.comparison for line in main}
+    return [
+        {**_summary(row), **_compared(figures, compared.get(row.label))} for row in figures.rows
+    ]
+
+
+def _compared(figures: Figures, comparison: Comparison | None) -> dict[str, Any]:
+    return {
+        "against": figures.versus[0].first if comparison else "",
+        "pairs": comparison.difference.n if comparison else "",
+        "against minus this": f"{comparison.difference.mean:.6g}" if comparison else "",
+        "p": f"{comparison.p:.3g}" if comparison else "",
+        "p, Holm": f"{comparison.holm:.3g}" if comparison else "",
     }
-    lines = []
-    for row in report.rows:
-        comparison = compared.get(row.label)
-        lines.append(
-            {
-                **_summary(row),
-                "against": report.versus[0].first if comparison else "",
-                "pairs": comparison.difference.n if comparison else "",
-                "against minus this": f"{comparison.difference.mean:.6g}" if comparison else "",
-                "p": f"{comparison.p:.3g}" if comparison else "",
-                "p, Holm": f"{comparison.holm:.3g}" if comparison else "",
-            }
-        )
-    return _csv(lines)
 
 
 def latex(report: Report) -> str:
-    """The summary as a table for ``\\usepackage{booktabs}``."""
+    """The summary as a table for ``\\usepackage{booktabs}``; a part of it for each difficulty."""
     scale = report.benchmark.scale
-    names = [figure.name for figure in report.rows[0].official]
-    head = ["Method", *names, "n", "Images", "NFE", "VLM calls", "Seconds"]
+    head = ["Method", *report.official, "n", "Images", "NFE", "VLM calls", "Seconds"]
     lines = [
         rf"% {report.benchmark.name}, at {report.images} images. Brackets: 95 % intervals.",
         rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
         r"\toprule",
         " & ".join(map(_escaped, head)) + r" \\",
         r"\midrule",
+        *_latex_rows(report, report.official, scale),
     ]
-    for row in report.rows:
+    for stratum in report.strata:
+        title = f"{stratum.level}, {len(stratum.prompts)} prompts"
+        lines += [r"\midrule", rf"\multicolumn{{{len(head)}}}{{l}}{{{title}}} \\"]
+        lines += _latex_rows(stratum, report.official, scale)
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _latex_rows(figures: Figures, names: Sequence[str], scale: float) -> list[str]:
+    lines = []
+    for row in figures.rows:
         cost = row.final.cost
-        cells = [row.label, *(official(figure, scale) for figure in row.official)]
-        cells += [str(row.official[0].n), f"{cost.images:.2f}", report.evaluations(row)]
+        ours = row.figures(names)
+        cells = [row.label, *(official(figure, scale) if figure else "" for figure in ours)]
+        cells += [str(row.official[0].n), f"{cost.images:.2f}", figures.evaluations(row)]
         cells += [f"{cost.calls:.1f}", f"{cost.seconds:.1f}"]
         lines.append(" & ".join(map(_escaped, cells)) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+    return lines
+
+
+def _difficulty(report: Report, record: Record) -> dict[str, Any]:
+    """How hard a record's prompt is, and the plain pictures that say so."""
+    if report.difficulty is None:
+        return {}
+    ease = report.difficulty.prompts[record.key.sample]
+    return {
+        "difficulty": ease.level,
+        "plain pictures": ease.pictures,
+        "plain pictures right": ease.right,
+    }
 
 
 def _shared_parts(report: Report) -> list[str]:

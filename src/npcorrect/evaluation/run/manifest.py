@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -22,6 +22,11 @@ from npcorrect.settings import DrawSettings, LoadSettings, RoleSettings
 SCHEMA_VERSION = 2
 GROWING = ("methods", "limit", "seeds")
 """The settings by which a run may grow."""
+DRAWN_BY = (
+    "steps", "scale", "size", "height", "width", "negative_prompt", "model", "dtype", "quantize",
+    "lora", "family", "base", "revision", "variant",
+)  # fmt: skip
+"""The settings that a plain picture follows from, beside its prompt and its seed."""
 MAX_IMAGES, MAX_SEEDS, MAX_LIMIT, MAX_REPEATS = 1000, 1000, 10**7, 100
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 _PACKAGE = Path(__file__).parents[2]
@@ -150,12 +155,7 @@ def differences(old: Manifest, new: Manifest) -> list[str]:
     The git state alone is no reason, and neither are other methods, more seeds or another limit:
     by these, a run grows.
     """
-    was, now = _flat(old.settings), _flat(new.settings)
-    different = [
-        f"{name} {_words(was[name])} instead of {_words(now[name])}"
-        for name in was
-        if was[name] != now[name] and name not in GROWING
-    ]
+    different = _other_settings(old, new, lambda name: name not in GROWING)
     if old.data != new.data:
         different.append("other prompts")
     different += [
@@ -170,9 +170,26 @@ def differences(old: Manifest, new: Manifest) -> list[str]:
         for name in new.own
         if old.own.get(name, new.own[name]) != new.own[name]
     ]
-    if old.weights and new.weights and old.weights != new.weights:
-        different.append("other weights of the image model")
-    return different
+    return different + _other_weights(old, new)
+
+
+def plain_differences(one: Manifest, other: Manifest) -> list[str]:
+    """Why a prompt and a seed do not give the same plain picture in two runs."""
+    return _other_settings(one, other, DRAWN_BY.__contains__) + _other_weights(one, other)
+
+
+def _other_settings(old: Manifest, new: Manifest, counts: Callable[[str], bool]) -> list[str]:
+    was, now = _flat(old.settings), _flat(new.settings)
+    return [
+        f"{name} {_words(was[name])} instead of {_words(now[name])}"
+        for name in was
+        if was[name] != now[name] and counts(name)
+    ]
+
+
+def _other_weights(old: Manifest, new: Manifest) -> list[str]:
+    differ = old.weights and new.weights and old.weights != new.weights
+    return ["other weights of the image model"] if differ else []
 
 
 def grown(old: Manifest, new: Manifest) -> Manifest:
