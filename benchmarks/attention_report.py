@@ -179,13 +179,13 @@ def correction_tests(among: Sequence[Picture]) -> str:
     return table(CORRECTION, correction_rows(names, sides))
 
 
-def rule_tests(own: Sequence[Picture], released: Sequence[Picture]) -> str:
+def rule_tests(long: Sequence[Picture], released: Sequence[Picture]) -> str:
     """The two schedules against each other on the same failures, for each kind of negative."""
     by = {p.original["prompt"]: p for p in released}
-    ours = [p for p in own if p.original["prompt"] in by]
+    ours = [p for p in long if p.original["prompt"] in by]
     theirs = [by[p.original["prompt"]] for p in ours]
     sides = [((kind, ours), (kind, theirs)) for kind in KINDS]
-    names = [f"{kind}: own, released" for kind in KINDS]
+    names = [f"{kind}: long, released" for kind in KINDS]
     return table(CORRECTION, correction_rows(names, sides))
 
 
@@ -303,7 +303,7 @@ def figure(views: Sequence[View], among: Sequence[Picture], path: Path) -> None:
         Panel(view.name, {kind: _changes(view, kind, among) for kind in (*PROPOSED, *CONTROLS)})
         for view in views
     ]
-    title = "Attention in the embedded model's own schedule, against that under the empty negative"
+    title = "Attention in the long schedule, against that under the empty negative"
     curves_figure(panels, title, window=(0, FIRST_HALF.stop)).savefig(path, dpi=160)
 
 
@@ -338,22 +338,22 @@ def write_report(records: Path) -> None:
     """Renew the tables and the figure of the document."""
     model = embedded()
     views = views_of(model)
-    own, released = (pictures(records, rule) for rule in ("own", "released"))
+    long, released = (pictures(records, rule) for rule in ("long", "released"))
     tables: dict[str, str] = {}
-    for rule, among in (("own", own), ("released", released)):
+    for rule, among in (("long", long), ("released", released)):
         tables |= {
             f"success: {rule}": success_table(among),
             f"correction: {rule}": correction_tests(among),
             f"rise: {rule}": rise_tests(views[:3], among),
         }
-    found = orders(rankings(model), views[0], own)
+    found = orders(rankings(model), views[0], long)
     tables |= {
-        "schedules": rule_tests(own, released),
-        "attention": attention_table(views, own),
-        "ranking": ranking_table(found, own),
+        "schedules": rule_tests(long, released),
+        "attention": attention_table(views, long),
+        "ranking": ranking_table(found, long),
         "orders": ranking_tests(found),
     }
-    figure(views[:3], own, FIGURE)
+    figure(views[:3], long, FIGURE)
     for name, text in tables.items():
         print(f"\n{name}\n{text}")
     DOCUMENT.write_text(fill(DOCUMENT.read_text(encoding="utf-8"), tables), encoding="utf-8")

@@ -48,10 +48,10 @@ from npcorrect.vlm.roles import Roles
 
 FROM_NOISE: dict[str, Any] = {"rule": "paper", "strength": 1.0, "looks": 0}
 RULES: dict[str, dict[str, Any]] = {
-    "own": FROM_NOISE,
+    "long": FROM_NOISE | {"scale": 3.0, "negative": 0.5},
     "released": FROM_NOISE | {"scale": 1.8, "negative": 3 / 50},
 }
-"""Rule ``paper`` on the embedded model's default schedule, and on the released one."""
+"""Rule ``paper`` over half of the steps, and on the released schedule."""
 FAILURES = 120
 """Failed pictures to redraw."""
 CANDIDATES = 5
@@ -93,7 +93,7 @@ class Study:
 
     def _find_failures(self) -> Iterator[Failure]:
         for group in tqdm(list(_groups(prompts(), BATCH)), desc="originals"):
-            drawings = [self._drawing("own", s.prompt, s.seed, None) for s in group]
+            drawings = [self._drawing("long", s.prompt, s.seed, None) for s in group]
             for sample, drawn in zip(group, self.model.draw(drawings), strict=True):
                 if failure := self._failure(sample, drawn.image):
                     yield failure

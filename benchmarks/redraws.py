@@ -4,14 +4,13 @@
     python benchmarks/redraws.py policies --device cuda --json runs/policies.json
 
 Prompts are the tuning set of MiniBench. ``redraws`` draws each plainly with ``--seeds`` seeds and
-redraws up to three failed pictures of each once by every remedy. ``policies`` begins with the same
-pictures and draws up to eight of each, until the verifier's network accepts one.
+redraws up to ``--cases`` failed pictures of each once by every remedy. ``policies`` begins with the
+first ``--cases`` pictures and draws up to eight of each, until the verifier's network accepts one.
 
 Pictures are drawn in batches on the networks themselves, as FluxPipeline draws them; the negative
 is in the unconditional branch's place, ``v = v(n) + scale (v(p) - v(n))``, from the redrawing's
-first step to the end of its window, a share of all steps. A redrawing begins with noise, or with
-the noised original. The verifier's network says what failed. What is *right* it says too, or
-template matching with ``--judge template``.
+first step on. A redrawing begins with noise, or with the noised original. The verifier's network
+says what failed. What is *right* it says too, or template matching with ``--judge template``.
 
 A missing thing is a fault of the count; a picture with faults of two kinds is in both columns. A
 prompt is *hard* where at most 20 % of its plain pictures are right, *easy* above 60 %. *Kept* are
@@ -40,7 +39,6 @@ from npcorrect.mini.model import WEIGHTS, load_pipeline
 from npcorrect.mini.parts import load_weights
 from npcorrect.mini.verifier import CellReader
 
-FAILED_SEEDS = 3
 SEED_STEP = 10
 """Between two seeds of one prompt; those between are for redrawings with new noise."""
 
@@ -49,15 +47,14 @@ SEED_STEP = 10
 class Remedy:
     """How a failed picture is drawn again; without a ``negative``, by its prompt alone.
 
-    ``negative`` is a key of :func:`negatives`, ``scale`` the true scale, ``window`` a share of the
-    steps. ``start`` is the first step, from which on the noised original is denoised; 0 begins with
-    noise.
+    ``negative`` is a key of :func:`negatives`, ``scale`` the true scale. From step ``start`` on the
+    noised original is denoised, from 0 on noise alone; the negative acts up to before ``stop``.
     """
 
-    negative: str | None = None
-    scale: float = 3.0
-    window: float = 1 / 2
+    negative: str | None
+    scale: float = 1.0
     start: int = 0
+    stop: int = 0
     new_noise: bool = False
 
     @property
@@ -67,45 +64,41 @@ class Remedy:
         noise = f"{'new' if self.new_noise else 'same'} seed, {begun}"
         if self.negative is None:
             return noise
-        return f"{self.negative}, scale {self.scale:g}, steps 0..{self.stop}; {noise}"
-
-    @property
-    def stop(self) -> int:
-        """The first step that the negative no longer acts in."""
-        return max(1, round(self.window * STEPS)) if self.negative else 0
+        return f"{self.negative}, scale {self.scale:g}, steps {self.start}..{self.stop}; {noise}"
 
 
-NEW_SEED = Remedy(new_noise=True)
-DRAWN = Remedy("as drawn")
-BACK = replace(DRAWN, start=1)
+NEW_SEED = Remedy(None, new_noise=True)
+DRAWN = Remedy("as drawn", 8, 2, 4)
+"""The embedded model's default."""
+FRESH = replace(DRAWN, new_noise=True)
 TEXTS = ("as drawn", "targeted", "caption", "empty", "another's", "remarks")
+ACTING = (
+    *((3, 0, 4), (3, 1, 6), (5, 0, 2), (5, 0, 4), (5, 1, 3), (5, 1, 4), (5, 1, 6), (5, 2, 4)),
+    *((5, 2, 6), (8, 0, 1), (8, 0, 2), (8, 1, 2), (8, 1, 3), (8, 2, 3), (8, 2, 4), (8, 2, 5)),
+    *((8, 3, 5), (12, 0, 1), (12, 1, 2), (12, 2, 3), (12, 2, 4)),
+)
+"""Scales, and the steps in which the negative acts; with the first of them the redrawing begins."""
 REMEDIES = (
     NEW_SEED,
-    *(Remedy(text, scale) for text, scale in product(TEXTS, (1.8, 3, 5))),
-    *(
-        Remedy(text, window=share)
-        for text, share in product(("as drawn", "targeted"), (1, 3 / 50, 1 / 3))
-    ),
-    *(
-        replace(DRAWN, start=start, new_noise=new)
-        for start, new in product((1, 2, 3, 4), (False, True))
-    ),
+    *(Remedy(text, scale, 0, STEPS) for text, scale in product(TEXTS, (1.8, 3, 5))),
+    *(Remedy("as drawn", *acting, new) for new, acting in product((False, True), ACTING)),
+    *(Remedy("targeted", *acting) for acting in ((3, 1, 6), (5, 0, 4), (8, 2, 4))),
 )
 POLICIES: dict[str, tuple[Remedy, ...]] = {
     "best of n": (NEW_SEED,),
-    "same seed first": (BACK, *[replace(BACK, new_noise=True)] * (IMAGES - 2)),
-    "fresh": (replace(DRAWN, window=1 / 3, new_noise=True),),
+    "same seed first": (DRAWN, *[FRESH] * (IMAGES - 2)),
+    "fresh": (FRESH,),
     "keep": (
-        BACK,
-        replace(BACK, negative="targeted"),
-        replace(BACK, negative="caption"),
-        replace(BACK, scale=5),
+        DRAWN,
+        replace(DRAWN, negative="targeted"),
+        replace(DRAWN, negative="caption"),
+        replace(DRAWN, scale=12),
     ),
-    "static": (Remedy("remarks", new_noise=True),),
-    "no negatives": (replace(BACK, negative=None, new_noise=True),),
+    "static": (Remedy("remarks", 3, 0, STEPS, new_noise=True),),
+    "no negatives": (Remedy(None, start=2, new_noise=True),),
 }
-"""The remedies of the second picture and those after it, in turn; negatives name what is wrong with
-the last picture, and it is always the first one that is noised."""
+"""The remedies of the second picture and those after it, in turn; it is always the first one whose
+faults are named, and that is noised."""
 
 
 @dataclass(frozen=True)
@@ -159,9 +152,9 @@ def plain(studio: Studio, samples: Sequence[Sample], seeds: int) -> list[list[Ca
     return groups
 
 
-def redraws(studio: Studio, groups: Sequence[Sequence[Case]]) -> list[Row]:
-    """Some failed pictures of each prompt, redrawn once by every remedy."""
-    cases = [c for g in groups for c in [c for c in g if not c.drawn.accepted][:FAILED_SEEDS]]
+def redraws(studio: Studio, groups: Sequence[Sequence[Case]], most: int) -> list[Row]:
+    """Up to ``most`` failed pictures of each prompt, redrawn once by every remedy."""
+    cases = [c for g in groups for c in [c for c in g if not c.drawn.accepted][:most]]
     texts = [negatives(case.prompt, case.drawn.scene) for case in cases]
     for n, text in enumerate(texts):
         text["another's"] = texts[(n + len(texts) // 2) % len(texts)]["targeted"]
@@ -176,9 +169,9 @@ def redraws(studio: Studio, groups: Sequence[Sequence[Case]]) -> list[Row]:
     return rows
 
 
-def policies(studio: Studio, groups: Sequence[Sequence[Case]]) -> list[Row]:
-    """Every picture under every policy, the plain ones included."""
-    cases = [case for group in groups for case in group]
+def policies(studio: Studio, groups: Sequence[Sequence[Case]], most: int) -> list[Row]:
+    """The first ``most`` pictures of each prompt under every policy, the plain ones included."""
+    cases = [case for group in groups for case in group[:most]]
     return [r for name, remedies in POLICIES.items() for r in follow(studio, name, remedies, cases)]
 
 
@@ -186,23 +179,21 @@ def follow(
     studio: Studio, name: str, remedies: Sequence[Remedy], cases: Sequence[Case]
 ) -> Iterator[Row]:
     """The pictures of all cases until the verifier accepts one, remedy after remedy."""
-    rejected = [(case, case.drawn) for case in cases]
     jobs = [Job(case.prompt, case.seed) for case in cases]
+    drawn = [case.drawn for case in cases]
     for number in range(IMAGES):
         if number:
             remedy = remedies[(number - 1) % len(remedies)]
-            jobs = [
-                case.job(remedy, _negative(remedy, case, last), number) for case, last in rejected
-            ]
+            jobs = [case.job(remedy, _negative(remedy, case), number) for case in cases]
             drawn = studio.draw(jobs, f"{name}, picture {number + 1}")
-            rejected = [(case, new) for (case, _), new in zip(rejected, drawn, strict=True)]
-        for (case, new), job in zip(rejected, jobs, strict=True):
+        made = [*zip(cases, jobs, drawn, strict=True)]
+        for case, job, new in made:
             yield row(name, case, job, new, number)
-        rejected = [(case, new) for case, new in rejected if not new.accepted]
+        cases = [case for case, _, new in made if not new.accepted]
 
 
-def _negative(remedy: Remedy, case: Case, last: Drawn) -> str:
-    return negatives(case.prompt, last.scene)[remedy.negative] if remedy.negative else ""
+def _negative(remedy: Remedy, case: Case) -> str:
+    return negatives(case.prompt, case.drawn.scene)[remedy.negative] if remedy.negative else ""
 
 
 PARTS = {"redraws": (redraws, remedies_table), "policies": (policies, policies_tables)}
@@ -214,6 +205,7 @@ def main() -> None:
     )
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--seeds", type=int, default=16, help="plain pictures of each prompt")
+    parser.add_argument("--cases", type=int, default=2, help="of them, pictures to go on from")
     parser.add_argument("--limit", type=int, default=320, help="prompts, evenly over the tags")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--judge", choices=["network", "template"], default="network")
@@ -227,7 +219,7 @@ def main() -> None:
     samples = samples[:: max(len(samples) // options.limit, 1)][: options.limit]
     groups = plain(studio, samples, options.seeds)
     study, table = PARTS[options.part]
-    rows = study(studio, groups)
+    rows = study(studio, groups, options.cases)
     if options.json:
         options.json.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
     print(f"Plain pictures: {share([c.drawn.right for g in groups for c in g])} right.\n")

@@ -13,14 +13,17 @@ from torch import Tensor
 from benchmarks.redraw_faults import faults, kept, negatives, right_things
 from benchmarks.redraw_report import Row, curve, level, policies_tables, remedies_table
 from benchmarks.redraw_studio import STEPS, Drawn, Job, Studio, schedule
-from benchmarks.redraws import POLICIES, REMEDIES, Case, Remedy, follow, redraws
+from benchmarks.redraws import POLICIES, REMEDIES, Case, Remedy, follow, policies, redraws
 from npcorrect.mini import judge
 from npcorrect.mini.autoencoder import CODE
 from npcorrect.mini.checklist import meets
+from npcorrect.mini.family import DEFAULTS, FAMILY
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.language import MAX_TOKENS
 from npcorrect.mini.model import SHIFT, assemble, build_modules
 from npcorrect.mini.scene import IMAGE_SIZE, Scene, Thing
+from npcorrect.plan import plan
+from npcorrect.records import Request
 
 
 def thing(
@@ -207,16 +210,16 @@ def a_case(*things: Thing) -> Case:
 
 def test_jobs_take_noise_and_window_from_the_remedy() -> None:
     case = a_case()
-    job = case.job(Remedy("caption", 5.0, 3 / 50, 2, new_noise=True), "one dog", 3)
-    assert (job.seed, job.start, job.stop, job.scale) == (23, 2, 1, 5.0)
+    job = case.job(Remedy("caption", 5.0, 2, 5, new_noise=True), "one dog", 3)
+    assert (job.seed, job.start, job.stop, job.scale) == (23, 2, 5, 5.0)
     assert job.original is case.drawn.tokens
-    plain = case.job(Remedy(), "")
+    plain = case.job(Remedy(None), "")
     assert (plain.seed, plain.stop, plain.original) == (20, 0, None)
 
 
 def test_every_remedy_redraws_some_failed_pictures_of_each_prompt() -> None:
     groups = [[a_case(*cups(3))] * 5, [replace(a_case(), prompt="two cats")]]
-    rows = redraws(Copies(*cups(2)), groups)
+    rows = redraws(Copies(*cups(2)), groups, 3)
     assert len({r.way for r in rows}) == len(REMEDIES)
     assert len(rows) == len(REMEDIES) * 4
     assert all(r.right == (r.prompt == "two red cups") for r in rows)
@@ -230,4 +233,18 @@ def test_a_policy_goes_on_until_the_verifier_accepts() -> None:
     numbers = [r.number for r in rows if r.seed == 20]
     assert numbers == list(range(8))
     assert [r.number for r in rows if r.seed == 40] == [0, 1]
-    assert rows[-1].negative == "one red cup"
+    assert rows[-1].negative == "three red cups"
+
+
+def test_policies_begin_with_the_first_pictures_of_each_prompt() -> None:
+    groups = [[a_case(*cups(3)), replace(a_case(), seed=30), replace(a_case(), seed=40)]]
+    rows = policies(Copies(*cups(1)), groups, 2)
+    assert {r.way for r in rows} == {*POLICIES}
+    assert {r.seed for r in rows} == {20, 30}
+
+
+def test_the_default_of_the_embedded_model_is_among_the_remedies() -> None:
+    template = plan(Request("a cup"), FAMILY, DEFAULTS).template
+    default = Remedy("as drawn", template.true_cfg_scale, template.restart_step, template.window[1])
+    assert default in REMEDIES
+    assert POLICIES["same seed first"][0] == default
