@@ -19,6 +19,11 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
+# Importing leaves no garbage worth the time that looking for it takes.
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Leave what was imported out of every collection of garbage from here on."""
     gc.freeze()
+    gc.enable()

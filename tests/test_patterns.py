@@ -83,10 +83,10 @@ def _inline(name: str, tree: ast.Module) -> Iterator[Used]:
         first = node.args[0]
         if not isinstance(first, ast.Constant) or not isinstance(first.value, str):
             continue
-        called = ast.unparse(node.func).removeprefix("re.")
-        if called in CALLS:
-            searches = called not in ("match", "fullmatch")
-            yield Used(f"{name}:{node.lineno}", re.compile(first.value), searches)
+        match node.func:
+            case ast.Name(called) | ast.Attribute(ast.Name("re"), called) if called in CALLS:
+                searches = called not in ("match", "fullmatch")
+                yield Used(f"{name}:{node.lineno}", re.compile(first.value), searches)
 
 
 def units(pattern: re.Pattern[str]) -> list[str]:

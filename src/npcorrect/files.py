@@ -25,6 +25,8 @@ PARAMETERS = "parameters"
 """The PNG text in which A1111, and whoever follows it, keeps how a picture was drawn."""
 RECORD = "npcorrect"
 """The PNG text in which this program keeps what it needs to draw the picture again, as JSON."""
+_PNG_LEVEL = 4
+"""Smooth pictures, and sheets, take a third of the time of zlib's usual 6, at few bytes more."""
 MAX_TEXT_FILE = 64 * 2**20
 """Bytes that a text file may have."""
 
@@ -162,7 +164,14 @@ def save_png(path: Path, image: Image.Image, texts: Mapping[str, str] = {}) -> N
         # What is no text, such as a lone surrogate of a server's, must not lose the picture.
         info.add_text(keyword, text.encode("utf-8", "replace").decode().replace("\0", ""))
     with replacing(path) as file:
-        image.save(file, format="PNG", pnginfo=info)
+        image.save(file, format="PNG", pnginfo=info, compress_level=_PNG_LEVEL)
+
+
+def png(image: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG."""
+    file = BytesIO()
+    image.save(file, format="PNG", compress_level=_PNG_LEVEL)
+    return file.getvalue()
 
 
 def save_picture(

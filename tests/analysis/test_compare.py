@@ -26,8 +26,8 @@ from npcorrect.errors import SettingsError
 from npcorrect.mini.checklist import requirements
 from npcorrect.mini.family import FAMILY
 from npcorrect.mini.grammar import parse
-from npcorrect.mini.model import assemble, build_modules
 from npcorrect.records import Checklist, Request
+from tests.diffusion.shallow import shallow
 
 STEPS, SEEDS = 3, (4, 5, 6)
 PROMPT = "three red apples and one blue cup"
@@ -37,11 +37,7 @@ NEGATIVES = ("", "four apples", "two dogs", "four apples and one banana")
 
 @pytest.fixture(scope="module")
 def model() -> PipelineModel:
-    torch.manual_seed(0)
-    modules = build_modules()
-    for module in modules.values():
-        module.eval().requires_grad_(False)
-    return PipelineModel("tiny", assemble(modules), FAMILY)
+    return PipelineModel("tiny", shallow(), FAMILY)
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.errors import ModelError
 from npcorrect.mini.family import FAMILY
 from npcorrect.mini.language import MAX_TOKENS
-from npcorrect.mini.model import assemble, build_modules
 from npcorrect.records import Drawing, Request
+from tests.diffusion.shallow import shallow
 
 STEPS = 4
 PROMPT, NEGATIVE = "three red apples", "four apples"
@@ -28,11 +28,7 @@ PROMPT, NEGATIVE = "three red apples", "four apples"
 
 @pytest.fixture(scope="module")
 def model() -> PipelineModel:
-    torch.manual_seed(0)
-    modules = build_modules()
-    for module in modules.values():
-        module.eval().requires_grad_(False)
-    return PipelineModel("tiny", assemble(modules), replace(FAMILY, after="empty"))
+    return PipelineModel("tiny", shallow(), replace(FAMILY, after="empty"))
 
 
 def drawings(

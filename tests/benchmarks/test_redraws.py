@@ -20,10 +20,11 @@ from npcorrect.mini.checklist import meets
 from npcorrect.mini.family import DEFAULTS, FAMILY
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.language import MAX_TOKENS
-from npcorrect.mini.model import SHIFT, assemble, build_modules
+from npcorrect.mini.model import SHIFT
 from npcorrect.mini.scene import IMAGE_SIZE, Scene, Thing
 from npcorrect.plan import plan
 from npcorrect.records import Request
+from tests.diffusion.shallow import shallow
 
 
 def thing(
@@ -63,11 +64,7 @@ class Copies(Studio):
 
 @pytest.fixture(scope="module")
 def pipeline() -> FluxPipeline:
-    torch.manual_seed(0)
-    modules = build_modules()
-    for module in modules.values():
-        module.eval().requires_grad_(False)
-    return assemble(modules)
+    return shallow()
 
 
 def test_pictures_are_those_of_the_stock_pipeline(pipeline: FluxPipeline) -> None:

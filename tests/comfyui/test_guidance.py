@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL.Image import Image
@@ -27,9 +26,9 @@ from npcorrect.diffusion.rules import RULES, Extra, Paper
 from npcorrect.errors import SettingsError
 from npcorrect.mini.autoencoder import LATENT_CHANNELS
 from npcorrect.mini.family import FAMILY
-from npcorrect.mini.model import assemble, build_modules
 from npcorrect.plan import plan
 from npcorrect.records import Drawing, Request
+from tests.diffusion.shallow import shallow
 
 Latents = np.ndarray[Any, Any]
 STEPS, SCALE, WEIGHT = 6, 3.0, 1.5
@@ -38,14 +37,7 @@ PROMPT, NEGATIVE, RENEWED = "three red apples", "four apples", "two blue bananas
 
 @pytest.fixture(scope="module")
 def model() -> PipelineModel:
-    torch.manual_seed(0)
-    modules = build_modules()
-    transformer = modules["transformer"]
-    assert isinstance(transformer, FluxTransformer2DModel)
-    torch.nn.init.normal_(transformer.proj_out.weight, std=0.2)
-    for module in modules.values():
-        module.eval().requires_grad_(False)
-    return PipelineModel("tiny", assemble(modules), replace(FAMILY, encode=None))
+    return PipelineModel("tiny", shallow(stir=True), replace(FAMILY, encode=None))
 
 
 def drawing(rule: str, window: tuple[int, int], **changes: Any) -> Drawing:

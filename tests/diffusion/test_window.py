@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers import FluxPipeline
 
 from npcorrect.diffusion.base import Glance, Look, Watch
 from npcorrect.diffusion.current_call import announced
@@ -24,10 +24,10 @@ from npcorrect.errors import ModelError, PromptError, SettingsError
 from npcorrect.mini.autoencoder import LATENT_CHANNELS
 from npcorrect.mini.family import DEFAULTS, FAMILY
 from npcorrect.mini.language import MAX_TOKENS
-from npcorrect.mini.model import assemble, build_modules
 from npcorrect.plan import PAPER_WINDOW, look_steps, start_step, window_steps
 from npcorrect.records import Drawing, Generation, Receipt, Request
 from tests.diffusion.drawing import draw_one, resolved
+from tests.diffusion.shallow import shallow
 
 STEPS = 5
 GUIDANCE = FAMILY.arguments["guidance_scale"]
@@ -38,14 +38,7 @@ PROMPT, NEGATIVE, RENEWED = "three red apples", "four apples", "two blue bananas
 
 @pytest.fixture(scope="module")
 def pipeline() -> FluxPipeline:
-    torch.manual_seed(0)
-    modules = build_modules()
-    for module in modules.values():
-        module.eval().requires_grad_(False)
-    transformer = modules["transformer"]
-    assert isinstance(transformer, FluxTransformer2DModel)
-    torch.nn.init.normal_(transformer.proj_out.weight, std=0.2)
-    return assemble(modules)
+    return shallow(stir=True)
 
 
 @pytest.fixture(scope="module")

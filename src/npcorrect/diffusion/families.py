@@ -286,7 +286,6 @@ KREA2 = FamilySpec(
     Calls("separate", shared=("position_ids",)),
     TextSpec(
         (("tokenizer", "text_encoder"),),
-        layers=(2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35),
         template=between("prompt_template_encode_prefix", "prompt_template_encode_suffix"),
     ),
     _defaults(28, 4.5, 1024, 512),

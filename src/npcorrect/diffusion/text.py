@@ -65,9 +65,10 @@ class TextSpec:
     """Which encoders give a family's token-level states, and how they are called.
 
     ``encoders`` are pairs of a tokenizer's and an encoder's name in the pipeline; their states lie
-    side by side. ``layers`` picks hidden states by number, side by side too; without it, the last
-    one after the final norm is taken. ``masked`` says whether padding is hidden from the encoder,
-    ``padded`` whether every text is padded to the model's full length, because padding shows.
+    side by side. ``layers`` picks hidden states by number, side by side too, unless the pipeline
+    names its own; without any, the last one after the final norm is taken. ``masked`` says whether
+    padding is hidden from the encoder, ``padded`` whether every text is padded to the model's full
+    length, because padding shows.
     ``template`` is what the encoder reads for a text; tokens before the text are the same for every
     text and are left out, tokens after it count as special. ``prompt_template`` is what it reads
     for a prompt, where that differs from a negative. ``framed`` says whether the tokenizer adds its
@@ -94,12 +95,14 @@ class TextSpec:
 
         before, after = self.template(pipeline, _PLACE).split(_PLACE)
         whole = [self.template(pipeline, text) for text in texts]
+        layers = getattr(pipeline, "text_encoder_select_layers", self.layers)
         parts = [
             self._states(
                 getattr(pipeline, tokenizer),
                 getattr(pipeline, encoder),
                 [spelled_out(pipeline, tokenizer, text) for text in whole],
                 length,
+                layers,
             )
             for tokenizer, encoder in self.encoders
         ]
@@ -119,7 +122,7 @@ class TextSpec:
         return encoded
 
     def _states(
-        self, tokenizer: Any, encoder: Any, texts: list[str], length: int
+        self, tokenizer: Any, encoder: Any, texts: list[str], length: int, layers: Sequence[int]
     ) -> tuple[Tensor, Any]:
         import torch
 
@@ -139,10 +142,10 @@ class TextSpec:
         device = encoder.device
         ids = torch.tensor(batch["input_ids"], device=device)
         mask = torch.tensor(batch["attention_mask"], device=device) if self.masked else None
-        output = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=bool(self.layers))
-        if not self.layers:
+        output = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=bool(layers))
+        if not layers:
             return output.last_hidden_state, batch
-        return torch.cat([output.hidden_states[k] for k in self.layers], dim=-1), batch
+        return torch.cat([output.hidden_states[k] for k in layers], dim=-1), batch
 
     def count(self, pipeline: Any, text: str, prompt: bool) -> int:
         """The number of tokens that a text takes of the pipeline's ``max_sequence_length``."""

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from time import time
@@ -22,7 +21,7 @@ from PIL.Image import Image
 from pydantic import TypeAdapter
 
 from npcorrect.errors import NpcError, OutputError
-from npcorrect.files import decode_picture, foreign_to_database, locked, prepare
+from npcorrect.files import decode_picture, foreign_to_database, locked, png, prepare
 from npcorrect.records import Request
 from npcorrect.result import Ended
 
@@ -128,7 +127,7 @@ class Store:
             ]
             if original is not None:
                 for job in map(_job, rows):
-                    do("insert into original values (?, ?)", (job.id, _png(original)))
+                    do("insert into original values (?, ?)", (job.id, png(original)))
         return [_job(row) for row in rows]
 
     def job(self, job_id: str) -> Job | None:
@@ -272,12 +271,6 @@ def _connect(folder: Path) -> sqlite3.Connection:
             "--out."
         ) from None
     return connection
-
-
-def _png(image: Image) -> bytes:
-    file = BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 def _job(row: Sequence[Any]) -> Job:
