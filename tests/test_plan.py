@@ -83,7 +83,11 @@ def test_drawings_differ_in_seed_negative_and_origin_alone() -> None:
     [
         ({"rule": "paper", "scale": 1.0}, "scale of 1 a negative prompt has no effect"),
         ({"rule": "extra", "scale": 0.5}, "scale of 0.5 a negative prompt has no effect"),
-        ({"negative": 0.25}, "begins at step 7"),
+        ({"negative": 0.25}, r"begins at step 7; .* \('negative'\), or give a strength of 1"),
+        (
+            {"negative": "0..1", "rule": "turns", "strength": 1.0, "looks": 0, "rewinds": 0},
+            r"acts from its next step on; let it act longer \('negative'\)\.$",
+        ),
         ({"negative": 6}, "begins at step 7"),
         ({"negative": "0..0.5"}, "begins at step 7"),
         ({"negative": "0..7", "rule": "turns"}, "begins at step 7, and by rule 'turns' acts from"),

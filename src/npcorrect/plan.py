@@ -402,10 +402,11 @@ def _refuse_without_effect(drawing: Drawing, family: FamilyTraits, rule: RuleTra
     start, stop = drawing.window
     if max(start, drawing.restart_step + rule.delay) >= stop:
         later = f", and by rule {drawing.rule!r} acts from its next step on" if rule.delay else ""
+        sooner = ", or give a strength of 1" if drawing.restart_step else ""
         raise SettingsError(
             f"A negative that acts before step {stop + 1} has no effect on a redrawing that "
-            f"begins at step {drawing.restart_step + 1}{later}; let it act longer ('negative'), or "
-            "give a strength of 1."
+            f"begins at step {drawing.restart_step + 1}{later}; let it act longer ('negative')"
+            f"{sooner}."
         )
     if rule.guided and not drawing.true_cfg_scale > family.least_scale:
         raise _without_guidance(drawing, family)
