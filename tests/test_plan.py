@@ -205,9 +205,15 @@ def test_the_scale_of_rule_paper_goes_with_its_own_window() -> None:
     own = replace(STEPS, rule="paper", paper_scale=8.0)
     scales = [
         planned(own, **settings).template.true_cfg_scale
-        for settings in ({}, {"negative": "0..1.0"}, {"rule": "extra"}, {"scale": 4.0})
+        for settings in (
+            {},
+            {"negative": "0..1.0"},
+            {"negative_prompt": "lowres"},
+            {"rule": "extra"},
+            {"scale": 4.0},
+        )
     ]
-    assert scales == [8.0, own.true_cfg_scale, own.true_cfg_scale, 4.0]
+    assert scales == [8.0, *[own.true_cfg_scale] * 3, 4.0], "elsewhere it was not measured"
     assert planned(rule="paper").template.true_cfg_scale == FAKE_DEFAULTS.true_cfg_scale
 
 

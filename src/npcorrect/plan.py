@@ -41,9 +41,9 @@ class Defaults:
     negative; other rules look at finished pictures only, begin with noise and keep the seed.
     ``fresh_from`` is the first redrawing that has a seed of its own, 0 where all keep the seed.
     ``paper_window`` is the window of rule ``paper``, ``paper_scale`` the scale that was measured
-    within it where that is not ``true_cfg_scale``, ``negative_scale`` mu of rule ``extra``,
-    ``nag_scale`` phi of rule ``nag``, ``vsf_scale`` alpha of rule ``vsf``. ``max_sequence_length``
-    counts tokens.
+    within it where that is not ``true_cfg_scale``, which holds where a negative acts in other steps
+    too. ``negative_scale`` is mu of rule ``extra``, ``nag_scale`` phi of rule ``nag``,
+    ``vsf_scale`` alpha of rule ``vsf``. ``max_sequence_length`` counts tokens.
     """
 
     num_inference_steps: int
@@ -238,8 +238,8 @@ def _resolved(request: Request, family: FamilyTraits, defaults: Defaults, prompt
     name = request.rule or defaults.rule
     rule = _rule(name, family)
     steps = _or(request.steps, defaults.num_inference_steps)
-    silent = request.negative is None
-    scale = rule.default_guidance(defaults) if silent else defaults.true_cfg_scale
+    elsewhere = request.negative is not None or request.negative_prompt is not None
+    scale = defaults.true_cfg_scale if elsewhere else rule.default_guidance(defaults)
     return Drawing(
         prompt=prompt,
         seed=request.seed,
