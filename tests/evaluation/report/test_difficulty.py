@@ -271,6 +271,8 @@ PLAIN = fake_manifest(methods=("base",), images=1, seeds=SEEDS)
         (fake_manifest(methods=("base",), images=1, seeds=SEEDS,
                        draw=DrawSettings(steps=9, negative_prompt="blur")),
          "steps 9 instead of None; negative_prompt blur instead of None"),
+        (fake_manifest(methods=("base",), images=1, seeds=SEEDS, draw=DrawSettings(rule="extra")),
+         "rule extra instead of None"),
         (fake_manifest(methods=("npc",), images=1, seeds=SEEDS), "no pictures of the method"),
         (fake_manifest(methods=("base",), images=0, seeds=SEEDS), "no pictures of the method"),
     ],
@@ -290,12 +292,26 @@ def test_other_weights_under_one_name_are_refused(tmp_path: Path) -> None:
         summarise([ours], source=FakeBench(), difficulty=theirs)
 
 
+def test_a_standing_negatives_weight_makes_other_plain_pictures(tmp_path: Path) -> None:
+    made = [
+        fake_manifest(
+            methods=("base",), images=1, seeds=SEEDS,
+            draw=DrawSettings(negative_prompt="blur", rule="nag", negative_scale=weight),
+        )
+        for weight in (2.0, 9.0)
+    ]  # fmt: skip
+    ours = scripted(tmp_path / "a", {1: [1.0]}, made[0])
+    theirs = scripted(tmp_path / "p", {1: ease(3)}, made[1])
+    with pytest.raises(SettingsError, match=r"negative_scale 9\.0 instead of 2\.0"):
+        summarise([ours], source=FakeBench(), difficulty=theirs)
+
+
 def test_settings_of_a_correction_alone_make_no_other_plain_picture(
     run: Path, tmp_path: Path
 ) -> None:
     made = fake_manifest(
         methods=("base",), images=9, seeds=SEEDS, limit=4,
-        draw=DrawSettings(looks=2, rule="extra", fresh=True, batch=2),
+        draw=DrawSettings(looks=2, negative_scale=2.0, fresh=True, batch=2),
         load=LoadSettings(device="cpu", offload="model", offline=True),
     )  # fmt: skip
     plain = scripted(tmp_path / "p", {1: ease(3)}, made)

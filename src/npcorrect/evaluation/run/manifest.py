@@ -23,10 +23,11 @@ SCHEMA_VERSION = 2
 GROWING = ("methods", "limit", "seeds")
 """The settings by which a run may grow."""
 DRAWN_BY = (
-    "steps", "scale", "size", "height", "width", "negative_prompt", "model", "dtype", "quantize",
-    "lora", "family", "base", "revision", "variant",
+    "steps", "scale", "size", "height", "width", "rule", "negative_prompt", "model", "dtype",
+    "quantize", "lora", "family", "base", "revision", "variant",
 )  # fmt: skip
-"""The settings that a plain picture follows from, beside its prompt and its seed."""
+"""The settings that a plain picture follows from, beside its prompt and its seed; some rules guide
+it where no negative acts."""
 MAX_IMAGES, MAX_SEEDS, MAX_LIMIT, MAX_REPEATS = 1000, 1000, 10**7, 100
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 _PACKAGE = Path(__file__).parents[2]
@@ -175,7 +176,9 @@ def differences(old: Manifest, new: Manifest) -> list[str]:
 
 def plain_differences(one: Manifest, other: Manifest) -> list[str]:
     """Why a prompt and a seed do not give the same plain picture in two runs."""
-    return _other_settings(one, other, DRAWN_BY.__contains__) + _other_weights(one, other)
+    standing = one.settings.draw.negative_prompt is not None
+    names = (*DRAWN_BY, "negative_scale") if standing else DRAWN_BY
+    return _other_settings(one, other, names.__contains__) + _other_weights(one, other)
 
 
 def _other_settings(old: Manifest, new: Manifest, counts: Callable[[str], bool]) -> list[str]:
