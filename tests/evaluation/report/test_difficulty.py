@@ -190,6 +190,8 @@ def test_strata_are_in_all_forms(
         assert f"{stratum.level}, {prompts} prompts, npc: {100 * score.mean:.1f} %" in shown
         cells = f"{prompts} | {stratum.pictures} |"
         assert f"| {stratum.level} | {cells}" in texts[0]
+    for name in ("fake", "plain"):
+        assert f"<details><summary>{name}</summary><pre>" in texts[1], "how each run was made"
     assert len(figures["strata"][0]["comparisons"]) == 3
     sections = texts[0].split("## Difficulty: ")[1:]
     for section in sections:
