@@ -325,6 +325,18 @@ def test_a_run_is_no_measure_of_its_own_originals(run: Path) -> None:
         summarise([run], source=FakeBench(), difficulty=run)
 
 
+def test_plain_pictures_without_a_score_are_told_from_too_few_seeds(
+    run: Path, tmp_path: Path
+) -> None:
+    plain = scripted(tmp_path / "p", {1: [1.0, 1.0, None, None], 2: [None] * 3})
+    with pytest.raises(SettingsError, match=r"None of the 3 plain pictures .* has a score; cont"):
+        summarise([run], source=FakeBench(), difficulty=plain)
+    with Store(tmp_path / "begun").writing(PLAIN):
+        pass
+    with pytest.raises(SettingsError, match=r"No sample is finished yet in '.*begun'"):
+        summarise([run], source=FakeBench(), difficulty=tmp_path / "begun")
+
+
 def test_what_makes_the_difficulty_less_than_it_seems_is_said(run: Path, tmp_path: Path) -> None:
     made = replace(PLAIN, code="other", settings=replace(PLAIN.settings, judge="openai:x"))
     plain = scripted(tmp_path / "p", dict.fromkeys(EASE, ease(3)), made)

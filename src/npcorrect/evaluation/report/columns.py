@@ -89,7 +89,10 @@ def columns(stores: Mapping[str, Store], judge: str | None = None) -> tuple[Colu
                 one = Column(method, method, about, store.folder, tuple(records[method]))
                 read.append((run, one))
     if not read:
-        raise SettingsError("No sample is finished yet; continue with 'npc bench run'.")
+        folders = ", ".join(repr(str(store.folder)) for store in stores.values())
+        raise SettingsError(
+            f"No sample is finished yet in {folders}; continue with 'npc bench run'."
+        )
     times = Counter(column.method for _, column in read)
     return tuple(
         replace(column, label=f"{run}/{column.method}") if times[column.method] > 1 else column

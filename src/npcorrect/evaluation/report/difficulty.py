@@ -85,19 +85,34 @@ def measure(
     own = manifest.settings.judge
     records = _plain_records(name, store, None if own and judge == label(own) else judge)
     began = {(r.key.sample, r.key.repeat) for column in some for r in column.records}
-    values: dict[int, list[bool]] = {prompt: [] for prompt, _ in sorted(began)}
+    values: dict[int, list[float | None]] = {prompt: [] for prompt, _ in sorted(began)}
     for record in records:
-        prompt, value = record.key.sample, record.score(0).value
-        fresh = (prompt, record.key.repeat) not in began
-        if fresh and prompt in values and value is not None:
-            values[prompt].append(value >= full)
-    if not any(values.values()):
-        raise SettingsError(
-            f"No prompt has a scored plain picture in {str(store.folder)!r} of a seed that the "
-            "reported runs did not begin with; give that run more --seeds."
-        )
-    prompts = {prompt: Ease(sum(right), len(right)) for prompt, right in values.items()}
+        prompt = record.key.sample
+        if prompt in values and (prompt, record.key.repeat) not in began:
+            values[prompt].append(record.score(0).value)
+    prompts = {prompt: _ease(scores, full) for prompt, scores in values.items()}
+    if not any(ease.pictures for ease in prompts.values()):
+        raise _nothing_known(store, drawn=sum(map(len, values.values())))
     return Difficulty(name, manifest, prompts)
+
+
+def _nothing_known(store: Store, drawn: int) -> SettingsError:
+    folder = str(store.folder)
+    if drawn:
+        return SettingsError(
+            f"None of the {drawn} plain pictures in {folder!r} of other seeds than the reported "
+            "runs began with has a score; continue that run, or let 'npc bench judge' score all "
+            "runs and report with --judge."
+        )
+    return SettingsError(
+        f"No reported prompt has a plain picture in {folder!r} of a seed that the reported runs "
+        "did not begin with; give that run more --seeds."
+    )
+
+
+def _ease(scores: Sequence[float | None], full: float) -> Ease:
+    scored = [score for score in scores if score is not None]
+    return Ease(sum(score >= full for score in scored), len(scored))
 
 
 def _check(store: Store, plain: Manifest, manifests: Mapping[str, Manifest]) -> None:

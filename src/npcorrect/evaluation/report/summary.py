@@ -196,7 +196,7 @@ class Report(Figures):
 
     @property
     def made(self) -> dict[str, str]:
-        """The manifest of each run as indented JSON, that of the difficulty too, ``{run: text}``."""
+        """The manifests, that of the difficulty too, as indented JSON, ``{run: text}``."""
         plain = {self.difficulty.run: self.difficulty.manifest} if self.difficulty else {}
         manifests = {**self.manifests, **plain}
         return {name: json.dumps(asdict(m), indent=2) for name, m in manifests.items()}
