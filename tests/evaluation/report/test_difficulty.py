@@ -325,6 +325,20 @@ def test_a_run_is_no_measure_of_its_own_originals(run: Path) -> None:
         summarise([run], source=FakeBench(), difficulty=run)
 
 
+def test_a_file_of_prompts_is_the_same_wherever_it_is_named_from(tmp_path: Path) -> None:
+    here, there = (
+        fake_manifest(benchmark=name, methods=("base",), images=1, seeds=SEEDS)
+        for name in ("faults.csv", "/home/me/faults.csv")
+    )
+    ours = scripted(tmp_path / "a", {1: [1.0]}, here)
+    theirs = scripted(tmp_path / "p", {1: ease(3)}, there)
+    assert summarise([ours], source=FakeBench(), difficulty=theirs).strata[0].level == "easy"
+    assert len(summarise([ours, theirs], source=FakeBench()).rows) == 2
+    other = scripted(tmp_path / "q", {1: ease(3)}, replace(there, data="other"))
+    with pytest.raises(SettingsError, match="are not those of"):
+        summarise([ours], source=FakeBench(), difficulty=other)
+
+
 def test_plain_pictures_without_a_score_are_told_from_too_few_seeds(
     run: Path, tmp_path: Path
 ) -> None:

@@ -58,15 +58,15 @@ def common(manifests: Mapping[str, Manifest]) -> tuple[str, int]:
     Raises:
         SettingsError: the runs are of different benchmarks, or of different prompts.
     """
-    kinds = {(m.settings.benchmark, m.data) for m in manifests.values()}
+    kinds = {one.prompts for one in manifests.values()}
     if len(kinds) > 1:
         raise SettingsError(
             f"The runs are of {', '.join(sorted(name for name, _ in kinds))}, or of different "
             "prompts; report runs of one benchmark together."
         )
-    (name, _), *_ = kinds
+    first, *_ = manifests.values()
     images = [m.settings.images for m in manifests.values() if m.settings.images]
-    return name, min(images, default=1)
+    return first.settings.benchmark, min(images, default=1)
 
 
 def columns(stores: Mapping[str, Store], judge: str | None = None) -> tuple[Column, ...]:

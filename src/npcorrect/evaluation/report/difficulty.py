@@ -119,11 +119,11 @@ def _check(store: Store, plain: Manifest, manifests: Mapping[str, Manifest]) -> 
     """Refuse a run that says nothing of the reported runs' plain pictures."""
     folder, settings = str(store.folder), plain.settings
     for name, reported in manifests.items():
-        wanted = reported.settings.benchmark
-        if (settings.benchmark, plain.data) != (wanted, reported.data):
+        if plain.prompts != reported.prompts:
             raise SettingsError(
                 f"The prompts of {folder!r} ({settings.benchmark}) are not those of {name!r} "
-                f"({wanted}); take the difficulty from a run of the same benchmark."
+                f"({reported.settings.benchmark}); take the difficulty from a run of the same "
+                "benchmark."
             )
         different = plain_differences(plain, reported) if reported.settings.images else []
         if different:

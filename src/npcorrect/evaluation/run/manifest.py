@@ -89,6 +89,11 @@ class Manifest:
     weights: str = ""
     own: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def prompts(self) -> tuple[str, str]:
+        """What tells its prompts from others: the benchmark, a file by its mere name, and data."""
+        return Path(self.settings.benchmark).name, self.data
+
 
 def validate(settings: RunSettings) -> None:
     """Refuse what makes no sense.
