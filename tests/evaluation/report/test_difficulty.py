@@ -407,9 +407,12 @@ def test_the_command_reports_by_difficulty_or_writes_nothing(
 
 
 @pytest.mark.skipif(not installed(), reason="Chromium or its driver is not installed.")
-def test_the_page_shows_the_prompts_of_one_difficulty(report: Report, written: Path) -> None:
+def test_the_page_shows_the_prompts_of_one_difficulty(report: Report, tmp_path: Path) -> None:
+    assert report.difficulty
+    name = "a-folder-whose-name-has-no-place-to-break-" + 100 * "x"
+    files.write(replace(report, difficulty=replace(report.difficulty, run=name)), tmp_path)
     with chromium(390, 900) as browser:
-        browser.get((written / "report.html").as_uri())
+        browser.get((tmp_path / "report.html").as_uri())
         count = browser.execute_script(
             "for (const box of document.querySelectorAll('details')) box.open = true;"
             "const s = document.getElementById('difficulty'); s.value = 'hard';"
