@@ -92,6 +92,7 @@ def show_report(
     difficulty: Path | None = None,
 ) -> None:
     """Write the report, and its summary on the terminal."""
+    from npcorrect.cli.console import PlainConsole
     from npcorrect.evaluation import plugins
     from npcorrect.evaluation.report import files
     from npcorrect.evaluation.report.summary import summarise
@@ -102,7 +103,7 @@ def show_report(
     )
     folder = out or runs[0] / "report"
     files.write(made, folder)
-    files.show(made)
+    files.show(made, PlainConsole())
     typer.echo(f"The whole report is in {folder}.")
 
 

@@ -7,9 +7,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from statistics import fmean
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from npcorrect.cli import app
@@ -173,7 +175,7 @@ def test_strata_are_in_all_forms(
     figures = json.loads((written / "report.json").read_text())
     texts = [(written / name).read_text() for name in ("report.md", "report.html")]
     tex = (written / "summary.tex").read_text()
-    files.show(report)
+    files.show(report, Console())
     shown = " ".join(capsys.readouterr().out.split())
     assert figures["difficulty"]["run"] == "plain"
     assert figures["difficulty"]["prompts"]["3"] == {"level": "middle", "right": 3, "pictures": 5}
@@ -404,6 +406,24 @@ def test_the_command_reports_by_difficulty_or_writes_nothing(
     assert done.exit_code == 0, done.output
     assert "hard, " in done.output
     assert "## Difficulty: easy" in (out / "report.md").read_text()
+
+
+def test_what_a_run_is_called_steers_no_terminal(run: Path, plain: Path, tmp_path: Path) -> None:
+    hostile = tmp_path / "\x1b[31m[bold]plain"
+    copytree(plain, hostile)
+    asked = [
+        "bench",
+        "report",
+        str(run),
+        "--difficulty",
+        str(hostile),
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    shown = CliRunner().invoke(app, asked)
+    assert shown.exit_code == 0, shown.output
+    assert "[31m[bold]plain has no scored" in " ".join(shown.output.split())
+    assert "\x1b" not in shown.output
 
 
 @pytest.mark.skipif(not installed(), reason="Chromium or its driver is not installed.")

@@ -12,6 +12,7 @@ from statistics import fmean
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.base import Sample, Score
@@ -95,7 +96,7 @@ def test_what_corrections_keep_is_the_same_in_all_forms(
     lines = list(csv.DictReader((written / "summary.csv").read_text().splitlines()))
     scores = {(r["method"], r["sample"], r["repeat"]): r["score"] for r in rows}
     texts = [(written / name).read_text() for name in ("report.md", "report.html")]
-    files.show(report)
+    files.show(report, Console())
     shown = " ".join(capsys.readouterr().out.split())
     assert "base, kept" not in shown
     for row, line, method in zip(report.rows, lines, figures["methods"], strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from npcorrect.evaluation.report import page, tables
 from npcorrect.evaluation.report.difficulty import Difficulty
@@ -13,6 +13,9 @@ from npcorrect.evaluation.report.metrics import KEEPS
 from npcorrect.evaluation.report.summary import Report, Stratum
 from npcorrect.evaluation.report.text import interval, kept, official
 from npcorrect.files import prepare, write_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def write(report: Report, folder: Path) -> None:
@@ -70,14 +73,12 @@ def _stratum(one: Stratum) -> dict[str, Any]:
     }
 
 
-def show(report: Report) -> None:
+def show(report: Report, console: Console) -> None:
     """The summary as a table on the terminal, the official figure first."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
     for warning in report.warnings:
         console.print(Text(warning, style="bold red"))
     scale = report.benchmark.scale
