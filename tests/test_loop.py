@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from npcorrect.diffusion.base import Glance
 from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeImageModel, looking
 from npcorrect.errors import BudgetError, ModelError, PromptError, SettingsError, VLMError
 from npcorrect.loop import Correction, Event, correct
-from npcorrect.plan import Plan
+from npcorrect.plan import Defaults, Plan
 from npcorrect.ranking import SourceRanker
 from npcorrect.records import (
     Attempt,
@@ -213,6 +214,43 @@ def test_the_negatives_are_tried_in_turn_as_long_as_the_seed_is_kept() -> None:
     model = FakeImageModel(replace(FAKE_DEFAULTS, fresh_from=3))
     list(begin(*[scored(2)] * 5, model=model, request=replace(REQUEST, candidates=4)))
     assert model.drawn[1:] == [(7, "bad one"), (7, "bad two"), (10, "bad one"), (11, "bad one")]
+
+
+NEW_SEEDS = replace(FAKE_DEFAULTS, fresh_from=2, seeds_suffice=frozenset({"object", "count"}))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 9])
+def test_where_new_seeds_do_better_they_have_no_negative_once_one_was_tried(batch: int) -> None:
+    model, request = FakeImageModel(NEW_SEEDS), replace(REQUEST, candidates=4, batch=batch)
+    attempts = list(begin(*[scored(2)] * 5, model=model, request=request))
+    assert model.drawn[1:] == [(7, "bad one"), (9, None), (10, None), (11, None)]
+    assert [attempt.ranked is None for attempt in attempts] == [True, False, True, True, True]
+    sizes = {1: [1, 1, 1, 1, 1], 2: [1, 1, 2, 1]}.get(batch, [1, 1, 3])
+    assert list(map(len, model.drawings)) == sizes
+
+
+@pytest.mark.parametrize(
+    ("defaults", "settings"),
+    [
+        (replace(NEW_SEEDS, seeds_suffice=frozenset({"count"})), {}),
+        (NEW_SEEDS, {"rule": "nag", "fresh": True}),
+    ],
+)
+def test_where_other_claims_failed_or_by_another_rule_the_negative_stays(
+    defaults: Defaults, settings: dict[str, Any]
+) -> None:
+    model, request = FakeImageModel(defaults), replace(REQUEST, candidates=3, **settings)
+    list(begin(*[scored(2)] * 4, model=model, request=request))
+    assert {negative for _, negative in model.drawn[1:]} == {"bad one"}
+
+
+def test_with_seeds_of_their_own_throughout_one_negative_is_tried_first() -> None:
+    model, request = FakeImageModel(NEW_SEEDS), replace(REQUEST, candidates=3, fresh=True)
+    list(begin(*[scored(2)] * 4, model=model, request=request))
+    assert model.drawn[1:] == [(8, "bad one"), (9, None), (10, None)]
+    kept = FakeImageModel(NEW_SEEDS)
+    list(begin(*[scored(2)] * 4, model=kept, request=replace(request, fresh=False)))
+    assert kept.drawn[1:] == [(7, "bad one"), (7, "bad two"), (7, "bad three")]
 
 
 def test_looks_renew_the_negative_while_the_emerging_picture_fails() -> None:

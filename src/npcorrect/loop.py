@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from inspect import GEN_CLOSED, getgeneratorstate
+from itertools import groupby
 from threading import Event as Flag
 from time import perf_counter
 
@@ -61,7 +62,8 @@ def correct(
     own caption becomes the negative; once it is right, none acts; where the last look finds it
     wrong, it may go back and begin again. Redrawings of a strength below 1 begin with the original.
     Redrawings with seeds of their own try the first candidate each: a new seed with the best
-    negative does better than the next negative (docs/results.md).
+    negative does better than the next negative; or, where the model's plan has it so for what
+    failed, none once one was tried (docs/results.md).
     Where it is accepted or unscored nothing follows: without a verdict there is no known fault.
     Candidates are drawn ``batch`` at a time, and a batch that was drawn is verified to its end.
     Negatives that are too long for the model are passed over.
@@ -261,13 +263,8 @@ class Correction(Iterator[Attempt]):
         calls = self._model_calls
         candidates = tuple(c for c in candidates if calls.takes(c.negative_prompt))
         self._calls.say("rank", 1, total=len(candidates))
-        ranking = self._in_order(
-            account.charged(lambda: self._ranker.rank(self.checklist, candidates))
-        )
-        size = self.plan.request.batch
-        batches = [
-            (first + 1, ranking[first : first + size]) for first in range(done, len(ranking), size)
-        ]
+        ranking = account.charged(lambda: self._ranker.rank(self.checklist, candidates))
+        batches = self._batches(self._in_order(ranking, verdict), done)
         proposing = perf_counter() - start
         for drawn, verified in calls.verified_batches(batches, origin.origin):
             share = drawn.seconds / len(drawn.ranking)
@@ -290,13 +287,35 @@ class Correction(Iterator[Attempt]):
             return Verdict((), unscored)
         return self._calls.verify(attempt, image, self.checklist, account)
 
-    def _in_order(self, ranking: Sequence[Ranked]) -> Sequence[Ranked]:
-        """What the redrawings try, one each: the best first, and under new seeds the best again."""
+    def _in_order(self, ranking: Sequence[Ranked], verdict: Verdict) -> Sequence[Ranked | None]:
+        """What the redrawings try, one each: the best first, and under new seeds the best again.
+
+        None stands for no negative: where new seeds do better, once the best was tried.
+        """
         most, fresh = self.plan.request.candidates, self.plan.fresh_from
-        if not fresh:
+        if not (fresh and ranking):
             return ranking[:most]
-        tried = ranking[: min(fresh - 1, most)]
-        return (*tried, *tuple(ranking[:1]) * (most - len(tried)))
+        tried = ranking[: min(max(fresh - 1, 1), most)]
+        failed = {check.requirement.kind for check in verdict.failed}
+        again = None if failed <= self.plan.seeds_suffice else ranking[0]
+        return (*tried, *(again,) * (most - len(tried)))
+
+    def _batches(
+        self, order: Sequence[Ranked | None], done: int
+    ) -> list[tuple[int, Sequence[Ranked | None]]]:
+        """What follows the first ``done`` redrawings, a batch each, with its first attempt.
+
+        Either all pictures of a batch have a negative or none has.
+        """
+        size, batches = self.plan.request.batch, []
+        for _, group in groupby(range(done, len(order)), lambda place: order[place] is None):
+            places = tuple(group)
+            alike = order[places[0] : places[-1] + 1]
+            batches += [
+                (places[first] + 1, alike[first : first + size])
+                for first in range(0, len(alike), size)
+            ]
+        return batches
 
 
 def _begins_alike(given: Generation, template: Drawing) -> bool:

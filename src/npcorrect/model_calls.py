@@ -42,7 +42,7 @@ class Drawn:
     """Attempts drawn together, from ``first`` on, with what the looks at each of them asked."""
 
     first: int
-    ranking: Sequence[Ranked]
+    ranking: Sequence[Ranked | None]
     generations: Sequence[Generation]
     looks: Sequence[Account]
     seconds: float
@@ -66,12 +66,12 @@ class ModelCalls:
     def _draw_batch(
         self,
         first: int,
-        ranking: Sequence[Ranked],
+        ranking: Sequence[Ranked | None],
         origin: Origin | None,
         needless: Callable[[], bool] | None = None,
     ) -> Drawn:
         start, accounts = perf_counter(), [Account() for _ in ranking]
-        negatives = [ranked.candidate.negative_prompt for ranked in ranking]
+        negatives = [one.candidate.negative_prompt if one else None for one in ranking]
         look, cancelled = self._looking(first, accounts), needless or self.over
         generations = accounts[0].charged(
             lambda: self.draw(negatives, first, look, origin, cancelled)
@@ -152,7 +152,7 @@ class ModelCalls:
         return True
 
     def verified_batches(
-        self, batches: Sequence[tuple[int, Sequence[Ranked]]], origin: Origin | None
+        self, batches: Sequence[tuple[int, Sequence[Ranked | None]]], origin: Origin | None
     ) -> Generator[tuple[Drawn, Iterable[Verified]]]:
         """Batches drawn and verified, until a picture is accepted or nothing more is wanted."""
         if self.calls.roles.overlap and not self.plan.looks:
@@ -170,7 +170,7 @@ class ModelCalls:
                 return
 
     def _overlapping(
-        self, batches: Sequence[tuple[int, Sequence[Ranked]]], origin: Origin | None
+        self, batches: Sequence[tuple[int, Sequence[Ranked | None]]], origin: Origin | None
     ) -> Generator[tuple[Drawn, Iterable[Verified]]]:
         """The next batch is drawn while the one before is verified in other threads.
 

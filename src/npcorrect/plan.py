@@ -39,10 +39,11 @@ class Defaults:
     default. ``window``, a share of the steps, ``looks``, ``strength``, ``rewinds`` and
     ``fresh_from`` are those of the model's own rule and of rules by which looks can renew the
     negative; other rules look at finished pictures only, begin with noise and keep the seed.
-    ``fresh_from`` is the first redrawing that has a seed of its own, 0 where all keep the seed.
-    ``paper_window`` is the window of rule ``paper``, ``paper_scale`` the scale that was measured
-    within it where that is not ``true_cfg_scale``, which holds where a negative acts in other steps
-    too. ``negative_scale`` is mu of rule ``extra``, ``nag_scale`` phi of rule ``nag``,
+    ``fresh_from`` is the first redrawing that has a seed of its own, 0 where all keep the seed;
+    where only claims of the kinds in ``seeds_suffice`` failed, such redrawings have no negative once
+    one was tried. ``paper_window`` is the window of rule ``paper``, ``paper_scale`` the scale that was
+    measured within it where that is not ``true_cfg_scale``, which holds where a negative acts in
+    other steps too. ``negative_scale`` is mu of rule ``extra``, ``nag_scale`` phi of rule ``nag``,
     ``vsf_scale`` alpha of rule ``vsf``. ``max_sequence_length`` counts tokens.
     """
 
@@ -62,6 +63,7 @@ class Defaults:
     rewinds: int = 0
     paper_window: float = PAPER_WINDOW
     paper_scale: float | None = None
+    seeds_suffice: frozenset[str] = frozenset()
 
 
 class RuleTraits(Protocol):
@@ -163,14 +165,15 @@ class Plan:
 
     ``template`` is the drawing of the original; every other one differs in its seed, its negative
     and its origin alone. From redrawing ``fresh_from`` on, where it is not 0, redrawing k has the
-    seed ``seed + k``. ``denies`` says whether what the prompt denies is a negative of every
-    picture, the original too.
+    seed ``seed + k``; ``seeds_suffice`` is as in :class:`Defaults`. ``denies`` says whether what
+    the prompt denies is a negative of every picture, the original too.
     """
 
     request: Request
     template: Drawing
     fresh_from: int
     denies: bool = True
+    seeds_suffice: frozenset[str] = frozenset()
 
     @property
     def looks(self) -> bool:
@@ -216,10 +219,12 @@ def plan(
         template = replace(template, share_branch=_shares_branch(template, family, rule))
     if request.rule is not None:
         refuse_idle_weight(request, name, family)
-    own = defaults.fresh_from if _as_measured(name, rule, defaults) else 0
+    measured = _as_measured(name, rule, defaults)
+    own = defaults.fresh_from if measured else 0
     fresh_from = own if request.fresh is None else int(request.fresh)
     _check_seeds(request, fresh_from)
-    return Plan(request, template, fresh_from, denies=request.candidates > 0)
+    suffice = defaults.seeds_suffice if measured else frozenset[str]()
+    return Plan(request, template, fresh_from, request.candidates > 0, suffice)
 
 
 def _texts(request: Request, family: FamilyTraits) -> tuple[str, str | None]:

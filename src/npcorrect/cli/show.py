@@ -90,11 +90,12 @@ def show_result(result: Result, folder: Path) -> None:
 def _row(attempt: Attempt, chosen: bool) -> tuple[Text, ...]:
     ranked = attempt.ranked
     source = f" ({ranked.candidate.source}, {ranked.score:+.3f})" if ranked else ""
+    acted = one_line(abridged(attempt.generation.negatives), 300) + source
     cells = (
         f"{attempt.index or 'original'}{' *' if chosen else ''}",
         said(attempt),
         "\n".join(one_line(text, 200) for text in faults(attempt.verdict)),
-        one_line(abridged(attempt.generation.negatives), 300) + source,
+        acted or ("none, a new seed" if attempt.index else ""),
         _evaluations(attempt.cost),
     )
     return tuple(map(Text, cells))

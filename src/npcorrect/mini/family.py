@@ -53,13 +53,15 @@ DEFAULTS = replace(
     paper_scale=8.0,
     strength=10 / 12,
     fresh_from=2,
+    seeds_suffice=frozenset({"object", "count"}),
     sizes=(IMAGE_SIZE,),
     multiple=0,
     max_sequence_length=MAX_TOKENS,
 )
 """What did best on the prompts for tuning (docs/results.md): redrawings begin with the original
 noised to the third step, the negative acts strongly in it and the next, so that one takes as many
-evaluations as a plain picture, and the first of them keeps its seed.
+evaluations as a plain picture, and the first of them keeps its seed. Where only numbers are wrong,
+new seeds without the negative do better afterwards.
 """
 FAMILY = replace(
     FLUX_DEV,
