@@ -56,6 +56,8 @@ class Remedy:
     start: int = 0
     stop: int = 0
     new_noise: bool = False
+    but_counts: bool = False
+    """Whether it acts without its negative where the original's faults are of count alone."""
 
     @property
     def name(self) -> str:
@@ -86,7 +88,8 @@ REMEDIES = (
 )
 POLICIES: dict[str, tuple[Remedy, ...]] = {
     "best of n": (NEW_SEED,),
-    "same seed first": (DRAWN, *[FRESH] * (IMAGES - 2)),
+    "same seed first": (DRAWN, *[replace(FRESH, but_counts=True)] * (IMAGES - 2)),
+    "the same, counts too": (DRAWN, *[FRESH] * (IMAGES - 2)),
     "fresh": (FRESH,),
     "keep": (
         DRAWN,
@@ -112,6 +115,8 @@ class Case:
 
     def job(self, remedy: Remedy, negative: str, number: int = 1) -> Job:
         """Its redrawing by a remedy, the ``number``-th of it."""
+        if remedy.but_counts and faults(self.prompt, self.drawn.scene) == {"count"}:
+            remedy, negative = replace(remedy, stop=remedy.start), ""
         return Job(
             self.prompt,
             self.seed + number * remedy.new_noise,

@@ -40,11 +40,11 @@ class Defaults:
     ``fresh_from`` are those of the model's own rule and of rules by which looks can renew the
     negative; other rules look at finished pictures only, begin with noise and keep the seed.
     ``fresh_from`` is the first redrawing that has a seed of its own, 0 where all keep the seed;
-    where only claims of the kinds in ``seeds_suffice`` failed, such redrawings have no negative once
-    one was tried. ``paper_window`` is the window of rule ``paper``, ``paper_scale`` the scale that was
-    measured within it where that is not ``true_cfg_scale``, which holds where a negative acts in
-    other steps too. ``negative_scale`` is mu of rule ``extra``, ``nag_scale`` phi of rule ``nag``,
-    ``vsf_scale`` alpha of rule ``vsf``. ``max_sequence_length`` counts tokens.
+    where only claims of the kinds in ``seeds_suffice`` failed, such redrawings have no negative
+    once one was tried. ``paper_window`` is the window of rule ``paper``, ``paper_scale`` the scale
+    that was measured within it where that is not ``true_cfg_scale``, which holds where a negative
+    acts in other steps too. ``negative_scale`` is mu of rule ``extra``, ``nag_scale`` phi of rule
+    ``nag``, ``vsf_scale`` alpha of rule ``vsf``. ``max_sequence_length`` counts tokens.
     """
 
     num_inference_steps: int

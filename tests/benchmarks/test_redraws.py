@@ -233,6 +233,14 @@ def test_a_policy_goes_on_until_the_verifier_accepts() -> None:
     assert rows[-1].negative == "three red cups"
 
 
+def test_a_remedy_may_act_without_its_negative_where_counts_alone_are_wrong() -> None:
+    remedy = Remedy("as drawn", 8.0, 2, 4, new_noise=True, but_counts=True)
+    counts = a_case(*cups(3)).job(remedy, "three red cups")
+    assert (counts.start, counts.stop, counts.negative, counts.evaluations) == (2, 2, "", 10)
+    colours = a_case(*cups(2, "blue")).job(remedy, "two blue cups")
+    assert (colours.stop, colours.negative) == (4, "two blue cups")
+
+
 def test_policies_begin_with_the_first_pictures_of_each_prompt() -> None:
     groups = [[a_case(*cups(3)), replace(a_case(), seed=30), replace(a_case(), seed=40)]]
     rows = policies(Copies(*cups(1)), groups, 2)
