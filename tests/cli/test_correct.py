@@ -131,7 +131,7 @@ def test_prompts_come_from_standard_input(eyes: FakeEyes, tmp_path: Path) -> Non
         (("one banana", "--size", "100"), "100"),
         (("one banana", "-k", "51"), "51"),
         (("one banana", "-k", "-1"), "-1"),
-        (("one banana", "--looks", "24"), "0 to 7"),
+        (("one banana", "--looks", "24"), "0 to 6"),
         (("one banana", "--strength", "0"), "'strength' is 0"),
         (("one banana", "--rewinds", "-1"), "'rewinds' is -1"),
         (("one banana", "--batch", "0"), "'batch' is 0"),

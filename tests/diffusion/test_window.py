@@ -550,6 +550,6 @@ def test_texts_longer_than_the_model_reads_are_refused(model: PipelineModel) -> 
 def test_the_papers_window_scales_with_the_schedule(model: PipelineModel) -> None:
     assert window_steps(3 / 50, 50) == (0, 3)
     assert window_steps(None, 12, PAPER_WINDOW) == (0, 1)
-    assert resolved(model, Request(PROMPT, rule="paper"), NEGATIVE).window == (0, 6)
+    assert resolved(model, Request(PROMPT, rule="paper"), NEGATIVE).window == (0, 4)
     long = Request(PROMPT, rule="paper", steps=50)
-    assert resolved(model, long, NEGATIVE).window == (0, 25)
+    assert resolved(model, long, NEGATIVE).window == (0, 17)
