@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from re import findall
 from typing import Any
@@ -13,6 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from npcorrect.cli import app
+from npcorrect.cli.show import show_result
+from npcorrect.diffusion.fake import FAKE_DEFAULTS
+from npcorrect.records import Request
 from npcorrect.session import Session, SessionSettings
 from tests.fakes import FakeEyes, session
 
@@ -52,6 +56,18 @@ def test_the_chosen_pictures_faults_are_said_too(eyes: FakeEyes, tmp_path: Path)
     done = npc("correct", PROMPT, "-k", "1", "--out", str(tmp_path / "out"))
     assert done.exit_code == 3
     assert "saw five apples" in done.stdout
+
+
+def test_a_redrawing_without_a_negative_is_said_to_be_a_new_seed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    defaults = replace(FAKE_DEFAULTS, fresh_from=2, seeds_suffice=frozenset({"count"}))
+    looking = FakeEyes(["four apples", "five apples", "six apples"])
+    attempts = session(looking, defaults).correct(Request(PROMPT, candidates=2))
+    assert len([*attempts]) == 3
+    show_result(attempts.result, tmp_path)
+    assert capsys.readouterr().out.count("none, a new seed") == 1
 
 
 def test_a_folder_is_refused_continued_or_overwritten(eyes: FakeEyes, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from io import BytesIO
 from threading import Lock
 
 from PIL.Image import Image
@@ -21,6 +20,7 @@ from npcorrect.evaluation.plugins import label
 from npcorrect.evaluation.run.kept import kept
 from npcorrect.evaluation.run.pictures import picture_name
 from npcorrect.evaluation.run.records import Key, Record, Step
+from npcorrect.files import png
 from npcorrect.records import Attempt, Cost, Drawing, Generation, Request
 from npcorrect.result import select
 from npcorrect.vlm.usage import paying
@@ -141,7 +141,7 @@ class Worker:
         job, attempts = drawn.job, drawn.attempts
         chosen = [select(attempts[: i + 1]) for i in range(len(attempts))]
         images = [attempt.generation.image for attempt in attempts]
-        files = [_png(image) for image in images]
+        files = [png(image) for image in images]
         names = [picture_name(file) for file in files]
         costs = _sums([attempt.cost for attempt in attempts])
         sample = job.sample
@@ -253,9 +253,3 @@ def _sums(costs: Sequence[Cost]) -> list[Cost]:
     for cost in costs:
         sums.append(sums[-1] + cost)
     return sums[1:]
-
-
-def _png(image: Image) -> bytes:
-    file = BytesIO()
-    image.save(file, format="PNG")
-    return file.getvalue()
