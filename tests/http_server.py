@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import IPPROTO_TCP, TCP_NODELAY, socket
 from typing import Any
 
 
@@ -13,6 +14,12 @@ class _Http(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
+
+    def get_request(self) -> tuple[socket, Any]:
+        """No answer waits for the acknowledgement of its head."""
+        connection, address = super().get_request()
+        connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        return connection, address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that hang up are expected."""

@@ -26,7 +26,7 @@ from npcorrect.prompts import Job, parsed, texts_of
 from npcorrect.records import Request
 from npcorrect.result import load_result, to_record
 from tests.fakes import session
-from tests.serve.fakes import FakeServer, listening
+from tests.serve.fakes import FakeServer, served
 
 AWKWARD = st.sampled_from(
     ["[/x]", "[red]", ":heart:", "\x1b[2J", "\x9b31m", "\u202e", "\r\n", "\t", "\x00", "\ud800",
@@ -106,10 +106,7 @@ ENDPOINTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    with (
-        listening(FakeServer(tmp_path_factory.mktemp("jobs"))) as address,
-        httpx2.Client(base_url=address, timeout=60) as client,
-    ):
+    with served(FakeServer(tmp_path_factory.mktemp("jobs"))) as client:
         yield client
 
 

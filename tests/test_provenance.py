@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +23,25 @@ def test_a_file_is_known_by_its_hash(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     file.write_bytes(b"weights")
     assert made(LoadSettings(model=str(file)), file).weights == sha256(b"weights").hexdigest()
+
+
+def test_a_file_that_was_written_again_is_another(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    hashes = []
+    for second, content in enumerate((b"weights", b"weight2", b"weights")):
+        file.write_bytes(content)
+        os.utime(file, (second, second))
+        hashes += [made(LoadSettings(model=str(file)), file).weights for _ in range(2)]
+    first, other = (sha256(content).hexdigest() for content in (b"weights", b"weight2"))
+    assert hashes == [first, first, other, other, first, first]
+
+
+def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(b"weights")
+    known = made(LoadSettings(model=str(file)), file).weights
+    monkeypatch.setattr("npcorrect.provenance.file_digest", None)
+    assert made(LoadSettings(model=str(file)), file).weights == known
 
 
 def test_a_folder_is_known_by_all_its_weights(tmp_path: Path) -> None:

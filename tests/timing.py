@@ -8,8 +8,7 @@ from time import thread_time
 
 
 def thread_seconds(work: Callable[[], object]) -> float:
-    """Seconds of this thread's processor, without a collection of what other tests have left."""
-    gc.collect()
+    """Seconds of this thread's processor, without a collection of garbage."""
     gc.disable()
     try:
         start = thread_time()

@@ -11,14 +11,12 @@ from atexit import register
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from operator import attrgetter
 from pathlib import Path
 from re import sub
 from time import monotonic
 from typing import Any, Literal
-
-from pydantic import TypeAdapter
 
 from npcorrect.errors import BudgetError, InputError, NpcError, OutputError, SettingsError
 from npcorrect.faults import faults
@@ -27,7 +25,7 @@ from npcorrect.loop import OnEvent
 from npcorrect.output import OutputFolder, correct_into
 from npcorrect.prompts import Job
 from npcorrect.records import Verdict
-from npcorrect.result import Outcome, damaged, file_name, read_record, to_record
+from npcorrect.result import Outcome, adapter, damaged, file_name, read_record, to_record
 from npcorrect.session import (
     Session,
     SessionSettings,
@@ -253,9 +251,7 @@ def row(job: Job, folder: Path, record: Mapping[str, Any]) -> Row:
     """
     try:
         first, best = record["attempts"][0], record["attempts"][record["best"]]
-        before, after = (
-            TypeAdapter(Verdict).validate_python(one["verdict"]) for one in (first, best)
-        )
+        before, after = (adapter(Verdict).validate_python(one["verdict"]) for one in (first, best))
         generation, cost = best["generation"], record["cost"]
         acted = [generation["negative_prompt"], *(text for _, text in generation["steering"])]
         return _row(
@@ -282,6 +278,13 @@ def row(job: Job, folder: Path, record: Mapping[str, Any]) -> Row:
 
 def page(rows: Sequence[Row], jobs: int) -> str:
     """``index.html``: every prompt with its pictures; it loads nothing but those."""
+    outcomes = ("accepted", "corrected", "not accepted", "unscored", "failed")
+    counts = {name: sum(one.outcome == name for one in rows) for name in outcomes}
+    return str(_template().render(rows=rows, jobs=jobs, counts=counts))
+
+
+@cache
+def _template() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -291,9 +294,7 @@ def page(rows: Sequence[Row], jobs: int) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    outcomes = ("accepted", "corrected", "not accepted", "unscored", "failed")
-    counts = {name: sum(one.outcome == name for one in rows) for name in outcomes}
-    return environment.get_template("index.html.j2").render(rows=rows, jobs=jobs, counts=counts)
+    return environment.get_template("index.html.j2")
 
 
 def _absolute(job: Job) -> Job:

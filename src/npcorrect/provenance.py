@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -132,13 +132,20 @@ def _hash(path: Path) -> str:
     """SHA-256 of a file, or of a folder's safetensors with their names; empty where none is."""
     try:
         if path.is_file():
-            with path.open("rb") as file:
-                return file_digest(file, "sha256").hexdigest()
+            status = path.stat()
+            return _digest(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     except OSError as error:
         raise ModelError(f"The weights {str(path)!r} cannot be read ({error.strerror}).") from None
     files = sorted(path.rglob("*.safetensors")) if path.is_dir() else []
     lines = [f"{file.relative_to(path).as_posix()} {_hash(file)}\n" for file in files]
     return sha256("".join(lines).encode()).hexdigest() if lines else ""
+
+
+@lru_cache(maxsize=1000)
+def _digest(path: Path, *state: int) -> str:
+    """SHA-256 of a file, read again when its size or one of its times changes."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _commit(name: str, revision: str | None) -> str:

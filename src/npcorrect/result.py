@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -243,6 +244,12 @@ def damaged(path: Path, error: Exception, remedy: str = REMEDY) -> SettingsError
     return SettingsError(f"{str(path)!r} cannot be read ({reason}); {remedy}.")
 
 
+@cache
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """What makes records of a kind from JSON values; made once, which takes a while."""
+    return TypeAdapter(kind)
+
+
 def read_request(record: Mapping[str, Any]) -> tuple[Request, Provenance | None, Ended | None]:
     """What a record was asked for, how it is made, and why it ended.
 
@@ -250,9 +257,9 @@ def read_request(record: Mapping[str, Any]) -> tuple[Request, Provenance | None,
         ValueError: a value is missing or of the wrong type.
     """
     return (
-        TypeAdapter(Request).validate_python(record.get("request")),
-        TypeAdapter(Provenance | None).validate_python(record.get("made_with")),
-        TypeAdapter(Ended | None).validate_python(record.get("ended")),
+        adapter(Request).validate_python(record.get("request")),
+        adapter(Provenance | None).validate_python(record.get("made_with")),
+        adapter(Ended | None).validate_python(record.get("ended")),
     )
 
 
@@ -279,7 +286,9 @@ def read_cost(record: Mapping[str, Any]) -> Cost:
     names = {"calls": "vlm_calls", "seconds": "vlm_seconds"}
     usage = {f.name: record[names.get(f.name, f.name)] for f in fields(Usage) if f.name != "swaps"}
     swaps = record.get("swaps", 0)
-    return TypeAdapter(Cost).validate_python(dict(record) | {"usage": usage | {"swaps": swaps}})
+    values = dict(record) | {"usage": usage | {"swaps": swaps}}
+    cost: Cost = adapter(Cost).validate_python(values)
+    return cost
 
 
 def generation_record(generation: Generation) -> dict[str, Any]:
@@ -296,7 +305,8 @@ def read_drawing(written: Mapping[str, Any]) -> Drawing:
         ValueError: a value is missing or of the wrong type.
     """
     values = {f.name: written[f.name] for f in fields(Drawing) if f.name in written}
-    return TypeAdapter(Drawing).validate_python(values)
+    drawing: Drawing = adapter(Drawing).validate_python(values)
+    return drawing
 
 
 def _attempt_record(attempt: Attempt) -> dict[str, Any]:
@@ -316,7 +326,7 @@ def _attempt_record(attempt: Attempt) -> dict[str, Any]:
 
 def _result(record: Mapping[str, Any], attempts: tuple[Attempt, ...]) -> Result:
     request, made_with, ended = read_request(record)
-    checklist = TypeAdapter(Checklist).validate_python(record["checklist"])
+    checklist = adapter(Checklist).validate_python(record["checklist"])
     return Result(request, checklist, attempts, ended, made_with)
 
 
@@ -331,4 +341,5 @@ def _attempt(place: int, record: Mapping[str, Any], folder: Path) -> Attempt:
         "generation": generation | {"drawing": read_drawing(written), "image": picture},
         "cost": read_cost(record["cost"]),
     }
-    return TypeAdapter(Attempt).validate_python(whole)
+    attempt: Attempt = adapter(Attempt).validate_python(whole)
+    return attempt

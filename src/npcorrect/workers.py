@@ -74,7 +74,7 @@ class Pool:
 
     @contextmanager
     def started(self) -> Iterator[Any]:
-        """The module of Ray, connected; let go of at the end.
+        """The module of Ray, connected; let go of at the end, but by a program that was connected.
 
         Raises:
             SettingsError: Ray is not installed, or there is no cluster at the address.
@@ -83,6 +83,9 @@ class Pool:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
+        if ray.is_initialized():
+            yield ray
+            return
         self._start(ray)
         try:
             yield ray
@@ -113,7 +116,12 @@ class Pool:
         with self.started() as ray:
             actor = self.actor(ray, kind, max_concurrency=at_once)
             start = partial(actor.remote, *arguments)
-            yield from self._performed(ray, start, deque(groups), title, at_once)
+            workers = [_Worker[J](start()) for _ in range(min(self.workers, len(groups)))]
+            try:
+                yield from self._performed(ray, workers, start, deque(groups), title, at_once)
+            finally:  # The cluster may be there for longer.
+                for worker in workers:
+                    ray.kill(worker.actor)
 
     def _start(self, ray: Any) -> None:
         options: dict[str, Any] = {"address": self.address}
@@ -136,14 +144,12 @@ class Pool:
     def _performed(
         self,
         ray: Any,
+        workers: Sequence[_Worker[J]],
         start: Callable[[], Any],
         groups: deque[Sequence[J]],
         title: Callable[[J], str],
         at_once: int,
     ) -> Iterator[D]:
-        workers: list[_Worker[J]] = [
-            _Worker(start()) for _ in range(min(self.workers, len(groups)))
-        ]
         while True:
             for count in range(1, at_once + 1):
                 for worker in workers:

@@ -200,17 +200,20 @@ class _Twice:
 def test_attention_that_cannot_be_seen_is_an_error(
     model: PipelineModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attention = model.pipeline.transformer.single_transformer_blocks[1].attn
+    attention = model.pipeline.transformer.single_transformer_blocks[0].attn
     asked = drawings(model, None)
     monkeypatch.setattr(attention, "processor", _Silent())
-    with trace(model.pipeline.transformer), pytest.raises(ModelError, match=r"blocks\.1\.attn"):
+    with (
+        trace(model.pipeline.transformer),
+        pytest.raises(ModelError, match=r"single_transformer_blocks\.0\.attn"),
+    ):
         model.draw(asked)
 
 
 def test_attention_that_is_ambiguous_is_an_error(
     model: PipelineModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attention = model.pipeline.transformer.single_transformer_blocks[1].attn
+    attention = model.pipeline.transformer.single_transformer_blocks[0].attn
     monkeypatch.setattr(attention, "processor", _Twice(attention.processor))
     with trace(model.pipeline.transformer), pytest.raises(ModelError, match="more than once"):
         model.draw(drawings(model, None))

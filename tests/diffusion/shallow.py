@@ -1,4 +1,4 @@
-"""The embedded pipeline with random weights, and with two blocks of each kind: quick to draw."""
+"""The embedded pipeline with random weights, and with one block of each kind: quick to draw."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from npcorrect.mini.model import assemble, build_modules
 
-BLOCKS = 2
+BLOCKS = 1
 
 
 def shallow(stir: bool = False) -> FluxPipeline:

@@ -175,13 +175,19 @@ def test_evaluations_are_counted_and_skipped_work_is_skipped(
     for window in range(STEPS):
         with counting(model) as rows:
             drawn = draw(other, rule="paper", first_steps=window)
-        acting = steps_of(model, window)
-        expected = total + acting if after == "alone" else 2 * total
+        expected = total + steps_of(model, window) if after == "alone" else 2 * total
         assert drawn.evaluations == sum(rows) == expected
-        for rule in ("extra", "dynamic"):
-            with counting(model) as rows:
-                drawn = draw(other, rule=rule, first_steps=window)
-            assert drawn.evaluations == sum(rows) == 2 * total + acting
+
+
+@pytest.mark.parametrize("rule", ["extra", "dynamic"])
+@pytest.mark.parametrize("family", GUIDED)
+def test_a_branch_of_its_own_costs_what_acts(models: Models, family: str, rule: str) -> None:
+    model = models(family)
+    for window in range(STEPS):
+        with counting(model) as rows:
+            drawn = draw(model, rule=rule, first_steps=window)
+        expected = 2 * steps_of(model) + steps_of(model, window)
+        assert drawn.evaluations == sum(rows) == expected
 
 
 @contextmanager

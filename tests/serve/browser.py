@@ -27,8 +27,8 @@ def installed() -> bool:
 
 
 @contextmanager
-def chromium(width: int = 1100, height: int = 1000, *, dark: bool = False) -> Iterator[Chrome]:
-    """A browser with a window whose inside has this size, however narrow, in pixels."""
+def chromium() -> Iterator[Chrome]:
+    """A browser, which takes a while to start."""
     options = ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     for flag in FLAGS:
@@ -36,10 +36,15 @@ def chromium(width: int = 1100, height: int = 1000, *, dark: bool = False) -> It
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options, Service(shutil.which("chromedriver") or ""))
     try:
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        show(driver)
         yield driver
     finally:
         driver.quit()
+
+
+def show(browser: Chrome, width: int = 1100, height: int = 1000, *, dark: bool = False) -> None:
+    """Let the inside of the window have this size, however narrow, in pixels."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.serve.fakes import FakeServer, listening
+from tests.serve.fakes import FakeServer, client_of, listening
 
 
 @pytest.fixture
@@ -27,5 +27,5 @@ def address(server: FakeServer) -> Iterator[str]:
 @pytest.fixture
 def client(address: str) -> Iterator[httpx2.Client]:
     """Asks the server as a script would."""
-    with httpx2.Client(base_url=address, timeout=20, verify=False) as client:
+    with client_of(address) as client:
         yield client

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx2
 import uvicorn
 from PIL import Image, ImageDraw
 
@@ -157,3 +158,15 @@ def listening(server: FakeServer, port: int = 0) -> Iterator[str]:
         finally:
             running.should_exit = True
             thread.join()
+
+
+def client_of(address: str) -> httpx2.Client:
+    """Asks a server as a script would; the certificates that it does not need take long to read."""
+    return httpx2.Client(base_url=address, timeout=20, verify=False)
+
+
+@contextmanager
+def served(server: FakeServer) -> Iterator[httpx2.Client]:
+    """Asks the server behind a real socket."""
+    with listening(server) as address, client_of(address) as client:
+        yield client

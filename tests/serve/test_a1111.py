@@ -10,7 +10,7 @@ import webuiapi
 
 from npcorrect.serve.security import Access
 from tests.serve.asking import PROMPT, submit, until
-from tests.serve.fakes import FakeServer, listening
+from tests.serve.fakes import FakeServer, client_of, listening
 
 SIZE = {"width": 16, "height": 16}
 
@@ -66,7 +66,7 @@ def test_a_client_finds_what_it_looks_for(api: webuiapi.WebUIApi) -> None:
 
 def test_progress_is_shown_and_a_job_interrupted(server: FakeServer) -> None:
     server.delay, server.good = 0.4, -1
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with listening(server) as address, client_of(address) as client:
         api = webuiapi.WebUIApi(port=urlsplit(address).port)
         job = submit(client)
         until(lambda: api.get_progress()["progress"] == 1.0)

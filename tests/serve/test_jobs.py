@@ -16,7 +16,7 @@ from npcorrect.errors import ModelError
 from npcorrect.result import load_result
 from npcorrect.serve.service import Limits
 from tests.serve.asking import PROMPT, events, kept, submit, until
-from tests.serve.fakes import FakeServer, listening
+from tests.serve.fakes import FakeServer, listening, served
 
 
 def test_a_job_is_followed_from_its_queue_to_its_end(
@@ -74,7 +74,7 @@ def test_events_resume_after_the_last_one_seen(client: httpx2.Client) -> None:
 
 def test_looks_come_with_the_emerging_picture(tmp_path: Path) -> None:
     server = FakeServer(tmp_path, defaults=looking(), good=3)
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with served(server) as client:
         told = kept(client, submit(client))
     looks = [event.body for event in told if event.kind == "look"]
     assert looks
@@ -83,7 +83,7 @@ def test_looks_come_with_the_emerging_picture(tmp_path: Path) -> None:
 
 def test_steps_are_told_as_they_are_taken(server: FakeServer) -> None:
     server.delay = 0.3
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with served(server) as client:
         told = list(events(client, submit(client)))
     steps = [event for event in told if event.number is None]
     assert steps
@@ -135,7 +135,7 @@ def test_a_body_without_its_header_is_refused_with_the_header(client: httpx2.Cli
 
 def test_a_full_queue_refuses(server: FakeServer) -> None:
     server.delay, server.limits = 0.5, Limits(queue=2)
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with served(server) as client:
         first = submit(client)
         until(lambda: client.get(f"/v1/jobs/{first}").json()["state"] == "running")
         submit(client), submit(client)
@@ -146,7 +146,7 @@ def test_a_full_queue_refuses(server: FakeServer) -> None:
 
 def test_stopping_acts_within_a_second_and_keeps_what_is_drawn(server: FakeServer) -> None:
     server.delay, server.good = 0.4, -1
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with served(server) as client:
         job, next_one = submit(client), submit(client, candidates=0)
         until(lambda: client.get(f"/v1/jobs/{job}").json()["attempts"] == 1)
         begin = time.monotonic()
@@ -160,7 +160,7 @@ def test_stopping_acts_within_a_second_and_keeps_what_is_drawn(server: FakeServe
 
 def test_a_waiting_job_that_is_stopped_is_never_drawn(server: FakeServer) -> None:
     server.delay = 0.3
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with served(server) as client:
         first, second = submit(client), submit(client)
         assert client.get(f"/v1/jobs/{second}").json()["ahead"] == 1
         client.delete(f"/v1/jobs/{second}")
@@ -192,7 +192,7 @@ def test_an_error_ends_its_job_alone(server: FakeServer) -> None:
     model = server.model()
     server.model = lambda: model  # type: ignore[method-assign]
     paint, model._on_draw = model._on_draw, broken
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with served(server) as client:
         job = submit(client)
         assert "ValueError" in kept(client, job)[-1].body["error"]
         assert "of the test" not in client.get(f"/v1/jobs/{job}").text
@@ -215,7 +215,7 @@ def test_whoever_waits_long_is_told_that_the_server_lives(
 ) -> None:
     monkeypatch.setattr("npcorrect.serve.service.HEARTBEAT", 0.1)
     server.delay = 0.5
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with served(server) as client:
         submit(client)
         waiting = submit(client)
         with client.stream("GET", f"/v1/jobs/{waiting}/events") as answer:

@@ -19,7 +19,7 @@ from npcorrect.serve.security import Access
 from npcorrect.serve.service import Limits
 from npcorrect.serve.store import open_store
 from tests.serve.asking import PROMPT, kept, parsed, until
-from tests.serve.fakes import FakeServer, listening
+from tests.serve.fakes import FakeServer, client_of, listening, served
 
 SOURCE = {"ranker": "source"}
 
@@ -115,7 +115,7 @@ def test_the_key_is_the_token(server: FakeServer) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_who_leaves_stops_the_job(server: FakeServer, stream: bool) -> None:
     server.delay, server.good = 0.4, -1
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with served(server) as client:
         body = {"prompt": PROMPT, "stream": stream}
         with pytest.raises(httpx2.ReadTimeout):
             client.post("/v1/images/generations", json=body, timeout=0.3)
@@ -125,10 +125,10 @@ def test_who_leaves_stops_the_job(server: FakeServer, stream: bool) -> None:
 
 def test_a_job_that_fails_is_an_error_in_the_stream(server: FakeServer) -> None:
     server.delay = 0.5
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with listening(server) as address, client_of(address) as client:
         body = {"prompt": PROMPT, "stream": True}
         with client.stream("POST", "/v1/images/generations", json=body) as answer:
-            with httpx2.Client(base_url=address) as other:
+            with client_of(address) as other:
                 (job,) = until(lambda: other.get("/v1/jobs").json()["jobs"])
                 other.delete(f"/v1/jobs/{job['id']}")
             (told,) = parsed(answer.iter_lines())
@@ -224,6 +224,6 @@ def test_a_picture_waits_through_the_end_of_the_server(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         (job,) = store.add([Request(PROMPT, ranker="source")], 1, Image.new("RGB", (16, 16)))
         assert store.claim()
-    with listening(FakeServer(tmp_path)) as address, httpx2.Client(base_url=address) as client:
+    with served(FakeServer(tmp_path)) as client:
         assert kept(client, job.id)[-1].body["ended"] == "accepted"
     assert load_result(tmp_path / job.id).attempts[0].cost.images == 0

@@ -18,8 +18,8 @@ from selenium.webdriver.common.keys import Keys
 from npcorrect.diffusion.fake import looking
 from npcorrect.serve.security import Access
 from tests.serve.asking import PROMPT, submit, until
-from tests.serve.browser import chromium, installed
-from tests.serve.fakes import FakeServer, listening
+from tests.serve.browser import chromium, installed, show
+from tests.serve.fakes import FakeServer, client_of, listening
 
 pytestmark = pytest.mark.skipif(not installed(), reason="needs Chromium and its driver")
 
@@ -32,6 +32,7 @@ def browser() -> Iterator[Chrome]:
 
 @pytest.fixture
 def page(browser: Chrome, address: str) -> Iterator[Chrome]:
+    show(browser)
     complaints(browser)  # what an earlier test left
     browser.get(address)
     yield browser
@@ -49,8 +50,16 @@ def at(browser: Chrome, selector: str) -> Any:
     return browser.find_element(By.CSS_SELECTOR, selector)
 
 
+WORDS = """
+  return [...document.querySelectorAll(arguments[0])].map(
+    (element) => element.checkVisibility() ? element.innerText.trim() : "");
+"""
+
+
 def words(browser: Chrome, selector: str) -> list[str]:
-    return [element.text for element in browser.find_elements(By.CSS_SELECTOR, selector)]
+    """What can be read in each element, at one moment."""
+    found: list[str] = browser.execute_script(WORDS, selector)
+    return found
 
 
 def ask(browser: Chrome, prompt: str = PROMPT) -> None:
@@ -163,7 +172,7 @@ def test_a_server_that_comes_back_is_followed(browser: Chrome, server: FakeServe
 
 
 def test_earlier_jobs_are_opened_from_the_gallery(browser: Chrome, server: FakeServer) -> None:
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with listening(server) as address, client_of(address) as client:
         for seed in range(26):
             submit(client, seed=seed, prompt=f"picture {seed}")
         until(lambda: client.get("/v1/jobs").json()["jobs"][0]["state"] == "ended", 60)
@@ -177,15 +186,14 @@ def test_earlier_jobs_are_opened_from_the_gallery(browser: Chrome, server: FakeS
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_narrow_window_shows_everything(server: FakeServer, dark: bool) -> None:
-    with listening(server) as address, chromium(390, 844, dark=dark) as browser:
-        browser.get(address)
-        ask(browser, "a word " + "x" * 200)
-        until(ended(browser))
-        widths = "[document.documentElement.scrollWidth, innerWidth]"
-        assert browser.execute_script(f"return {widths}") == [390, 390]
-        ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-        assert (ground == "rgb(19, 23, 22)") == dark
+def test_a_narrow_window_shows_everything(page: Chrome, dark: bool) -> None:
+    show(page, 390, 844, dark=dark)
+    ask(page, "a word " + "x" * 200)
+    until(ended(page))
+    widths = "[document.documentElement.scrollWidth, innerWidth]"
+    assert page.execute_script(f"return {widths}") == [390, 390]
+    ground = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(19, 23, 22)") == dark
 
 
 def test_nothing_comes_from_elsewhere(page: Chrome, address: str) -> None:

@@ -22,7 +22,7 @@ from npcorrect.records import Request
 from npcorrect.serve.store import MAX_STARTS, open_store
 from tests.e2e.program import inside
 from tests.serve.asking import PROMPT, kept, submit, until
-from tests.serve.fakes import FakeServer, listening
+from tests.serve.fakes import FakeServer, client_of, served
 
 JOBS, KILLS = 20, 3
 PROGRAM = """
@@ -43,7 +43,7 @@ def running(folder: Path) -> Iterator[httpx2.Client]:
         assert server.stdout
         try:
             address = server.stdout.readline().strip()
-            with httpx2.Client(base_url=address, timeout=20) as client:
+            with client_of(address) as client:
                 yield client
         finally:
             server.kill()
@@ -81,10 +81,10 @@ def test_killed_three_times_no_job_is_lost_or_done_twice(tmp_path: Path) -> None
 
 def test_a_job_under_way_begins_anew_and_clients_are_told(tmp_path: Path) -> None:
     server = FakeServer(tmp_path, delay=0.4)
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with served(server) as client:
         job = submit(client)
         until(lambda: client.get(f"/v1/jobs/{job}").json()["attempts"] == 1)
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with served(server) as client:
         told = [event.kind for event in kept(client, job)]
         assert told.count("start") == 2
         assert told.count("end") == 1
@@ -124,7 +124,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 
 def test_the_end_of_the_server_does_not_wait_for_the_job(tmp_path: Path) -> None:
     server = FakeServer(tmp_path, delay=0.5, good=-1)
-    with listening(server) as address, httpx2.Client(base_url=address) as client:
+    with served(server) as client:
         submit(client)
         begin = time.monotonic()
     assert time.monotonic() - begin < 2.5

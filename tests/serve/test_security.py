@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from npcorrect.serve.security import LOOPBACK, Access
 from tests.serve.asking import PROMPT
-from tests.serve.fakes import FakeServer, listening
+from tests.serve.fakes import FakeServer, served
 
 TOKEN = "a token of some length"
 
@@ -100,10 +100,10 @@ def test_too_many_pictures_are_refused(client: httpx2.Client) -> None:
 )
 def test_a_token_is_asked_for(server: FakeServer, header: str | None, status: int) -> None:
     server.access = Access("127.0.0.1", TOKEN)
-    with listening(server) as address:
+    with served(server) as client:
         headers = {"Authorization": header} if header else {}
         for path in ("/", "/v1/jobs", "/openapi.json"):
-            answer = httpx2.get(address + path, headers=headers)
+            answer = client.get(path, headers=headers)
             assert answer.status_code == status
             if status == 401:
                 assert answer.headers["www-authenticate"].startswith("Basic")
@@ -138,8 +138,8 @@ def test_a_fault_of_the_server_is_one_sentence_too(
         raise ZeroDivisionError("a secret of the server")
 
     monkeypatch.setattr(server, "check", broken)
-    with listening(server) as address:
-        answer = httpx2.post(f"{address}/v1/jobs", json={"prompt": PROMPT})
+    with served(server) as client:
+        answer = client.post("/v1/jobs", json={"prompt": PROMPT})
     assert answer.status_code == 500
     assert "ZeroDivisionError" in answer.json()["error"]["message"]
     assert "secret" not in answer.text

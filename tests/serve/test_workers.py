@@ -22,7 +22,7 @@ from npcorrect.serve.remote import remote_session
 from npcorrect.session import Session
 from npcorrect.workers import Pool
 from tests.serve.asking import events, kept, submit, until
-from tests.serve.fakes import FakeRoles, FakeServer, listening
+from tests.serve.fakes import FakeRoles, FakeServer, served
 
 pytestmark = pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed.")
 POOL = Pool(2)
@@ -64,7 +64,7 @@ def serving(ray: Any, folder: Path, good: int) -> Iterator[httpx2.Client]:
     """Asks a server of two workers."""
     opened = partial(remote_session, ray, POOL, partial(elsewhere, folder, good))
     server = FakeServer(folder, opened=opened, workers=2)
-    with listening(server) as address, httpx2.Client(base_url=address, timeout=20) as client:
+    with served(server) as client:
         yield client
 
 

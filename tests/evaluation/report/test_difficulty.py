@@ -25,7 +25,7 @@ from npcorrect.evaluation.run.fake import PROMPTS, FakeBench, fake_manifest, fak
 from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.store import Store
 from npcorrect.settings import DrawSettings, LoadSettings
-from tests.serve.browser import chromium, installed
+from tests.serve.browser import chromium, installed, show
 
 Values = Mapping[int, Sequence[float | None]]
 """Scores of each prompt's pictures, by its id; one for each seed, None where it is unscored."""
@@ -431,7 +431,8 @@ def test_the_page_shows_the_prompts_of_one_difficulty(report: Report, tmp_path: 
     assert report.difficulty
     name = "a-folder-whose-name-has-no-place-to-break-" + 100 * "x"
     files.write(replace(report, difficulty=replace(report.difficulty, run=name)), tmp_path)
-    with chromium(390, 900) as browser:
+    with chromium() as browser:
+        show(browser, 390, 900)
         browser.get((tmp_path / "report.html").as_uri())
         count = browser.execute_script(
             "for (const box of document.querySelectorAll('details')) box.open = true;"

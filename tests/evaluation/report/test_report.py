@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ from statistics import fmean
 import pytest
 from PIL import Image
 from rich.console import Console
+from selenium.webdriver import Chrome
 
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.base import Sample, Score
@@ -25,7 +27,7 @@ from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_manifest, f
 from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.store import Store
 from npcorrect.settings import RoleSettings
-from tests.serve.browser import chromium, installed
+from tests.serve.browser import chromium, installed, show
 
 
 def carry_out(folder: Path, made: Manifest | None = None) -> None:
@@ -329,35 +331,44 @@ OPENED = """
 """Opens all details of the cards; tells of their attempts, and in which frames they are."""
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    with chromium() as browser:
+        yield browser
+
+
 @pytest.mark.skipif(not installed(), reason="Chromium or its driver is not installed.")
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_works_in_a_browser(width: int, report: Report, written: Path) -> None:
-    with chromium(width, 900) as browser:
-        ask = browser.execute_script
-        browser.get(f"{(written / 'report.html').as_uri()}#all/3")
-        wide = "return [innerWidth, document.documentElement.scrollWidth]"
-        assert ask(wide) == [width, width], "the page scrolls sideways"
-        count = "return document.getElementById('count').textContent"
-        click = "document.querySelector(`[data-filter=${arguments[0]}]`).click();" + count
-        counts = {n: ask(click, n) for n in ("fixed", "broken", "wrong", "unscored", "all")}
-        versus = next(v for v in report.versus if v.second == "base")
-        wrong = report.rows[3].final.score
-        assert wrong is not None
-        assert counts["all"] == "24 of 24"
-        assert counts["fixed"] == f"{versus.images[-1][1].first_better} of 24"
-        assert counts["broken"] == f"{versus.images[-1][1].second_better} of 24"
-        assert counts["wrong"] == f"{round(wrong.n * (1 - wrong.mean))} of 24"
-        shown = "return [...document.images].filter(i => i.complete && i.naturalWidth).length"
-        assert ask(shown) >= 20
+def test_the_page_works_in_a_browser(
+    browser: Chrome, width: int, report: Report, written: Path
+) -> None:
+    show(browser, width, 900)
+    ask = browser.execute_script
+    browser.get("about:blank")
+    browser.get(f"{(written / 'report.html').as_uri()}#all/3")
+    wide = "return [innerWidth, document.documentElement.scrollWidth]"
+    assert ask(wide) == [width, width], "the page scrolls sideways"
+    count = "return document.getElementById('count').textContent"
+    click = "document.querySelector(`[data-filter=${arguments[0]}]`).click();" + count
+    counts = {n: ask(click, n) for n in ("fixed", "broken", "wrong", "unscored", "all")}
+    versus = next(v for v in report.versus if v.second == "base")
+    wrong = report.rows[3].final.score
+    assert wrong is not None
+    assert counts["all"] == "24 of 24"
+    assert counts["fixed"] == f"{versus.images[-1][1].first_better} of 24"
+    assert counts["broken"] == f"{versus.images[-1][1].second_better} of 24"
+    assert counts["wrong"] == f"{round(wrong.n * (1 - wrong.mean))} of 24"
+    shown = "return [...document.images].filter(i => i.complete && i.naturalWidth).length"
+    assert ask(shown) >= 20
 
-        search = "const s = document.getElementById('search'); s.value = 'PROMPT 3';"
-        ask(search + "s.dispatchEvent(new Event('input'))")
-        cards = ask("return document.querySelectorAll('.card h3').length")
-        assert cards == 2, "one prompt, two seeds"
-        opened = ask(OPENED)
-        assert opened["loaded"] == opened["drawn"] > 4, "they are loaded from the run's folder"
-        frames = {(kind, colour) for kind, colour in opened["verdicts"]}
-        assert len(frames) == len({kind for kind, _ in frames}) >= 2, "a frame for each verdict"
-        ask("document.querySelector('.attempts img').click()")
-        assert ask("return document.getElementById('large').open")
-        assert ask(wide) == [width, width]
+    search = "const s = document.getElementById('search'); s.value = 'PROMPT 3';"
+    ask(search + "s.dispatchEvent(new Event('input'))")
+    cards = ask("return document.querySelectorAll('.card h3').length")
+    assert cards == 2, "one prompt, two seeds"
+    opened = ask(OPENED)
+    assert opened["loaded"] == opened["drawn"] > 4, "they are loaded from the run's folder"
+    frames = {(kind, colour) for kind, colour in opened["verdicts"]}
+    assert len(frames) == len({kind for kind, _ in frames}) >= 2, "a frame for each verdict"
+    ask("document.querySelector('.attempts img').click()")
+    assert ask("return document.getElementById('large').open")
+    assert ask(wide) == [width, width]

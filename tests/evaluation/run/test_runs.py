@@ -6,7 +6,7 @@ import csv
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,7 @@ from npcorrect.evaluation.run.manifest import Manifest, Shard
 from npcorrect.evaluation.run.records import Key, Record
 from npcorrect.evaluation.run.runner import Executor, Load
 from npcorrect.evaluation.run.store import Store
+from npcorrect.workers import Pool
 from tests.evaluation.run.mortal import mortal_tools, unloadable
 from tests.evaluation.run.waiting import MEANWHILE, PICTURES, telling_tools
 
@@ -181,9 +182,16 @@ def test_names_that_leave_the_folder_are_refused(old: str, new: str, tmp_path: P
         Store(tmp_path).records()
 
 
+@pytest.fixture(scope="module")
+def connected() -> Iterator[Any]:
+    with Pool(2).started() as ray:
+        yield ray
+
+
+@pytest.mark.usefixtures("connected")
 @pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed (npcorrect[ray]).")
 class TestRay:
-    """Workers of their own."""
+    """Workers of their own, on one cluster that stays connected from test to test."""
 
     def test_workers_that_die_are_replaced_and_their_samples_redone(self, tmp_path: Path) -> None:
         deadly = [FakeBench().samples()[i].prompt for i in (1, 6)]
@@ -192,6 +200,10 @@ class TestRay:
         assert len(list(tmp_path.glob("prompt*"))) == len(deadly)
         carry_out(tmp_path / "here" / "run")
         assert reported(tmp_path / "ray" / "run") == reported(tmp_path / "here" / "run")
+
+    def test_a_program_that_was_connected_stays_so(self, connected: Any, tmp_path: Path) -> None:
+        carry_out(tmp_path, fake_manifest(limit=1), executor=runner.RayExecutor(1))
+        assert connected.is_initialized()
 
     def test_a_worker_draws_the_next_picture_while_a_server_judges(self, tmp_path: Path) -> None:
         made = fake_manifest(methods=("base",), limit=PICTURES)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import prod
 from pathlib import Path
 
 from PIL.Image import Image
-from scipy.stats import gmean
 
 from npcorrect.english import NUMBERS, singular
 from npcorrect.errors import SettingsError
@@ -197,10 +197,14 @@ def soft_tifa(labels: Sequence[str], pairs: Sequence[tuple[float, float]]) -> Sc
         raise ValueError("a score is not from 0 to 1")
     parts = tuple((label, _middle(pair)) for label, pair in zip(labels, pairs, strict=True))
     doubtful = "; ".join(label for label, value in parts if value < 0.5)
-    low, high = (float(gmean(ends)) for ends in zip(*pairs, strict=True))
-    value = float(gmean([part for _, part in parts]))
+    low, high = map(_geometric_mean, zip(*pairs, strict=True))
+    value = _geometric_mean([part for _, part in parts])
     bounds = (low, high) if high > low else None
     return Score(value, doubtful, parts=parts, bounds=bounds)
+
+
+def _geometric_mean(values: Sequence[float]) -> float:
+    return float(prod(values) ** (1 / len(values)))
 
 
 def _middle(pair: tuple[float, float]) -> float:

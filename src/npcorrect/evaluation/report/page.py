@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -56,26 +57,34 @@ def markdown(report: Report) -> str:
 
 def _render(template: str, report: Report, **more: Any) -> str:
     scale = report.benchmark.scale
-    environment = Environment(
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            report=report,
+            interval=lambda estimate: interval(estimate, scale),
+            official=lambda figure: official(figure, scale),
+            number=lambda value: number(value, scale),
+            percent=lambda share: number(share, 1.0),
+            kept=kept,
+            bounds=BOUNDS,
+            keeps=f"{100 * KEEPS:.0f} %",
+            blocks=BLOCKS**2,
+            compared=lambda comparison: compared(comparison, scale),
+            **more,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("npcorrect.evaluation.report", "."),
         autoescape=select_autoescape(("html.j2",)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-    )
-    return environment.get_template(template).render(
-        report=report,
-        interval=lambda estimate: interval(estimate, scale),
-        official=lambda figure: official(figure, scale),
-        number=lambda value: number(value, scale),
-        percent=lambda share: number(share, 1.0),
-        kept=kept,
-        bounds=BOUNDS,
-        keeps=f"{100 * KEEPS:.0f} %",
-        blocks=BLOCKS**2,
-        compared=lambda comparison: compared(comparison, scale),
-        **more,
     )
 
 
