@@ -281,6 +281,26 @@ def test_the_calls_of_looks_are_counted_for_each_picture_of_a_batch() -> None:
     assert sum(attempt.cost.usage.readings for attempt in attempts) == len(roles.asked)
 
 
+@pytest.mark.parametrize(
+    ("given_", "said"),
+    [
+        ({"request": "a cat"}, "request is a str; give a Request"),
+        ({"checklist": ["a cat"]}, "checklist is a list; give a Checklist"),
+        ({"begun": ()}, "correction that was begun is a tuple; give its Result"),
+        ({"original": b"png"}, "original is a bytes; give a picture of PIL, or a generation"),
+        ({"on_event": 5}, "listener is a int; give a function"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_refused_at_once(given_: dict[str, Any], said: str) -> None:
+    roles = FakeRoles(()).roles()
+    with pytest.raises(SettingsError, match=said):
+        correct(
+            **{"request": REQUEST, "ranker": SourceRanker(), **given_},
+            model=FakeImageModel(),
+            roles=roles,
+        )
+
+
 def test_a_batch_of_none_is_refused() -> None:
     with pytest.raises(SettingsError, match="'batch' is 0"):
         run(request=replace(REQUEST, batch=0))

@@ -407,6 +407,16 @@ def check(record: Settings) -> None:
     _validated(type(record), given, "")
 
 
+def check_kind(value: object, kinds: Any, what: str, remedy: str) -> None:
+    """Refuse an argument that is none of some types, which are given as ``isinstance`` takes them.
+
+    Raises:
+        SettingsError: names the argument, its type and what to give.
+    """
+    if not isinstance(value, kinds):
+        raise SettingsError(f"The {what} is a {type(value).__name__}; give {remedy}.")
+
+
 def read(record: type[S], values: Mapping[str, Any], place: str, others: tuple[str, ...] = ()) -> S:
     """A record from a mapping by the options' names, as TOML and JSON bodies have them.
 
