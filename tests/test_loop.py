@@ -578,11 +578,15 @@ def test_another_models_attempt_is_an_error() -> None:
     defaults = replace(looking(looks=0), strength=0.5)
     other = FakeImageModel(defaults, name="other")
     drawn = next(begin(scored(4), model=other)).generation
-    roles = FakeRoles((scored(2), scored(4))).roles()
-    correction = correct(REQUEST, FakeImageModel(defaults), roles, SourceRanker(), original=drawn)
-    with pytest.raises(ModelError, match="'other'"):
-        list(correction)
-    assert correction.ended is None
+    for verdict in (scored(2), scored(4)):
+        asked: list[Event] = []
+        roles = FakeRoles((verdict, scored(4))).roles()
+        model = FakeImageModel(defaults)
+        correction = correct(REQUEST, model, roles, SourceRanker(), asked.append, original=drawn)
+        with pytest.raises(ModelError, match="'other'"):
+            list(correction)
+        assert correction.ended is None
+        assert not asked, "it was refused before anyone was asked"
 
 
 def test_a_plan_is_made_once() -> None:

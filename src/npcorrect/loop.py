@@ -204,6 +204,7 @@ class Correction(Iterator[Attempt]):
             return
         if self._over():
             raise Cancelled
+        self._check_origin()
         start, account, error = perf_counter(), Account(), ""
         if self._checklist is None:
             self._checklist, error = self._calls.checklist(self.plan.template.prompt, account)
@@ -219,6 +220,17 @@ class Correction(Iterator[Attempt]):
         yield Attempt(index=0, generation=generation, verdict=verdict, caption=caption, cost=cost)
         if not (hopeless or self._over()):
             yield from self._redraw(generation, verdict, caption or Caption(""))
+
+    def _check_origin(self) -> None:
+        """Refuse what redrawings cannot begin with, before it is known whether there will be any.
+
+        Raises:
+            ModelError: the given picture's latents are another model's.
+        """
+        given, template = self._given, self.plan.template
+        begins = self.plan.request.candidates and template.restart_step
+        if begins and given and given.origin and _begins_alike(given, template):
+            given.origin.check(self._model.name)
 
     def _continued(self, begun: Sequence[Attempt]) -> Generator[Attempt]:
         """The attempts that were made before, then those that are missing.
