@@ -112,6 +112,33 @@ def test_bad_options_of_one_call_are_refused() -> None:
         correct_prompt("two red bananas", steps=0)
 
 
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ({"original": "picture.png"}, "original is a str"),
+        ({"original": Path("picture.png")}, "original is a PosixPath"),
+        ({"model": None}, "model is a NoneType"),
+        ({"model": 5}, "model is a int"),
+        ({"vlm": 5}, "VLM is a int"),
+        ({"vlm": object()}, "VLM is a object"),
+        ({"on_event": "loud"}, "listener is a str"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_refused_before_anything_is_loaded(
+    given: dict[str, Any], refusal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_model", _never)
+    with pytest.raises(SettingsError, match=f"The {refusal}; give "):
+        correct_prompt("two red bananas", **given)
+
+
+def test_an_original_of_the_wrong_type_is_refused_with_a_model_too() -> None:
+    model: Any = from_pipeline(build("sd15"))
+    wrong: Any = "picture.png"
+    with pytest.raises(SettingsError, match="The original is a str"):
+        correct_prompt("two", model=model, vlm=FakeVLM([yes], repeat=True), original=wrong)
+
+
 def test_roles_are_played_by_an_object_or_by_name() -> None:
     with roles(FakeVLM([yes], repeat=True)) as played:
         checklist = played.checklister.checklist("two red apples")
@@ -119,6 +146,9 @@ def test_roles_are_played_by_an_object_or_by_name() -> None:
     with roles() as played:
         assert len(played.checklister.checklist("two red bananas").requirements) > 1
     with pytest.raises(SettingsError, match="not understood"), roles("gpt"):
+        pass
+    wrong: Any = 5
+    with pytest.raises(SettingsError, match="The VLM is a int"), roles(wrong):
         pass
 
 

@@ -281,6 +281,26 @@ def test_the_calls_of_looks_are_counted_for_each_picture_of_a_batch() -> None:
     assert sum(attempt.cost.usage.readings for attempt in attempts) == len(roles.asked)
 
 
+@pytest.mark.parametrize(
+    ("given_", "said"),
+    [
+        ({"request": "a cat"}, "request is a str; give a Request"),
+        ({"checklist": ["a cat"]}, "checklist is a list; give a Checklist"),
+        ({"begun": ()}, "correction that was begun is a tuple; give its Result"),
+        ({"original": b"png"}, "original is a bytes; give a picture of PIL, or a generation"),
+        ({"on_event": 5}, "listener is a int; give a function"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_refused_at_once(given_: dict[str, Any], said: str) -> None:
+    roles = FakeRoles(()).roles()
+    with pytest.raises(SettingsError, match=said):
+        correct(
+            **{"request": REQUEST, "ranker": SourceRanker(), **given_},
+            model=FakeImageModel(),
+            roles=roles,
+        )
+
+
 def test_a_batch_of_none_is_refused() -> None:
     with pytest.raises(SettingsError, match="'batch' is 0"):
         run(request=replace(REQUEST, batch=0))
@@ -558,11 +578,15 @@ def test_another_models_attempt_is_an_error() -> None:
     defaults = replace(looking(looks=0), strength=0.5)
     other = FakeImageModel(defaults, name="other")
     drawn = next(begin(scored(4), model=other)).generation
-    roles = FakeRoles((scored(2), scored(4))).roles()
-    correction = correct(REQUEST, FakeImageModel(defaults), roles, SourceRanker(), original=drawn)
-    with pytest.raises(ModelError, match="'other'"):
-        list(correction)
-    assert correction.ended is None
+    for verdict in (scored(2), scored(4)):
+        asked: list[Event] = []
+        roles = FakeRoles((verdict, scored(4))).roles()
+        model = FakeImageModel(defaults)
+        correction = correct(REQUEST, model, roles, SourceRanker(), asked.append, original=drawn)
+        with pytest.raises(ModelError, match="'other'"):
+            list(correction)
+        assert correction.ended is None
+        assert not asked, "it was refused before anyone was asked"
 
 
 def test_a_plan_is_made_once() -> None:

@@ -67,6 +67,20 @@ def test_lines_of_json(tmp_path: Path) -> None:
     assert (second.request.negative, second.request.rule) == ("0.2..0.7", "extra")
 
 
+@pytest.mark.parametrize(
+    ("said", "refusal"),
+    [
+        ({"fresh": True, "keep": True}, "'keep' sets 'fresh' again"),
+        ({"negative-scale": 1.0, "negative_scale": 2.0}, "sets 'negative-scale' again"),
+    ],
+)
+def test_what_a_line_says_twice_is_refused(
+    said: dict[str, Any], refusal: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=f"line 1: .*{refusal}"):
+        jobs(tmp_path, json.dumps({"prompt": "a"} | said), "p.jsonl")
+
+
 def test_a_table_of_pictures(tmp_path: Path) -> None:
     text = 'file,prompt,seed,fresh\na.png,"one, two",4,true\nsub/b.jpg,three,,\n'
     first, second = jobs(tmp_path, text, "t.csv", images=tmp_path / "pictures")

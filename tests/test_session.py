@@ -57,6 +57,20 @@ def test_what_cannot_work_is_refused_before_anything_is_opened(
         pass
 
 
+@pytest.mark.parametrize("name", ["load", "roles", "table"])
+def test_settings_of_the_wrong_type_are_refused(name: str) -> None:
+    wrong: Any = {name: "mini"}
+    with pytest.raises(SettingsError, match=f"setting '{name}' is a str; give a "):
+        SessionSettings(**wrong)
+
+
+@pytest.mark.parametrize("wrong", ["mini", None, LoadSettings()])
+def test_what_is_no_settings_opens_no_session(wrong: Any) -> None:
+    for refused in (check, lambda settings: open_session(settings).__enter__()):
+        with pytest.raises(SettingsError, match="give SessionSettings"):
+            refused(wrong)
+
+
 def _never(*_: object) -> Any:
     raise AssertionError("weights were loaded")
 

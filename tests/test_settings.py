@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, fields
+from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 import typer
 from hypothesis import given
@@ -134,6 +137,34 @@ def test_names_are_the_flags() -> None:
     assert read(DrawSettings, {"negative_scale": 2}, "here").negative_scale == 2
     assert read(LoadSettings, {"lora": ["a", "b=0.5"]}, "here").lora == ("a", "b=0.5")
     assert read(RoleSettings, {"no-cache": True}, "here").cache is False
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"fresh": True, "keep": True},
+        {"keep": False, "fresh": True},
+        {"negative-scale": 1.0, "negative_scale": 1.0},
+    ],
+)
+def test_what_is_said_twice_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=r"here: '.*' sets '(fresh|negative-scale)' again"):
+        read(DrawSettings, values, "here")
+
+
+@pytest.mark.parametrize("value", [1, None, "yes"])
+def test_a_switch_is_true_or_false(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"here: .*'keep' is .*; give true or false"):
+        read(DrawSettings, {"keep": value}, "here")
+
+
+@pytest.mark.parametrize("number", [Decimal("0.5"), Fraction(1, 2), np.float32(0.5), np.int64(1)])
+@pytest.mark.parametrize("field", ["scale", "strength", "negative_scale", "negative", "seed"])
+def test_numbers_are_pythons_own(field: str, number: Any) -> None:
+    """Others can neither be drawn with nor be written in a record."""
+    with pytest.raises(SettingsError, match=f"'{field.replace('_', '-')}' is "):
+        check(DrawSettings(**{field: number}))
+    check(DrawSettings(scale=np.float64(0.5)))  # which is a float
 
 
 @pytest.mark.parametrize("text", ["", " ", "lowres"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -86,6 +86,7 @@ def roles(
     Raises:
         InputError: a name or an option cannot work, or the model is not to be had.
     """
+    _check_vlm(vlm)
     if vlm is not None and not isinstance(vlm, str):
         yield build.played_by(vlm, _settings(RoleSettings, options).votes)
         return
@@ -118,6 +119,9 @@ def correct_prompt(
     Raises:
         InputError: the prompt, a model or an option cannot work.
     """
+    _check_able(model, "plan", "model", "a name, or what load() or from_pipeline() returns")
+    _check_vlm(vlm)
+    declared.check_kind(on_event, Callable | None, "listener", "a function that takes events")
     request = Request(prompt, **_known(declared.DrawSettings, options))
     name = model if isinstance(model, str) else model.name
     opened = LoadSettings(model=name)
@@ -142,6 +146,17 @@ def correct_prompt(
         with opening as drawer:
             session = Session(drawer, played, settings)
             return _finished(session.correct(request, on_event, original=original))
+
+
+def _check_vlm(vlm: object) -> None:
+    if vlm is not None:
+        _check_able(vlm, "ask", "VLM", "a name, or an object that answers questions")
+
+
+def _check_able(value: object, method: str, what: str, remedy: str) -> None:
+    """Refuse what is neither a name nor has a method that its kind has."""
+    if not hasattr(value, method):
+        declared.check_kind(value, str, what, remedy)
 
 
 def _finished(correction: Correction) -> Result:

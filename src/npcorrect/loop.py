@@ -5,7 +5,7 @@ It knows protocols only; it prints and writes nothing, and loads no model by its
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from inspect import GEN_CLOSED, getgeneratorstate
 from itertools import groupby
@@ -15,7 +15,6 @@ from time import perf_counter
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import Cancelled, ImageModel
-from npcorrect.errors import SettingsError
 from npcorrect.model_calls import ModelCalls, accepted
 from npcorrect.provenance import Provenance
 from npcorrect.ranking import Ranker
@@ -35,6 +34,7 @@ from npcorrect.result import Ended, Result
 from npcorrect.role_calls import Event as Event
 from npcorrect.role_calls import OnEvent as OnEvent
 from npcorrect.role_calls import RoleCalls, ignore
+from npcorrect.settings import check_kind
 from npcorrect.vlm.roles import Roles
 from npcorrect.vlm.usage import Account
 
@@ -109,11 +109,11 @@ class Correction(Iterator[Attempt]):
         begun: Result | None,
         made_with: Provenance | None,
     ) -> None:
-        if original is not None and not isinstance(original, Image | Generation):
-            raise SettingsError(
-                f"The original is a {type(original).__name__}; give a picture of PIL, or a "
-                "generation of the same model."
-            )
+        remedy = "a picture of PIL, or a generation of the same model"
+        check_kind(original, Image | Generation | None, "original", remedy)
+        check_kind(checklist, Checklist | None, "checklist", "a Checklist")
+        check_kind(begun, Result | None, "correction that was begun", "its Result")
+        check_kind(tell, Callable, "listener", "a function that takes events")
         self._given = original if isinstance(original, Generation) else None
         if isinstance(original, Image):
             request = sized(request, original)
@@ -204,6 +204,7 @@ class Correction(Iterator[Attempt]):
             return
         if self._over():
             raise Cancelled
+        self._check_origin()
         start, account, error = perf_counter(), Account(), ""
         if self._checklist is None:
             self._checklist, error = self._calls.checklist(self.plan.template.prompt, account)
@@ -219,6 +220,17 @@ class Correction(Iterator[Attempt]):
         yield Attempt(index=0, generation=generation, verdict=verdict, caption=caption, cost=cost)
         if not (hopeless or self._over()):
             yield from self._redraw(generation, verdict, caption or Caption(""))
+
+    def _check_origin(self) -> None:
+        """Refuse what redrawings cannot begin with, before it is known whether there will be any.
+
+        Raises:
+            ModelError: the given picture's latents are another model's.
+        """
+        given, template = self._given, self.plan.template
+        begins = self.plan.request.candidates and template.restart_step
+        if begins and given and given.origin and _begins_alike(given, template):
+            given.origin.check(self._model.name)
 
     def _continued(self, begun: Sequence[Attempt]) -> Generator[Attempt]:
         """The attempts that were made before, then those that are missing.
@@ -326,7 +338,12 @@ def _begins_alike(given: Generation, template: Drawing) -> bool:
 
 
 def sized(request: Request, original: Image) -> Request:
-    """The request at the size of a picture that exists, where it asks for none."""
+    """The request at the size of a picture that exists, where it asks for none.
+
+    Raises:
+        SettingsError: it is no picture.
+    """
+    check_kind(original, Image, "original", "a picture of PIL")
     if any(side is not None for side in (request.size, request.height, request.width)):
         return request
     return replace(request, height=original.height, width=original.width)

@@ -17,7 +17,7 @@ from npcorrect.errors import PromptError, SettingsError
 from npcorrect.interval import Interval
 from npcorrect.prompt_marks import without_marks
 from npcorrect.records import Drawing, Origin, Request
-from npcorrect.settings import WITHIN_ATTENTION, DrawSettings, check
+from npcorrect.settings import WITHIN_ATTENTION, DrawSettings, check, check_kind
 
 T = TypeVar("T")
 PAPER_WINDOW = 3 / 50
@@ -294,8 +294,9 @@ def check_request(request: Request) -> None:
 
     Raises:
         PromptError: the prompt is no text, empty, or longer than :data:`MAX_PROMPT` characters.
-        SettingsError: see :func:`npcorrect.settings.check`.
+        SettingsError: it is no ``Request``, or see :func:`npcorrect.settings.check`.
     """
+    check_kind(request, Request, "request", "a Request")
     if not isinstance(request.prompt, str) or not request.prompt.strip():
         raise PromptError("The prompt is empty; say what to draw, for example 'two red apples'.")
     if len(request.prompt) > MAX_PROMPT:

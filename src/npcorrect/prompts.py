@@ -146,14 +146,17 @@ def _pictures(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _job(number: int, place: str, row: Mapping[str, Any], draw: DrawSettings, folder: Path) -> Job:
-    values = {_known(name): value for name, value in row.items()}
+    values: dict[str, Any] = {}
+    for name, value in row.items():
+        if _known(name) in values:
+            raise SettingsError(f"{place}: {name!r} sets {_known(name)!r} again; give it once.")
+        values[_known(name)] = value
     prompt, image = values.pop("prompt", None), values.pop("image", None)
     if not isinstance(prompt, str):
         raise SettingsError(f"{place}: there is no 'prompt'; give one as a text.")
     if image is not None and not (isinstance(image, str) and image):
         raise SettingsError(f"{place}: 'image' is no path of a picture.")
-    common = {one.name: getattr(draw, one.field) for one in options(DrawSettings)}
-    settings = read(DrawSettings, common | values, place, ("prompt", "image"))
+    settings = read(DrawSettings, values, place, ("prompt", "image"), draw)
     path = folder / Path(image).expanduser() if image is not None else None
     return Job(number, Request(prompt, **vars(settings)), place, path)
 

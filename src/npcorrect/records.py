@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from pydantic import ConfigDict
 
+from npcorrect.errors import ModelError
 from npcorrect.settings import DrawSettings
 
 Source = Literal["targeted", "untargeted", "combined", "fallback"]
@@ -65,6 +66,18 @@ class Origin:
     model: str
     latents: NDArray[np.float32]
     sigmas: NDArray[np.float32]
+
+    def check(self, model: str) -> None:
+        """Refuse it for a model of another name.
+
+        Raises:
+            ModelError: it means nothing to that model.
+        """
+        if self.model != model:
+            raise ModelError(
+                f"The model {model!r} cannot begin with a picture of {self.model!r}; draw the "
+                "original with the same model, or give a strength of 1."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,11 +50,22 @@ the best negative first."""
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSettings:
-    """What a session opens: the image model, the roles, and how servers are reached."""
+    """What a session opens: the image model, the roles, and how servers are reached.
+
+    Raises:
+        SettingsError: one of them is no record of its kind.
+    """
 
     load: LoadSettings = field(default_factory=LoadSettings)
     roles: RoleSettings = field(default_factory=RoleSettings)
     table: VLMTable = field(default_factory=VLMTable)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no settings."""
+        for name, kind in (("load", LoadSettings), ("roles", RoleSettings), ("table", VLMTable)):
+            declared.check_kind(
+                getattr(self, name), kind, f"setting {name!r}", f"a {kind.__name__}"
+            )
 
     @property
     def vlm(self) -> VLMSettings:
@@ -80,8 +91,7 @@ class SessionSettings:
         Raises:
             SettingsError: it is no ``Request``.
         """
-        if not isinstance(request, Request):
-            raise SettingsError(f"The request is a {type(request).__name__}; give a Request.")
+        declared.check_kind(request, Request, "request", "a Request")
         looks = request.looks if self.roles.embedded_verifier else request.looks or 0
         ranker = request.ranker or (SOURCE_RANKER if self.on_server or self.embedded else RANKER)
         return replace(request, looks=looks, ranker=ranker)
@@ -98,6 +108,7 @@ def check(
     Raises:
         InputError: a setting cannot work, alone or with the others.
     """
+    declared.check_kind(settings, SessionSettings, "argument 'settings'", "SessionSettings")
     declared.check(settings.load)
     device = settings.load.device
     if device is not None and device.partition(":")[0] not in DEVICES:

@@ -8,7 +8,7 @@ leaves a choice to the model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from difflib import get_close_matches
 from math import nan
 from pathlib import Path
@@ -407,29 +407,48 @@ def check(record: Settings) -> None:
     _validated(type(record), given, "")
 
 
-def read(record: type[S], values: Mapping[str, Any], place: str, others: tuple[str, ...] = ()) -> S:
+def check_kind(value: object, kinds: Any, what: str, remedy: str) -> None:
+    """Refuse an argument that is none of some types, which are given as ``isinstance`` takes them.
+
+    Raises:
+        SettingsError: names the argument, its type and what to give.
+    """
+    if not isinstance(value, kinds):
+        raise SettingsError(f"The {what} is a {type(value).__name__}; give {remedy}.")
+
+
+def read(
+    record: type[S],
+    values: Mapping[str, Any],
+    place: str,
+    others: tuple[str, ...] = (),
+    base: S | None = None,
+) -> S:
     """A record from a mapping by the options' names, as TOML and JSON bodies have them.
 
     A name that switches an option off (``keep``) may be used too. ``place`` says in messages
-    where the values stand, ``others`` which names may stand beside the record's.
+    where the values stand, ``others`` which names may stand beside the record's. ``base`` has the
+    values that are not given, in place of the defaults.
 
     Raises:
-        SettingsError: a name is unknown, or a value cannot work.
+        SettingsError: a name is unknown, two names say the same, or a value cannot work.
     """
     by_name = {one.name: one for one in options(record)}
     switches = {one.off: one for one in options(record) if one.off}
     given: dict[str, Any] = {}
     for key, value in values.items():
         name = str(key).replace("_", "-")
-        if name in switches and isinstance(value, bool):
-            given[switches[name].field] = not value
-        elif name in by_name:
-            one = by_name[name]
-            given[one.field] = tuple(value) if one.kinds == (tuple,) and _listed(value) else value
-        else:
+        one = switches.get(name) or by_name.get(name)
+        if one is None:
             raise SettingsError(unknown_name(str(key), [*by_name, *switches, *others], place))
+        if one.field in given:
+            raise SettingsError(f"{place}: {str(key)!r} sets {one.name!r} again; give it once.")
+        if name in switches and not isinstance(value, bool):
+            raise SettingsError(f"{place}: The setting {name!r} is {value!r}; give true or false.")
+        listed = one.kinds == (tuple,) and isinstance(value, list)
+        given[one.field] = not value if name in switches else tuple(value) if listed else value
     _validated(record, given, f"{place}: ")
-    return record(**given)
+    return replace(base or record(), **given)
 
 
 def unknown_name(name: str, known: list[str], place: str) -> str:
@@ -475,20 +494,30 @@ def read_shard(text: str) -> tuple[int, int]:
     return number, count
 
 
-def _listed(value: object) -> bool:
-    return isinstance(value, list)
-
-
 def _validated(record: type[Settings], given: Mapping[str, Any], before: str) -> None:
+    one = _first_wrong(record, given)
+    if one is None:
+        return
+    value = repr(given.get(one.field))
+    shown = value if len(value) <= 60 else value[:57] + "..."
+    raise SettingsError(f"{before}The setting {one.name!r} is {shown}; give {one.expected}.")
+
+
+def _first_wrong(record: type[Settings], given: Mapping[str, Any]) -> Option | None:
+    """The first option that cannot have its value.
+
+    Pydantic takes whatever has a ``__float__`` for a number, such as a ``Decimal`` or NumPy's
+    float32, which neither torch nor JSON does.
+    """
     from pydantic import ValidationError
 
+    for one in options(record):
+        value, number = given.get(one.field), (int,) if float in one.kinds else ()
+        if value is not None and not isinstance(value, one.kinds + number):
+            return one
     try:
         model_of(record).model_validate(dict(given))
     except ValidationError as error:
         wrong = str(error.errors(include_input=False, include_url=False)[0]["loc"][0])
-        one = next(o for o in options(record) if wrong in (o.field, o.name))
-        value = repr(given.get(one.field))
-        shown = value if len(value) <= 60 else value[:57] + "..."
-        raise SettingsError(
-            f"{before}The setting {one.name!r} is {shown}; give {one.expected}."
-        ) from None
+        return next(one for one in options(record) if wrong in (one.field, one.name))
+    return None

@@ -63,8 +63,9 @@ def require_ray() -> None:
 class Pool:
     """Workers as Ray actors.
 
-    ``address`` is that of a running cluster; without one, Ray starts on this machine. Every worker
-    takes ``threads`` processor cores and ``gpus`` accelerators.
+    ``address`` is that of a running cluster; without one, it is the cluster to which the program is
+    connected, or else Ray starts on this machine. Every worker takes ``threads`` processor cores
+    and ``gpus`` accelerators; one that finds no room waits until another ends.
     """
 
     workers: int = 1
@@ -77,13 +78,14 @@ class Pool:
         """The module of Ray, connected; let go of at the end, but by a program that was connected.
 
         Raises:
-            SettingsError: Ray is not installed, or there is no cluster at the address.
+            SettingsError: Ray is not installed, there is no cluster at the address, or the program
+                is connected already and an address was given.
         """
         require_ray()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
-        if ray.is_initialized():
+        if self.address is None and ray.is_initialized():
             yield ray
             return
         self._start(ray)
@@ -144,7 +146,7 @@ class Pool:
     def _performed(
         self,
         ray: Any,
-        workers: Sequence[_Worker[J]],
+        workers: list[_Worker[J]],
         start: Callable[[], Any],
         groups: deque[Sequence[J]],
         title: Callable[[J], str],
@@ -154,6 +156,10 @@ class Pool:
             for count in range(1, at_once + 1):
                 for worker in workers:
                     worker.fill(groups, count)
+            for worker in workers:  # One that nothing is left for makes room for one that waits.
+                if not worker.running:
+                    ray.kill(worker.actor)
+            workers[:] = [worker for worker in workers if worker.running]
             running = {call: worker for worker in workers for call in worker.running}
             if not running:
                 return

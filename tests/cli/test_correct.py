@@ -224,6 +224,8 @@ def test_keys_of_the_settings_file_are_the_flags_own_names(
         ("[correct]\nsed = 1", "'sed'; did you mean seed"),
         ("[correct]\nseed = [1]", "'seed' is [1]"),
         ("[correct]\nseed = true", "'seed' is True"),
+        ("[correct]\nfresh = true\nkeep = true", "'keep' sets 'fresh' again"),
+        ("[correct]\nnegative-scale = 1\nnegative_scale = 2", "sets 'negative_scale' again"),
         ("correct = 3", "it is a table"),
         ('vlm = "openai:x"', "outside of a table"),
         ("[vlm]\nkeys = 3", "[vlm] table"),

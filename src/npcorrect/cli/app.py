@@ -188,7 +188,7 @@ def _defaults(path: Path, name: str, table: dict[str, Any], command: Any) -> dic
     where = f"The settings file {str(path)!r}" + (f", table [{name}]" if name else "")
     commands = getattr(command, "commands", {})
     if not commands:
-        return dict(_default(where, key, value, command) for key, value in table.items())
+        return _once(where, {key: _default(where, key, one, command) for key, one in table.items()})
     made = {}
     for key, value in table.items():
         if key not in commands:
@@ -196,6 +196,18 @@ def _defaults(path: Path, name: str, table: dict[str, Any], command: Any) -> dic
         if not isinstance(value, dict):
             raise SettingsError(f"{where}: {key!r} is {value!r}; it is a table.")
         made[key] = _defaults(path, f"{name}.{key}".lstrip("."), value, commands[key])
+    return made
+
+
+def _once(where: str, given: dict[str, tuple[str, Any]]) -> dict[str, Any]:
+    """Parameters with their values, by the keys that set them; no two keys may set the same."""
+    from npcorrect.errors import SettingsError
+
+    made: dict[str, Any] = {}
+    for key, (parameter, value) in given.items():
+        if parameter in made:
+            raise SettingsError(f"{where}: {key!r} sets {parameter!r} again; give it once.")
+        made[parameter] = value
     return made
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from npcorrect.errors import ModelError
 from npcorrect.records import Origin
 
 _PRIME = 1_000_003
@@ -42,11 +41,7 @@ class Clean:
             ModelError: an origin is another model's.
         """
         for origin in origins:
-            if origin.model != model:
-                raise ModelError(
-                    f"The model {model!r} cannot begin with a picture of {origin.model!r}; draw "
-                    "the original with the same model, or give a strength of 1."
-                )
+            origin.check(model)
         latents = torch.cat([torch.from_numpy(origin.latents) for origin in origins])
         return cls(latents.to(device, dtype), torch.from_numpy(origins[0].sigmas).to(device))
 

@@ -205,6 +205,18 @@ class TestRay:
         carry_out(tmp_path, fake_manifest(limit=1), executor=runner.RayExecutor(1))
         assert connected.is_initialized()
 
+    def test_workers_for_which_there_is_no_room_wait_until_others_end(self, tmp_path: Path) -> None:
+        carry_out(tmp_path / "ray" / "run", executor=runner.RayExecutor(3))
+        carry_out(tmp_path / "here" / "run")
+        assert reported(tmp_path / "ray" / "run") == reported(tmp_path / "here" / "run")
+
+    def test_another_cluster_than_the_connected_one_is_refused(
+        self, connected: Any, tmp_path: Path
+    ) -> None:
+        with pytest.raises(SettingsError, match="cannot be used at"):
+            carry_out(tmp_path, executor=runner.RayExecutor(1, address="10.0.0.1:6379"))
+        assert connected.is_initialized()
+
     def test_a_worker_draws_the_next_picture_while_a_server_judges(self, tmp_path: Path) -> None:
         made = fake_manifest(methods=("base",), limit=PICTURES)
         records = carry_out(tmp_path, made, telling_tools, runner.RayExecutor(1))
