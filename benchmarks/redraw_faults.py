@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import product
 
+from npcorrect.mini.checklist import MiniChecklister
 from npcorrect.mini.data import describe
 from npcorrect.mini.eyes import checks
 from npcorrect.mini.language import REMARKS
 from npcorrect.mini.proposer import as_drawn
-from npcorrect.mini.roles import MiniChecklister
 from npcorrect.mini.scene import GRID, Scene, Thing
 from npcorrect.records import Checklist, Verdict
 

@@ -116,3 +116,17 @@ def test_the_package_imports_nothing_by_itself() -> None:
     code = "import sys, npcorrect; print([m for m in ('numpy', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_public_docstring_is_too_short_to_state_a_contract() -> None:
+    short = [
+        f"{module}.{node.name}: {text}"
+        for module, path in modules()
+        if module != "npcorrect.vlm.schemas"  # these are part of the questions to models
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and (text := ast.get_docstring(node))
+        and len(text.split()) <= 6
+    ]
+    assert short == []

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from npcorrect import settings as declared
 from npcorrect.diffusion.base import ImageModel
 from npcorrect.errors import SettingsError
+from npcorrect.extras import requiring
 from npcorrect.loop import Correction, OnEvent, sized
 from npcorrect.ranking import ranker_maker
 from npcorrect.records import Request
@@ -60,13 +61,16 @@ def from_pipeline(
     Raises:
         ModelError: no family is of this class, there is none of this name, the pipeline is of
             another one, or diffusers cannot draw with the model.
+        SettingsError: what draws is not installed.
     """
     from npcorrect.diffusion.identify import (
         family_named,
         family_of_pipeline,
         refuse_embedded_guidance,
     )
-    from npcorrect.diffusion.pipeline import PipelineModel
+
+    with requiring("Drawing"):
+        from npcorrect.diffusion.pipeline import PipelineModel
 
     row = family_of_pipeline(pipeline) if family is None else family_named(pipeline, family)
     known = name or str(pipeline.config.get("_name_or_path") or "") or type(pipeline).__name__

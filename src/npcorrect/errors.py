@@ -37,7 +37,7 @@ class ModelError(InputError):
 
 
 class OutputError(InputError):
-    """A place that cannot be written."""
+    """A file or folder that cannot be made, locked or written."""
 
 
 class RunStoppedError(NpcError):

@@ -51,7 +51,7 @@ def locked(path: Path, taken: str) -> Iterator[None]:
         OutputError: another process has it, as ``taken`` says, or it cannot be written.
         SettingsError: the package that locks files is not installed.
     """
-    with requiring("cli", "Writing to a folder"):
+    with requiring("Writing to a folder"):
         from filelock import FileLock, Timeout
 
     lock = FileLock(path)

@@ -152,9 +152,11 @@ def _commit(name: str, revision: str | None) -> str:
     """The commit of a Hub id in the local cache; empty where it is not there, or no such id."""
     if fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is None:
         return ""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    except ModuleNotFoundError:
+        return ""
     try:
         return Path(snapshot_download(name, revision=revision, local_files_only=True)).name
     except (HFValidationError, LocalEntryNotFoundError):

@@ -67,7 +67,7 @@ class Salient:
 
 
 class Space(Protocol):
-    """Vectors of texts under one encoder."""
+    """Vectors of texts and phrases, all of one text encoder."""
 
     def vectors(
         self, texts: Iterable[str], phrases: Iterable[str]

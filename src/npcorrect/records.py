@@ -48,7 +48,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Checklist:
-    """All that a prompt asks for."""
+    """All that a prompt asks for, as requirements that a picture can be checked by."""
 
     prompt: str
     requirements: tuple[Requirement, ...]

@@ -19,7 +19,7 @@ from npcorrect import settings as declared
 from npcorrect.card import Card, CardModel
 from npcorrect.diffusion.base import ImageModel, TextEncoder
 from npcorrect.errors import SettingsError
-from npcorrect.extras import require, requiring
+from npcorrect.extras import requiring
 from npcorrect.loop import Correction, OnEvent, correct, sized
 from npcorrect.plan import Plan, plan, refuse_idle_weight
 from npcorrect.provenance import Provenance, provenance
@@ -135,7 +135,7 @@ def check_device(settings: LoadSettings) -> None:
     """
     if settings.device in (None, "cpu"):
         return
-    with requiring("draw", "Drawing"):
+    with requiring("Drawing"):
         from npcorrect.diffusion.memory import require_device
 
     require_device(settings.device)
@@ -311,9 +311,8 @@ def _server(name: str, table: VLMTable, named: bool = True) -> tuple[addresses.S
     """The server that draws, and its key.
 
     Raises:
-        SettingsError: the name is not understood, or a key or a package is missing.
+        SettingsError: the name is not understood, or a key is missing.
     """
-    require("httpx2", "vlm", f"The model {name!r}")
     server = addresses.image_server(name)
     own = name if named else None
     return server, addresses.key_for(server, table.keys, own, "NPC_MODEL_KEY")
@@ -355,12 +354,12 @@ def load_model(settings: LoadSettings) -> PipelineModel:
             "text encoder can be seen; give a Hub id, a folder or a file."
         )
     if settings.model != EMBEDDED:
-        with requiring("draw", "Drawing"):
+        with requiring("Drawing"):
             from npcorrect.diffusion.loading import load_pipeline
 
         return load_pipeline(settings)
     family_of(settings)
-    with requiring("draw", "Drawing"):
+    with requiring("Drawing"):
         from npcorrect.mini.embedded import embedded
 
     return embedded(settings.device or "cpu", settings.dtype or "float32")
@@ -372,7 +371,7 @@ def embedded_roles() -> Roles:
     Raises:
         SettingsError: what draws is not installed.
     """
-    with requiring("draw", "The embedded verifier"):
+    with requiring("The embedded verifier"):
         from npcorrect.mini.roles import embedded_roles
 
     return embedded_roles()
@@ -388,7 +387,7 @@ def read_requirements(prompt: str, settings: LoadSettings) -> Checklist:
 
     if settings.model != EMBEDDED:
         return GrammarChecklister().checklist(prompt)
-    from npcorrect.mini.roles import MiniChecklister
+    from npcorrect.mini.checklist import MiniChecklister
 
     return MiniChecklister().checklist(prompt)
 

@@ -115,7 +115,7 @@ def option(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of the settings records."""
+    """Base of the settings records, whose fields are the options."""
 
 
 @dataclass(frozen=True, kw_only=True)

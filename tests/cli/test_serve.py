@@ -42,7 +42,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 def test_without_its_packages_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("npcorrect.extras.find_spec", lambda name: None)
     done = CliRunner().invoke(app, ["serve", "--out", str(tmp_path / "jobs")])
     assert done.exit_code == 2
     assert "npcorrect[serve]" in done.output

@@ -485,7 +485,7 @@ def test_a_picture_is_verified_and_negatives_are_ranked(server: Server, ranker: 
 
 def npcorrect_ranking(prompt: str, name: str) -> list[float]:
     """The scores by our own text encoder, best first, to the digits of the table."""
-    from npcorrect.mini.roles import MiniChecklister
+    from npcorrect.mini.checklist import MiniChecklister
     from npcorrect.ranking import ranker_maker
     from npcorrect.records import Candidate
 

@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from npcorrect.errors import ModelError, PromptError, VLMError
+from npcorrect.mini.checklist import MiniChecklister
 from npcorrect.mini.eyes import MiniEyes
-from npcorrect.mini.roles import MiniChecklister, embedded_roles
+from npcorrect.mini.roles import embedded_roles
 from npcorrect.mini.scene import Scene, Thing
 from npcorrect.mini.verifier import CellReader
 

@@ -65,11 +65,12 @@ def path_argument(help_text: str) -> Any:
 
 
 def reporting_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """Turn deliberate errors and Ctrl-C into one sentence and an exit code."""
+    """Turn deliberate errors, missing packages and Ctrl-C into one sentence and an exit code."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         from npcorrect.errors import InputError, NpcError, RunStoppedError
+        from npcorrect.extras import missing, package_of
 
         try:
             return command(*args, **kwargs)
@@ -79,6 +80,11 @@ def reporting_errors(command: Callable[P, T]) -> Callable[P, T]:
             fail(str(error), EXIT_STOPPED)
         except NpcError as error:
             fail(str(error), EXIT_FAILURE)
+        except ModuleNotFoundError as error:
+            package = package_of(error)
+            if package is None:
+                raise
+            fail(missing(package, "This"), EXIT_INPUT)
         except KeyboardInterrupt:
             fail("interrupted; what was drawn so far is kept.", EXIT_INTERRUPTED)
 

@@ -58,7 +58,7 @@ def attend(
     from npcorrect.records import Request
     from npcorrect.session import family_of, load_model
 
-    require("pyarrow", "analysis", "npc attend")
+    require("pyarrow", "npc attend")
     from npcorrect.analysis.compare import compare, conditions, terms_of
 
     request = Request(prompt, **vars(draw))

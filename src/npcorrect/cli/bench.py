@@ -19,6 +19,7 @@ from npcorrect.cli.bench_options import (
     Wording,
     bench,
     export,
+    require_report,
     show_report,
     table,
 )
@@ -200,6 +201,7 @@ def _run(
     from npcorrect.evaluation.run.store import Store
     from npcorrect.session import check_device
 
+    require_report()
     workers = pool(count, threads, ray_address, settings.load, settings.roles)
     tools.check(settings, source, table)
     if workers is None:

@@ -81,6 +81,18 @@ def source_of(one: Manifest, name: str | None, data: Path | None) -> Benchmark:
     return benchmarks.find(name or one.settings.benchmark, data, one.settings.wording)
 
 
+def require_report() -> None:
+    """Refuse to draw or judge what no report could be made of.
+
+    Raises:
+        SettingsError: a package that the report needs is not installed.
+    """
+    from npcorrect.extras import require
+
+    for package in ("matplotlib", "scipy"):
+        require(package, "npc bench")
+
+
 def show_report(
     runs: list[Path],
     out: Path | None = None,

@@ -23,6 +23,7 @@ from npcorrect.cli.bench_options import (
     Wording,
     bench,
     export,
+    require_report,
     show_report,
     source_of,
     table,
@@ -69,6 +70,7 @@ def score(
     from npcorrect.evaluation.run.records import METHOD_NAME
     from npcorrect.evaluation.run.store import Store
 
+    require_report()
     place = images or results
     if place is None:
         raise SettingsError("Give pictures with --images, or a result file with --results.")
@@ -122,6 +124,7 @@ def second_judge(
     from npcorrect.evaluation.run.progress import following
     from npcorrect.evaluation.run.store import Store
 
+    require_report()
     store = Store(run)
     settings = store.manifest().settings
     source = source_of(store.manifest(), benchmark, data)

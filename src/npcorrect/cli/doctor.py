@@ -12,27 +12,17 @@ import typer
 
 from npcorrect.cli.app import app, reporting_errors
 from npcorrect.cli.options import Only, takes_settings
+from npcorrect.extras import EXTRAS
 from npcorrect.settings import LoadSettings, RoleSettings
 
 if TYPE_CHECKING:
     from npcorrect.vlm.settings import VLMTable
 
-PACKAGES = {
-    "npcorrect": "app",
-    "torch": "draw",
-    "diffusers": "draw",
-    "transformers": "draw",
-    "accelerate": "models",
-    "peft": "models",
-    "bitsandbytes": "quantize",
-    "httpx2": "vlm",
-    "llguidance": "local",
-    "pyarrow": "analysis",
-    "ray": "ray",
-    "fastapi": "serve",
-    "mcp": "mcp",
-}
-"""Packages that something needs, and the extra that brings each."""
+PACKAGES = (
+    "npcorrect", "torch", "diffusers", "transformers", "accelerate", "peft", "bitsandbytes",
+    "llguidance", "pyarrow", "ray", "fastapi", "mcp",
+)  # fmt: skip
+"""Packages whose versions are told."""
 
 
 @app.command()
@@ -130,11 +120,11 @@ def _installed() -> Iterator[tuple[str, str]]:
     from importlib.metadata import PackageNotFoundError, version
 
     yield "python", platform.python_version()
-    for name, extra in PACKAGES.items():
+    for name in PACKAGES:
         try:
             yield name, version(name)
         except PackageNotFoundError:
-            yield name, f"not installed; pip install 'npcorrect[{extra}]'"
+            yield name, f"not installed; pip install 'npcorrect[{EXTRAS.get(name, 'app')}]'"
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
         yield "memory", f"{memory:.1f} GiB"

@@ -23,7 +23,7 @@ def mcp(context: typer.Context, load: LoadSettings, roles: RoleSettings) -> None
     from npcorrect.session import SessionSettings
     from npcorrect.vlm.settings import read_table
 
-    require("mcp", "mcp", "npc mcp")
+    require("mcp", "npc mcp")
     from npcorrect.mcp import serve
 
     serve(SessionSettings(load=load, roles=roles, table=read_table(context.obj or {})))

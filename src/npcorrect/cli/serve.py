@@ -83,16 +83,10 @@ def _require_packages() -> None:
     Raises:
         SettingsError: one is not installed.
     """
-    from importlib.util import find_spec
-
-    from npcorrect.errors import SettingsError
+    from npcorrect.extras import require
 
     for package in ("fastapi", "python_multipart", "uvicorn"):
-        if find_spec(package) is None:
-            raise SettingsError(
-                f"This needs the package {package!r}; install it with "
-                "pip install 'npcorrect[serve]'."
-            )
+        require(package, "npc serve")
 
 
 def _access(host: str, token: str | None) -> Access:

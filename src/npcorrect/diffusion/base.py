@@ -108,7 +108,7 @@ def drawn_alone(drawing: Drawing) -> bool:
 
 
 class ImageModel(Protocol):
-    """Draws pictures, on the caller's thread."""
+    """Draws and refines pictures as planned, on the caller's thread."""
 
     @property
     def name(self) -> str:

@@ -20,6 +20,7 @@ from npcorrect.diffusion.single_file import (
     refuse_scaled,
 )
 from npcorrect.errors import ModelError
+from npcorrect.extras import requiring
 from npcorrect.settings import LoadSettings
 
 Kind = Literal["hub", "folder", "file"]
@@ -70,9 +71,9 @@ class Source:
             if not place.is_file():
                 raise ModelError(f"The folder {self.name!r} has no {path}: {_NO_PIPELINE}")
         else:
-            from huggingface_hub import hf_hub_download
-
             with hub_errors(self.name, self.revision):
+                from huggingface_hub import hf_hub_download
+
                 place = Path(
                     hf_hub_download(
                         self.name, path, revision=self.revision, local_files_only=self.offline
@@ -99,9 +100,9 @@ class Source:
         elif self.offline:
             return None
         else:
-            from huggingface_hub import HfApi
-
             with hub_errors(self.name, self.revision):
+                from huggingface_hub import HfApi
+
                 info = HfApi().model_info(self.name, revision=self.revision, files_metadata=True)
             sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         pattern = r"[^/]+/[^/.]+(\." + (variant or "(?!)") + r")(-\d+-of-\d+)?\.safetensors"
@@ -292,8 +293,10 @@ def hub_errors(name: str, revision: str | None = None) -> Iterator[None]:
 
     Raises:
         ModelError: in place of the Hub's own errors.
+        SettingsError: the Hub's client is not installed.
     """
-    from huggingface_hub import errors
+    with requiring(f"The model {name!r}"):
+        from huggingface_hub import errors
 
     page = f"https://huggingface.co/{name}"
     try:

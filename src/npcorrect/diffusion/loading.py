@@ -34,13 +34,13 @@ def load_pipeline(settings: LoadSettings) -> PipelineModel:
     if settings.quantize and not device.startswith("cuda"):
         raise SettingsError(f"--quantize needs a CUDA device, not {device}; leave it out.")
     if settings.quantize:
-        require("bitsandbytes", "quantize", "--quantize")
+        require("bitsandbytes", "--quantize")
     if settings.offload == "sequential" and device == "cpu":
         raise SettingsError("--offload sequential needs a GPU, not the cpu; leave it out.")
     if settings.offload != "none":
-        require("accelerate", "models", "--offload")
+        require("accelerate", "--offload")
     if settings.lora:
-        require("peft", "models", "--lora")
+        require("peft", "--lora")
     with loading_errors(identified), _without_bars():
         pipeline = _load_pipeline(identified, settings, dtype)
         for number, lora in enumerate(settings.lora):

@@ -21,7 +21,7 @@ SEED_STEP = 1000
 
 @dataclass(frozen=True)
 class Sample:
-    """One line of the benchmark."""
+    """One line of the benchmark: a prompt, its tag and its seed."""
 
     tag: str
     prompt: str

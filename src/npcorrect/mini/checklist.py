@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from npcorrect.mini.grammar import parse
 from npcorrect.mini.language import REGIONS, RELATIONS, Spec
 from npcorrect.mini.scene import SIZES, Scene, Thing
-from npcorrect.records import Requirement
+from npcorrect.records import Checklist, Requirement
 from npcorrect.vlm.grammar import PLACES, related
 from npcorrect.vlm.grammar import Group as Claimed
 from npcorrect.vlm.model_roles import linked
@@ -77,3 +78,15 @@ def stands(relation: str, first: Thing, second: Thing) -> bool:
     if relation in RELATIONS[:2]:
         return first.column < second.column
     return first.row < second.row
+
+
+class MiniChecklister:
+    """Takes prompts of the world apart, by its grammar."""
+
+    def checklist(self, prompt: str) -> Checklist:
+        """What a prompt of the world requires.
+
+        Raises:
+            PromptError: the prompt is not of the world.
+        """
+        return Checklist(prompt, requirements(parse(prompt)))

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from npcorrect.mini.checklist import requirements
+from npcorrect.mini.checklist import MiniChecklister
 from npcorrect.mini.eyes import MiniEyes
-from npcorrect.mini.grammar import parse
 from npcorrect.mini.language import REMARKS
 from npcorrect.mini.model import WEIGHTS
 from npcorrect.mini.parts import load_weights
 from npcorrect.mini.proposer import MiniProposer
 from npcorrect.mini.verifier import CellReader
-from npcorrect.records import Checklist
 from npcorrect.vlm.roles import Roles
-
-
-class MiniChecklister:
-    """Takes prompts of the world apart, by its grammar."""
-
-    def checklist(self, prompt: str) -> Checklist:
-        """Raises PromptError where the prompt is not of the world."""
-        return Checklist(prompt, requirements(parse(prompt)))
 
 
 def embedded_roles(weights: Path = WEIGHTS) -> Roles:

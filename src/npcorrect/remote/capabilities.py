@@ -115,7 +115,7 @@ class _Trial:
     noise: float
 
     async def all(self, able: Capabilities, base: Asked) -> Capabilities:
-        """All parameters but the seed."""
+        """The capabilities with every parameter tried that the server may take, but the seed."""
         able, base = await self._steps(able, base)
         able, base = await self._guidance(able, base)
         begun = replace(base, image=self.first)

@@ -31,7 +31,7 @@ class Call:
 
 
 class Dialect(Protocol):
-    """A way to ask."""
+    """A server's way to be asked for pictures, and to reply."""
 
     @property
     def names(self) -> Mapping[Parameter, tuple[str, ...]]:

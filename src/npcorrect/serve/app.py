@@ -47,7 +47,7 @@ class Problem(BaseModel):
     """What went wrong: one sentence, in the shape of OpenAI's errors."""
 
     class Error(BaseModel):
-        """The sentence and its kind."""
+        """The sentence that says what failed, and its kind."""
 
         message: str
         type: str

@@ -16,7 +16,7 @@ from npcorrect.serve.worker import event_record
 
 
 class EventStream(StreamingResponse):
-    """A response of server-sent events."""
+    """A response that is a stream of server-sent events."""
 
     media_type = "text/event-stream"
 

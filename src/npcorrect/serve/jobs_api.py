@@ -60,7 +60,7 @@ class JobView(BaseModel):
 
 
 class Jobs(BaseModel):
-    """Jobs, the latest first."""
+    """All jobs that are kept, the latest first."""
 
     jobs: list[JobView]
 

@@ -99,7 +99,7 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """The one model there is."""
+    """The list of models, which has the one that draws."""
 
     object: Literal["list"] = "list"
     data: list[Model]

@@ -64,7 +64,7 @@ _COLUMNS = "number, id, request, state, ended, error, attempts, best, created"
 
 
 class QueueFullError(NpcError):
-    """As many jobs wait as may."""
+    """As many jobs wait as may; one more is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

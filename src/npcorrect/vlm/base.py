@@ -89,7 +89,7 @@ class Reply:
 
 
 class VLM(Protocol):
-    """A vision-language model, wherever it runs."""
+    """Answers questions about texts and pictures, wherever the model runs."""
 
     @property
     def name(self) -> str:
@@ -139,7 +139,7 @@ class Forgetful(Protocol):
 
 
 class Memory(Protocol):
-    """Keeps small texts between runs."""
+    """Keeps small texts by their keys, from one run to another."""
 
     def recall(self, key: str) -> str | None:
         """The text kept under ``key``, or None where there is none."""

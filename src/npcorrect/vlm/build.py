@@ -226,7 +226,7 @@ class _Builder:
             raise SettingsError(f"The {role} has no model; name one with --vlm or --{role}.")
         self._price(name)
         if name.startswith("local:"):
-            require("llguidance", "local", f"The model {name!r}")
+            require("llguidance", f"The model {name!r}")
             _refuse_missing(name.removeprefix("local:"))
         else:
             self._server(name)
@@ -258,7 +258,7 @@ class _Builder:
     def _open(self, name: str) -> VLM:
         till = Till(self._price(name), self._budget)
         if name.startswith("local:"):
-            require("llguidance", "local", f"The model {name!r}")
+            require("llguidance", f"The model {name!r}")
             from npcorrect.vlm.local import LocalVLM
 
             settings = self._settings
@@ -283,7 +283,6 @@ class _Builder:
         table, vlm = self._settings.table, self._settings.roles.vlm
         named = vlm if table.key_for is None else table.key_for
         key = addresses.key_for(server, table.keys, named)
-        require("httpx2", "vlm", f"The model {name!r}")
         return server, key
 
     def _price(self, name: str) -> Price | None:

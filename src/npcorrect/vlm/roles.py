@@ -15,7 +15,7 @@ from npcorrect.records import Candidate, Caption, Checklist, Verdict
 
 
 class Checklister(Protocol):
-    """Takes a prompt apart."""
+    """Takes a prompt apart into claims that can be checked."""
 
     def checklist(self, prompt: str) -> Checklist:
         """All checkable claims of the prompt.

@@ -18,7 +18,7 @@ from npcorrect.vlm.base import VLM, Forgetful, Message, Question, Reply, Usage
 
 
 class Asking(Protocol):
-    """What a benchmark asks its judge."""
+    """What a benchmark asks its judge of a picture, and how it scores the replies."""
 
     def questions(self, sample: Sample, image: Image) -> tuple[Question, ...]:
         """What a judge asks about one picture; ``read`` takes the replies in this order."""

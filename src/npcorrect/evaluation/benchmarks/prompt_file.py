@@ -66,7 +66,7 @@ class _Row(BaseModel):
 
 @dataclass(frozen=True)
 class PromptFile:
-    """The benchmark in a file."""
+    """A benchmark of the user's own prompts, read from a file."""
 
     path: Path
     scale: float = 1.0

@@ -54,7 +54,7 @@ class Difficulty:
     prompts: Mapping[int, Ease]
 
     def of(self, level: str) -> dict[int, Ease]:
-        """The prompts of one level."""
+        """The prompts of one level, by number, with how easy each is."""
         return {prompt: ease for prompt, ease in self.prompts.items() if ease.level == level}
 
     def split(self, some: Sequence[Column]) -> dict[str, tuple[Column, ...]]:

@@ -129,7 +129,7 @@ class FakeJudge:
 
 @dataclass(frozen=True)
 class FakeBench:
-    """A few prompts in three tags."""
+    """A benchmark for tests: a few prompts in three tags."""
 
     prompts: int = PROMPTS
     name: str = "mini"

@@ -6,9 +6,10 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,9 @@ def fault(one: Manifest) -> str:
 def manifest(settings: RunSettings, benchmark: Benchmark, weights: str = "") -> Manifest:
     """The manifest of a run that begins now."""
     versions = {"python": platform.python_version()}
-    versions |= {name: version(name) for name in ("npcorrect", *_LIBRARIES)}
+    for name in ("npcorrect", *_LIBRARIES):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return Manifest(
         settings,
         benchmark.checksum(),

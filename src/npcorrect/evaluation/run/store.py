@@ -63,7 +63,7 @@ Pictured = tuple[int, int, str]
 
 
 class Store:
-    """A run's folder."""
+    """A run's folder: its manifest, its records and its pictures."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
