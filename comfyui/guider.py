@@ -147,5 +147,5 @@ class _Evaluation:
         return guided
 
     def look(self, step: int, denoised: Tensor, acts: int) -> bool:
-        """See :meth:`NegativeGuider.look`."""
+        """Whether a negative acts after a look; see :meth:`NegativeGuider.look`."""
         return self._guider.look(step, denoised, acts)

@@ -103,7 +103,7 @@ class _Miniature(comfy.supported_models.Flux):
     latent_format = _LatentFormat
 
     def get_model(self, state_dict: Any, prefix: str = "", device: Any = None) -> Any:
-        """The model, without its weights."""
+        """The model on a device, before weights are loaded into it."""
         return _Flux(self, model_type=comfy.model_base.ModelType.FLOW, device=device)
 
 
@@ -157,7 +157,7 @@ class _Tokenizer:
         return {"l": tokens, "t5xxl": tokens}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to save."""
+        """An empty mapping: a tokenizer has no weights to save."""
         return {}
 
 
@@ -185,12 +185,12 @@ class _TextModel(nn.Module):
         self.dtypes = {dtype}
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
-        """Pass options on to both."""
+        """Pass ComfyUI's options on to both text encoders."""
         self.clip_l.set_clip_options(options)
         self.t5xxl.set_clip_options(options)
 
     def reset_clip_options(self) -> None:
-        """Forget the options."""
+        """Let both text encoders forget the options of the last call."""
         self.clip_l.reset_clip_options()
         self.t5xxl.reset_clip_options()
 
@@ -218,11 +218,11 @@ class _Codec(nn.Module):
         self.codec = Autoencoder()
 
     def encode(self, pixels: Tensor, **kwargs: Any) -> Tensor:
-        """Pixels in -1..1 to latents."""
+        """Latents ``(B, C, h, w)`` of pixels ``(B, 3, H, W)`` in -1..1."""
         return self.codec.encode(pixels)
 
     def decode(self, latents: Tensor, **kwargs: Any) -> Tensor:
-        """Latents to pixels, about -1..1."""
+        """Pixels ``(B, 3, H, W)``, about -1..1, of latents ``(B, C, h, w)``."""
         return self.codec.decode(latents).sample
 
 

@@ -89,7 +89,7 @@ class PatcherModel:
         self._text.check(text)
 
     def encode(self, texts: Sequence[str], reading: Reading = "drawn") -> list[TokenStates]:
-        """Token states of each text."""
+        """The token states of each text, in the texts' order, as the CLIP makes them."""
         return self._text.encode(texts, reading)
 
     def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
@@ -139,7 +139,7 @@ class PatcherModel:
         return levels
 
     def decoded(self, latents: Tensor) -> Image.Image:
-        """Latents as a picture."""
+        """One latent ``(1, C, H, W)``, as the sampler holds it, as a picture."""
         return to_picture(self._vae.decode(latents))
 
 

@@ -172,7 +172,7 @@ class NegativeSchedule(io.ComfyNode):  # type: ignore[misc, unused-ignore]
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Inputs and outputs."""
+        """Inputs, of which the later ones are advanced, and the guider."""
         advanced: dict[str, Any] = {"optional": True, "advanced": True}
         return io.Schema(
             node_id="NPCNegativeSchedule",
@@ -208,7 +208,7 @@ class NegativeSchedule(io.ComfyNode):  # type: ignore[misc, unused-ignore]
         afterwards: str, rule: str = "paper", negative_scale: float = 1.0,
         unconditional: Any = None,
     ) -> Any:  # fmt: skip
-        """The guider."""
+        """A guider whose negative acts in the steps from start to stop, as shares."""
         acting, outside = RULES[rule], _afterwards(afterwards)
         if acting.renewable and not cfg > 1:
             raise SettingsError(
@@ -236,7 +236,7 @@ class NegativeSchedule(io.ComfyNode):  # type: ignore[misc, unused-ignore]
 
 
 class NamedRoles(io.ComfyNode):  # type: ignore[misc, unused-ignore]
-    """Which models look at the pictures."""
+    """Which models take prompts apart, look at pictures and propose negatives."""
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -263,16 +263,16 @@ class NamedRoles(io.ComfyNode):  # type: ignore[misc, unused-ignore]
 
     @classmethod
     def execute(cls, **values: Any) -> Any:
-        """The specification."""
+        """The settings of the roles, for other nodes; nobody is asked yet."""
         return io.NodeOutput(RolesSpec(inputs.settings(RoleSettings, VLM | ROLES, values)))
 
 
 class MiniatureModel(io.ComfyNode):  # type: ignore[misc, unused-ignore]
-    """The embedded model."""
+    """The embedded model as MODEL, CLIP and VAE."""
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Outputs alone."""
+        """Outputs; the embedded model has no inputs."""
         return io.Schema(
             node_id="NPCMiniatureModel",
             display_name="NPC Miniature Model",
@@ -284,7 +284,7 @@ class MiniatureModel(io.ComfyNode):  # type: ignore[misc, unused-ignore]
 
     @classmethod
     def execute(cls) -> Any:
-        """Load it."""
+        """Load the embedded model from the package's own weights."""
         from . import miniature
 
         return io.NodeOutput(*miniature.load())
@@ -295,7 +295,7 @@ class Verify(io.ComfyNode):  # type: ignore[misc, unused-ignore]
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Inputs and outputs."""
+        """Inputs, a picture among them, and what the roles say."""
         return io.Schema(
             node_id="NPCVerify",
             display_name="NPC Verify",
@@ -321,7 +321,7 @@ class Verify(io.ComfyNode):  # type: ignore[misc, unused-ignore]
 
     @classmethod
     def execute(cls, image: Any, roles: RolesSpec, prompt: str) -> Any:
-        """Ask the roles."""
+        """Let the roles take the prompt apart, look at the picture and caption it."""
         picture = _one_picture(image, "image")
         with roles.open(roles.settings.embedded_verifier, interrupted) as opened:
             verdict = opened.verifier.verify(picture, opened.checklister.checklist(prompt))
@@ -332,11 +332,11 @@ class Verify(io.ComfyNode):  # type: ignore[misc, unused-ignore]
 
 
 class RankNegatives(io.ComfyNode):  # type: ignore[misc, unused-ignore]
-    """Which negative to try first."""
+    """Which of some negatives to try first, by their texts alone."""
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Inputs and outputs."""
+        """Inputs, negatives one a line, and their order."""
         return io.Schema(
             node_id="NPCRankNegatives",
             display_name="NPC Rank Negatives",
@@ -364,7 +364,7 @@ class RankNegatives(io.ComfyNode):  # type: ignore[misc, unused-ignore]
         cls, clip: Any, prompt: str, negatives: str, ranker: str = "salient",
         roles: RolesSpec | None = None,
     ) -> Any:  # fmt: skip
-        """Rank them."""
+        """Rank the negatives, one a line, the first to try first."""
         candidates = [Candidate(line.strip(), "targeted") for line in negatives.splitlines()]
         candidates = [one for one in candidates if one.negative_prompt]
         if not candidates:
@@ -377,10 +377,10 @@ class RankNegatives(io.ComfyNode):  # type: ignore[misc, unused-ignore]
 
 
 class Extension(ComfyExtension):  # type: ignore[misc, unused-ignore]
-    """The pack."""
+    """The pack, as ComfyUI asks for it when it starts."""
 
     async def get_node_list(self) -> list[type[Any]]:
-        """All nodes."""
+        """The classes of all nodes of the pack."""
         return [Correct, NegativeSchedule, NamedRoles, MiniatureModel, Verify, RankNegatives]
 
 
