@@ -284,11 +284,14 @@ def test_the_calls_of_looks_are_counted_for_each_picture_of_a_batch() -> None:
 @pytest.mark.parametrize(
     ("given_", "said"),
     [
-        ({"request": "a cat"}, "request is a str; give a Request"),
-        ({"checklist": ["a cat"]}, "checklist is a list; give a Checklist"),
-        ({"begun": ()}, "correction that was begun is a tuple; give its Result"),
-        ({"original": b"png"}, "original is a bytes; give a picture of PIL, or a generation"),
-        ({"on_event": 5}, "listener is a int; give a function"),
+        ({"request": "a cat"}, "request is of type 'str'; give a Request"),
+        ({"checklist": ["a cat"]}, "checklist is of type 'list'; give a Checklist"),
+        ({"begun": ()}, "correction that was begun is of type 'tuple'; give its Result"),
+        (
+            {"original": b"png"},
+            "original is of type 'bytes'; give a picture of PIL, or a gen",
+        ),
+        ({"on_event": 5}, "listener is of type 'int'; give a function"),
     ],
 )
 def test_arguments_of_the_wrong_type_are_refused_at_once(given_: dict[str, Any], said: str) -> None:

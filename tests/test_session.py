@@ -60,7 +60,7 @@ def test_what_cannot_work_is_refused_before_anything_is_opened(
 @pytest.mark.parametrize("name", ["load", "roles", "table"])
 def test_settings_of_the_wrong_type_are_refused(name: str) -> None:
     wrong: Any = {name: "mini"}
-    with pytest.raises(SettingsError, match=f"setting '{name}' is a str; give a "):
+    with pytest.raises(SettingsError, match=f"setting '{name}' is of type 'str'; give a "):
         SessionSettings(**wrong)
 
 
@@ -119,7 +119,7 @@ def test_a_request_or_an_original_of_another_kind_is_refused() -> None:
     for wrong in ("two red bananas", None):
         with pytest.raises(SettingsError, match="give a Request"):
             session.correct(wrong)  # type: ignore[arg-type]
-    with pytest.raises(SettingsError, match="The original is a str"):
+    with pytest.raises(SettingsError, match="The original is of type 'str'"):
         session.correct(replace(REQUEST, ranker="source"), original="x.png")  # type: ignore[arg-type]
 
 

@@ -414,7 +414,7 @@ def check_kind(value: object, kinds: Any, what: str, remedy: str) -> None:
         SettingsError: names the argument, its type and what to give.
     """
     if not isinstance(value, kinds):
-        raise SettingsError(f"The {what} is a {type(value).__name__}; give {remedy}.")
+        raise SettingsError(f"The {what} is of type {type(value).__name__!r}; give {remedy}.")
 
 
 def read(

@@ -33,8 +33,9 @@ def eyes(monkeypatch: pytest.MonkeyPatch) -> FakeEyes:
     def open_session(settings: SessionSettings) -> Iterator[Session]:
         yield session(made, settings=settings)
 
-    monkeypatch.setattr("npcorrect.session.open_session", open_session)
+    # In this order: a module that is imported meanwhile would keep what stands in.
     monkeypatch.setattr("npcorrect.batch.open_session", open_session)
+    monkeypatch.setattr("npcorrect.session.open_session", open_session)
     return made
 
 
@@ -314,6 +315,9 @@ def test_workers_without_ray_are_refused(
     done = npc(*many, "--workers", "2")
     assert done.exit_code == 2
     assert "npcorrect[ray]" in done.stderr
+    done = npc(*many, "--ray-address", "")
+    assert done.exit_code == 2
+    assert "--ray-address is empty" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -48,11 +48,14 @@ def pool(
     """The workers that are asked for; None where the work is done here.
 
     Raises:
-        SettingsError: Ray is not installed, or a budget would be kept by several workers.
+        SettingsError: Ray is not installed, the address is empty, or a budget would be kept by
+            several workers.
     """
     from npcorrect.errors import SettingsError
     from npcorrect.workers import Pool, require_ray
 
+    if ray_address == "":
+        raise SettingsError("--ray-address is empty; give the cluster's address, or leave it out.")
     if roles.budget and workers > 1:
         raise SettingsError("A budget is kept by one worker; leave out --workers or --budget.")
     if workers == 1 and ray_address is None:

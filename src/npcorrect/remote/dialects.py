@@ -87,7 +87,11 @@ class A1111:
         return Call("/sdapi/v1/img2img", {"json": body})
 
     def read(self, raw: str) -> Image:
-        """The first picture of a reply; see :class:`Dialect`."""
+        """The first picture of a reply, in RGB.
+
+        Raises:
+            NoPictureError: there is none.
+        """
         return _decoded(_first(raw, "images"))
 
 
@@ -122,7 +126,11 @@ class OpenAIImages:
         return Call("/images/edits", {"data": fields, "files": image})
 
     def read(self, raw: str) -> Image:
-        """The first picture of a reply; see :class:`Dialect`."""
+        """The first picture of a reply, in RGB.
+
+        Raises:
+            NoPictureError: there is none.
+        """
         entry = _first(raw, "data")
         if not isinstance(entry, dict):
             raise NoPictureError("its 'data' holds no object")

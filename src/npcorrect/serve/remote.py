@@ -41,7 +41,10 @@ class SessionActor:
         set_threads(self._threads)
 
     def correct(self, number: int, request: Request, original: Image | None) -> Iterator[Message]:
-        """A correction's events, and its result after each attempt and at the end."""
+        """A correction's events, and its result after each attempt and at the end.
+
+        Raises, as they are asked for, what the correction raises.
+        """
         messages: SimpleQueue[Message | Exception | None] = SimpleQueue()
 
         def work() -> None:
