@@ -22,7 +22,7 @@ from npcorrect.files import (
     read_text,
 )
 from npcorrect.records import Request
-from npcorrect.settings import DrawSettings, options, read
+from npcorrect.settings import DrawSettings, options, read, set_once
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _NAMES = {"cfg-scale": "scale", "file": "image", "file-name": "image"}
@@ -148,9 +148,7 @@ def _pictures(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _job(number: int, place: str, row: Mapping[str, Any], draw: DrawSettings, folder: Path) -> Job:
     values: dict[str, Any] = {}
     for name, value in row.items():
-        if _known(name) in values:
-            raise SettingsError(f"{place}: {name!r} sets {_known(name)!r} again; give it once.")
-        values[_known(name)] = value
+        set_once(values, _known(name), value, name, place)
     prompt, image = values.pop("prompt", None), values.pop("image", None)
     if not isinstance(prompt, str):
         raise SettingsError(f"{place}: there is no 'prompt'; give one as a text.")

@@ -435,20 +435,31 @@ def read(
     """
     by_name = {one.name: one for one in options(record)}
     switches = {one.off: one for one in options(record) if one.off}
-    given: dict[str, Any] = {}
+    named: dict[str, Any] = {}
     for key, value in values.items():
         name = str(key).replace("_", "-")
         one = switches.get(name) or by_name.get(name)
         if one is None:
             raise SettingsError(unknown_name(str(key), [*by_name, *switches, *others], place))
-        if one.field in given:
-            raise SettingsError(f"{place}: {str(key)!r} sets {one.name!r} again; give it once.")
         if name in switches and not isinstance(value, bool):
             raise SettingsError(f"{place}: The setting {name!r} is {value!r}; give true or false.")
         listed = one.kinds == (tuple,) and isinstance(value, list)
-        given[one.field] = not value if name in switches else tuple(value) if listed else value
+        meant = not value if name in switches else tuple(value) if listed else value
+        set_once(named, one.name, meant, str(key), place)
+    given = {by_name[name].field: value for name, value in named.items()}
     _validated(record, given, f"{place}: ")
     return replace(base or record(), **given)
+
+
+def set_once(made: dict[str, Any], name: str, value: Any, key: str, place: str) -> None:
+    """Put a value under the name that a key stands for.
+
+    Raises:
+        SettingsError: another key stood for it already.
+    """
+    if name in made:
+        raise SettingsError(f"{place}: {key!r} sets {name!r} again; give it once.")
+    made[name] = value
 
 
 def unknown_name(name: str, known: list[str], place: str) -> str:

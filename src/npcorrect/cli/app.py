@@ -194,7 +194,7 @@ def _defaults(path: Path, name: str, table: dict[str, Any], command: Any) -> dic
     where = f"The settings file {str(path)!r}" + (f", table [{name}]" if name else "")
     commands = getattr(command, "commands", {})
     if not commands:
-        return _once(where, {key: _default(where, key, one, command) for key, one in table.items()})
+        return _parameters(where, table, command)
     made = {}
     for key, value in table.items():
         if key not in commands:
@@ -205,15 +205,13 @@ def _defaults(path: Path, name: str, table: dict[str, Any], command: Any) -> dic
     return made
 
 
-def _once(where: str, given: dict[str, tuple[str, Any]]) -> dict[str, Any]:
-    """Parameters with their values, by the keys that set them; no two keys may set the same."""
-    from npcorrect.errors import SettingsError
+def _parameters(where: str, table: dict[str, Any], command: Any) -> dict[str, Any]:
+    """The parameters of a command that a table sets, with their values."""
+    from npcorrect.settings import set_once
 
     made: dict[str, Any] = {}
-    for key, (parameter, value) in given.items():
-        if parameter in made:
-            raise SettingsError(f"{where}: {key!r} sets {parameter!r} again; give it once.")
-        made[parameter] = value
+    for key, value in table.items():
+        set_once(made, *_default(where, key, value, command), key, where)
     return made
 
 
