@@ -6,8 +6,12 @@ import gc
 import logging
 import os
 import sys
+from itertools import count
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+from platformdirs import user_cache_path
 
 # The processes of the tests share the cores, and start the program many times: each has one
 # thread, and compiles nothing that another has compiled. Ray's workers do not give way to them.
@@ -16,6 +20,14 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# No test reads or writes what belongs to the user: neither settings nor answers that were kept.
+# matplotlib's list of fonts, which takes seconds to make, is the exception.
+OURS = {"NPC_DATA", "NPC_COMFYUI", "NPC_COMFYUI_PYTHON"}
+for name in [name for name in os.environ if name.startswith("NPC_") and name not in OURS]:
+    del os.environ[name]
+os.environ.setdefault("MPLCONFIGDIR", str(user_cache_path("matplotlib")))
+_NUMBERS = count()
+
 # The same examples in every run, and no deadline: a busy machine is no fault of an example.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
@@ -23,6 +35,20 @@ settings.load_profile("steady")
 
 # Importing leaves no garbage worth the time that looking for it takes.
 gc.disable()
+
+
+@pytest.fixture(scope="session")
+def users_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what users keep, where there are no settings."""
+    folder = tmp_path_factory.mktemp("kept")
+    os.environ["XDG_CONFIG_HOME"] = str(folder / "config")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _answers(users_folder: Path) -> None:
+    """Answers are kept for one test: ports, and so the names of servers, come again."""
+    os.environ["XDG_CACHE_HOME"] = str(users_folder / str(next(_NUMBERS)))
 
 
 def pytest_collection_finish() -> None:

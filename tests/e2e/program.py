@@ -18,11 +18,13 @@ from select import select
 from subprocess import PIPE, CompletedProcess
 from tempfile import TemporaryDirectory
 from time import monotonic
+from typing import Any
 
 from typer.testing import CliRunner
 
 from npcorrect.cli import app
 
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "COLUMNS": "200"}
 READY = """
 import gc, json, os, signal, sys
 import npcorrect.cli, npcorrect.mini.embedded, npcorrect.mini.roles
@@ -35,11 +37,13 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 else:
     os._exit(0)
-for number, name in enumerate((os.devnull, *json.loads(line)["streams"])):
+asked = json.loads(line)
+os.environ |= asked["environment"]
+for number, name in enumerate((os.devnull, *asked["streams"])):
     os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
 # Started in the background, Python ignores SIGINT, so the handler of a terminal is set.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.argv = ["npc", *json.loads(line)["arguments"]]
+sys.argv = ["npc", *asked["arguments"]]
 npcorrect.cli.main()
 """
 """Becomes the program, once for each line that it is given; tells its number and its exit code."""
@@ -60,7 +64,8 @@ class Started:
         self._arguments = arguments
         self._streams = [folder / "stdout", folder / "stderr"]
         self._code: int | None = None
-        asked = {"arguments": arguments, "streams": list(map(str, self._streams))}
+        asked: dict[str, Any] = {"arguments": arguments, "environment": {**os.environ, **QUIET}}
+        asked["streams"] = list(map(str, self._streams))
         assert ready.stdin
         assert ready.stdout
         ready.stdin.write(json.dumps(asked).encode() + b"\n")
@@ -98,8 +103,7 @@ Start = Callable[..., AbstractContextManager[Started]]
 @contextmanager
 def ready() -> Iterator[Start]:
     """A process that has imported the program, and a function that starts it there."""
-    quiet = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "COLUMNS": "200"}
-    environment, command = os.environ | quiet, [sys.executable, "-c", READY]
+    environment, command = os.environ | QUIET, [sys.executable, "-c", READY]
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, bufsize=0, env=environment) as process:
         yield partial(_started, process)
 

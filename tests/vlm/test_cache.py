@@ -17,10 +17,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from npcorrect.settings import RoleSettings
+from npcorrect.vlm import build
 from npcorrect.vlm.base import Encoding, Message, Question, Reply, Usage
 from npcorrect.vlm.cache import AnswerFile, AnswerMemory, CachedVLM
 from npcorrect.vlm.fake import FakeVLM
 from npcorrect.vlm.pictures import fingerprint
+from npcorrect.vlm.settings import VLMSettings
 from npcorrect.vlm.usage import paying
 
 PICTURE = Image.new("RGB", (8, 8), "red")
@@ -30,6 +33,15 @@ QUESTION = Question((Message("user", "Is it red?", (PICTURE,)),), choices=("yes"
 @pytest.fixture
 def file(tmp_path: Path) -> AnswerFile:
     return AnswerFile(tmp_path / "deep" / "answers.sqlite")
+
+
+@pytest.mark.parametrize("turn", range(2))
+def test_no_test_finds_what_another_or_the_user_kept(turn: int) -> None:
+    memory = build.memory_of(VLMSettings(RoleSettings()))
+    assert isinstance(memory, AnswerFile)
+    assert memory.recall("a key") is None
+    memory.keep("a key", f"answer {turn}")
+    assert build.memory_of(VLMSettings(RoleSettings())).recall("a key") == f"answer {turn}"
 
 
 def test_an_identical_question_is_answered_from_the_file(file: AnswerFile) -> None:
