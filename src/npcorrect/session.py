@@ -159,12 +159,12 @@ def check_request(
             f"The ranker {asked.ranker!r} needs the model's text encoder, which {family.title} "
             f"does not lend; use {SOURCE_RANKER!r}."
         )
+    planned = asked if original is None else sized(asked, original)
+    made = plan(planned, family, family.defaults)
     if asked.rule is None:
         refuse_idle_weight(asked, family.defaults.rule, family)
-    if original is None:
-        return plan(asked, family, family.defaults)
-    made = plan(sized(asked, original), family, family.defaults)
-    check_original(settings, original)
+    if original is not None:
+        check_original(settings, original)
     return made
 
 
@@ -242,6 +242,9 @@ class Session:
         Raises:
             InputError: the request cannot work.
         """
+        picture = original.image if isinstance(original, Generation) else original
+        if isinstance(picture, Image):
+            check_original(self.settings, picture)
         asked = self.settings.policy(request)
         return correct(
             asked,

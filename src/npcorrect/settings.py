@@ -509,9 +509,16 @@ def _validated(record: type[Settings], given: Mapping[str, Any], before: str) ->
     one = _first_wrong(record, given)
     if one is None:
         return
-    value = repr(given.get(one.field))
-    shown = value if len(value) <= 60 else value[:57] + "..."
+    shown = _shown(given.get(one.field))
     raise SettingsError(f"{before}The setting {one.name!r} is {shown}; give {one.expected}.")
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        return "too long to show"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _first_wrong(record: type[Settings], given: Mapping[str, Any]) -> Option | None:

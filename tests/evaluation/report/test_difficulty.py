@@ -197,7 +197,7 @@ def test_strata_are_in_all_forms(
     assert len(figures["strata"][0]["comparisons"]) == 3
     sections = texts[0].split("## Difficulty: ")[1:]
     for section in sections:
-        heads = ("Equal images", "Equal denoiser evaluations", "`npc` against `base`", "By tag")
+        heads = ("Equal images", "Equal denoiser evaluations", "npc against base", "By tag")
         assert all(f"### {head}" in section for head in heads)
     for table in (t.strip().splitlines() for t in texts[0].split("\n\n") if t.lstrip()[:1] == "|"):
         assert set(table[1]) == {"|", "-"}

@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import fmean
 
 import pytest
+from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
 from selenium.webdriver import Chrome
@@ -19,7 +21,7 @@ from selenium.webdriver import Chrome
 from npcorrect.errors import SettingsError
 from npcorrect.evaluation.benchmarks.base import Sample, Score
 from npcorrect.evaluation.benchmarks.judge import RepeatedJudge
-from npcorrect.evaluation.report import files, metrics, tables, text
+from npcorrect.evaluation.report import files, metrics, page, tables, text
 from npcorrect.evaluation.report.cautions import same_model
 from npcorrect.evaluation.report.summary import Report, summarise
 from npcorrect.evaluation.run import exchange, manifest, runner
@@ -210,6 +212,20 @@ def test_the_markdown_has_whole_tables(written: Path) -> None:
         assert len(table) > 2
         assert set(table[1]) == {"|", "-"}
         assert len({line.count("|") for line in table}) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a|b", "`a` **b** _c_", "<img src=x>", "[a](http://b) ~~c~~", "a\n| b\\|", "&lt; # $x$"],
+)
+def test_the_markdown_shows_names_as_they_are(name: str, report: Report) -> None:
+    rows = tuple(replace(row, label=f"{name} {row.label}") for row in report.rows)
+    shown = MarkdownIt("gfm-like", {"linkify": False}).render(
+        page.markdown(replace(report, rows=rows))
+    )
+    cells = [unescape(cell) for cell in re.findall("<t[dh]>(.*?)</t[dh]>", shown)]
+    for row in report.rows:
+        assert cells.count(f"{' '.join(name.split())} {row.label}") >= 4
 
 
 def test_the_csv_says_what_was_handed_over(run: Path, written: Path) -> None:

@@ -16,7 +16,7 @@ from npcorrect.evaluation.report.columns import Column
 from npcorrect.evaluation.report.difficulty import BOUNDS
 from npcorrect.evaluation.report.metrics import KEEPS
 from npcorrect.evaluation.report.summary import Report
-from npcorrect.evaluation.report.text import compared, interval, kept, number, official
+from npcorrect.evaluation.report.text import compared, inert, interval, kept, number, official
 from npcorrect.evaluation.run.kept import BLOCKS
 
 COLORS = {
@@ -78,7 +78,7 @@ def _render(template: str, report: Report, **more: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("npcorrect.evaluation.report", "."),
         autoescape=select_autoescape(("html.j2",)),
         undefined=StrictUndefined,
@@ -86,6 +86,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["inert"] = inert
+    return environment
 
 
 def _colors(columns: Sequence[Column]) -> dict[str, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from npcorrect.evaluation.report.metrics import Comparison, Estimate, Official
+from npcorrect.text import one_line
 
 
 def interval(estimate: Estimate | None, scale: float) -> str:
@@ -47,6 +50,11 @@ def compared(one: Comparison, scale: float) -> list[str]:
         str(one.first_better),
         str(one.second_better),
     ]
+
+
+def inert(name: str) -> str:
+    """A name as Markdown shows it, in a table too: on one line, its marks written out."""
+    return re.sub(r"[\\`*_\[\]<>|&~#$]", r"\\\g<0>", one_line(name))
 
 
 def _bracketed(value: float, low: float, high: float, scale: float) -> str:
