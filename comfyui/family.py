@@ -1,6 +1,6 @@
 """What a plan needs to know of a model of ComfyUI. Imports no torch.
 
-A MODEL tells no family by which npcorrect has defaults, so all of them share one row. The miniature
+A MODEL tells no family by which npcorrect has defaults, so all of them share one row. The embedded
 model carries a row of its own.
 """
 

@@ -1,4 +1,4 @@
-"""The embedded miniature model as ComfyUI's own MODEL, CLIP and VAE, from the same weights."""
+"""The embedded model as ComfyUI's own MODEL, CLIP and VAE, from the same weights."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ _FLUX = {
 
 
 def load() -> tuple[Any, Any, Any]:
-    """The MODEL, the CLIP and the VAE of the miniature model."""
+    """The MODEL, the CLIP and the VAE of the embedded model."""
     return _model(), _clip(), MiniatureVAE()
 
 
@@ -88,7 +88,7 @@ class _LatentFormat(comfy.latent_formats.LatentFormat):
 
 
 class _Flux(comfy.model_base.Flux):  # type: ignore[misc, unused-ignore]
-    """FLUX at the miniature model's embedded guidance, where no node sets another."""
+    """FLUX at the embedded model's embedded guidance, where no node sets another."""
 
     def extra_conds(self, **kwargs: Any) -> Any:
         """What goes to the network beside the latents."""
@@ -97,7 +97,7 @@ class _Flux(comfy.model_base.Flux):  # type: ignore[misc, unused-ignore]
 
 
 class _Miniature(comfy.supported_models.Flux):
-    """FLUX at the miniature model's shift."""
+    """FLUX at the embedded model's shift."""
 
     sampling_settings = {"multiplier": 1.0, "shift": SHIFT}  # noqa: RUF012 (ComfyUI's own form)
     latent_format = _LatentFormat
@@ -137,7 +137,7 @@ class _Tokenizer:
     """The same words for both text encoders, padded to the model's length."""
 
     def __init__(self, embedding_directory: Any = None, tokenizer_data: Any = None) -> None:
-        del embedding_directory  # the miniature model has no embeddings of others
+        del embedding_directory  # the embedded model has no embeddings of others
         self._words = SDTokenizer(
             "",
             max_length=MAX_TOKENS,

@@ -41,7 +41,7 @@ class RolesSpec:
         """
         if self.settings.embedded_verifier and not row.miniature:
             raise SettingsError(
-                "The embedded verifier reads the miniature model's pictures alone; name a "
+                "The embedded verifier reads the embedded model's pictures alone; name a "
                 "vision-language model in NPC Roles, as vlm."
             )
         return SessionSettings(load=LoadSettings(model=row.name), roles=self.settings)
@@ -50,7 +50,7 @@ class RolesSpec:
     def open(self, embedded: bool, check: Check) -> Generator[Roles]:
         """The roles, let go of at the end; ``check`` can end the waiting for any of them.
 
-        With ``embedded``, the miniature model's own play what no other model is named for.
+        With ``embedded``, the embedded model's own play what no other model is named for.
 
         Raises:
             SettingsError: a name, key or price is missing.

@@ -23,7 +23,7 @@ T = TypeVar("T")
 PAPER_WINDOW = 3 / 50
 """The released schedule: the negative acts in the first 3 of 50 steps."""
 LAST_LOOK = 2 / 3
-"""Share of the steps before the last look, for every family. It was measured on the miniature model
+"""Share of the steps before the last look, for every family. It was measured on the embedded model
 alone, whose pictures hardly change after it; on no other family has anybody tried."""
 Sigmas = Callable[[Drawing], Sequence[float]]
 """The noise levels with which the steps of a drawing begin, by the model's own scheduler."""
@@ -320,7 +320,7 @@ def start_step(strength: float, steps: int) -> int:
 def look_steps(looks: int, steps: int, start: int = 0) -> tuple[int, ...]:
     """The steps, from 0, before which to look: evenly after ``start``, up to :data:`LAST_LOOK`.
 
-    That share was measured on the miniature model alone.
+    That share was measured on the embedded model alone.
 
     Raises:
         SettingsError: there are fewer steps to look between, or ``looks`` is negative.

@@ -208,7 +208,8 @@ class DrawSettings(Settings):
     ranker: str | None = option(
         None,
         "Which negative comes first, by its score in text space (default: 'salient'); 'source' "
-        "keeps the order in which they were proposed, and is the default of a model on a server.",
+        "keeps the order in which they were proposed, and is the default of the embedded model and "
+        "of one on a server.",
         "Correction",
         choices=RANKERS,
         advanced=True,

@@ -43,6 +43,11 @@ def test_every_family_is_listed() -> None:
     assert "trained weights were tried for 'mini' only" in " ".join(table.split())
 
 
+def test_a_narrow_terminal_cuts_nothing_off() -> None:
+    listed = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["models"]).output
+    assert "\N{HORIZONTAL ELLIPSIS}" not in listed
+
+
 def test_one_model_is_shown_without_its_weights(schnell: str) -> None:
     for file in Path(schnell).glob("*/*.safetensors"):
         assert file.stat().st_size > 0
@@ -66,7 +71,7 @@ def test_one_model_is_shown_without_its_weights(schnell: str) -> None:
             "'quantize' is '3bit'; give one of 8bit, 4bit",
         ),
         (("correct", "a cat", "--rule", "magic"), "one of paper, extra, turns, dynamic"),
-        (("correct", "a banana", "--rule", "vsf"), "'vsf' is not written for the miniature model"),
+        (("correct", "a banana", "--rule", "vsf"), "'vsf' is not written for the embedded model"),
         (("correct", "a banana", "--rule", "paper", "--scale", "1.0"), "scale of 1 a negative"),
         (
             ("correct", "a banana", "--rule", "paper", "--scale", "1", "--seed", "3"),

@@ -159,7 +159,7 @@ def session() -> Iterator[Session]:
 
 
 def correcting(prompt: str, seed: int = 0, vlm: str = "", **inputs: Any) -> Graph:
-    """A graph that corrects a prompt with the miniature model."""
+    """A graph that corrects a prompt with the embedded model."""
     return {
         "model": {"class_type": "NPCMiniatureModel", "inputs": {}},
         "roles": {"class_type": "NPCRoles", "inputs": {"vlm": vlm}},

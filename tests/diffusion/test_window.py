@@ -514,7 +514,7 @@ def test_texts_beyond_the_encoder_are_refused_and_none_is_nothing(model: Pipelin
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"size": 100}, "100 cannot be drawn by the miniature model; its sides are 192"),
+        ({"size": 100}, "100 cannot be drawn by the embedded model; its sides are 192"),
         ({"steps": 0}, "'steps' is 0"),
         ({"scale": 1.0, "rule": "paper"}, "no effect"),
         ({"negative_scale": 0.0, "rule": "extra"}, "'negative-scale' is 0.0; give .* above 0"),

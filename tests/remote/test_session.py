@@ -64,7 +64,7 @@ def mini_server(**options: Any) -> Any:
 
 
 def at_its_size(server: PictureServer) -> None:
-    """Pictures of the miniature world's size where nobody asks for one."""
+    """Pictures of the embedded world's size where nobody asks for one."""
     plain = server.paint
     server.paint = lambda acting, size: plain(acting, (IMAGE_SIZE, IMAGE_SIZE))
     server.sizes = (32, IMAGE_SIZE)

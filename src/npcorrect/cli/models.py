@@ -43,7 +43,7 @@ def list_models(
 
     table = Table()
     for column in ("family", "rules", "steps", "scale", "size", "window", "then", "verified"):
-        table.add_column(column, no_wrap=column == "family")
+        table.add_column(column, no_wrap=column == "family", overflow="fold")
     for family in FAMILIES.values():
         row = facts(family)
         numbers = (str(row[key]) for key in ("steps", "scale", "size"))

@@ -47,7 +47,7 @@ def satisfied(claim: Requirement, scene: Scene, named: frozenset[str]) -> bool:
         return bool(others) and all(stands(claim.value, a, b) for a in things for b in others)
     if claim.kind == "relation":
         return all(in_half(REGION_OF[claim.value], thing) for thing in things)
-    raise ValueError(f"the miniature world has no requirement of kind {claim.kind!r}")
+    raise ValueError(f"the embedded world has no requirement of kind {claim.kind!r}")
 
 
 def meets(spec: Spec, scene: Scene) -> bool:

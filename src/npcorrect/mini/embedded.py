@@ -1,4 +1,4 @@
-"""The embedded default: the miniature model behind the program's own protocols."""
+"""The embedded model behind the program's own protocols."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from npcorrect.mini.model import WEIGHTS, load_pipeline
 def embedded(
     device: str = "cpu", dtype: str = "float32", weights: Path | None = None
 ) -> PipelineModel:
-    """The trained miniature model.
+    """The trained embedded model.
 
     Raises:
         ModelError: the device or the dtype is not to be had, or the weights are corrupt.

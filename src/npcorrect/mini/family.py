@@ -66,7 +66,7 @@ new seeds without the negative do better afterwards.
 FAMILY = replace(
     FLUX_DEV,
     name="mini",
-    title="the miniature model",
+    title="the embedded model",
     defaults=DEFAULTS,
     checkpoints=(),
     arguments={"guidance_scale": GUIDANCE},

@@ -45,7 +45,7 @@ def read(image: Image.Image) -> Scene:
     """The scene that a picture shows.
 
     Raises:
-        InputError: the picture has another size than the miniature world's.
+        InputError: the picture has another size than the embedded world's.
     """
     if image.size != (IMAGE_SIZE, IMAGE_SIZE):
         raise InputError(

@@ -121,7 +121,7 @@ def run_stages(
 ) -> None:
     """The command line of a training: ``python -m MODULE`` with steps, batch, device and seed."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m {module}", description="Train the miniature model."
+        prog=f"python -m {module}", description="Train the embedded model."
     )
     parser.add_argument("--out", type=Path, default=Path("checkpoints"), help="folder to write to")
     parser.add_argument("--stage", choices=stages, nargs="+", default=list(stages))

@@ -7,7 +7,7 @@ It reads the embedded world's prompts too::
     group  = [count] [size] [colour] noun ["on the" region]
     place  = "a" [pattern] [colour] "background"
 
-Nouns are those of the COCO classes and the miniature shapes, in any plural, right or wrong ("three
+Nouns are those of the COCO classes and six plain shapes, in any plural, right or wrong ("three
 scissorses", "one blue kites"). Whatever else a prompt says makes it "not understood": it is never
 read in part.
 """
