@@ -21,7 +21,7 @@ from npcorrect.plan import check_request
 from npcorrect.ranking import ranker_maker
 from npcorrect.records import Candidate, Checklist, Ranked, Request, Verdict
 from npcorrect.result import Result, to_record
-from npcorrect.session import RANKER, Session
+from npcorrect.session import Session
 from npcorrect.settings import DrawSettings, RoleSettings, Settings
 from npcorrect.vlm import build
 from npcorrect.vlm.grammar import GrammarChecklister
@@ -245,7 +245,7 @@ class NamedRoles(io.ComfyNode):  # type: ignore[misc, unused-ignore]
             node_id="NPCRoles",
             display_name="NPC Roles",
             category=CATEGORY,
-            description="Which models check, describe and propose; with none, the miniature's own. "
+            description="Which models check, describe and propose; with none, the embedded ones. "
             "Keys come from the environment: OPENAI_API_KEY, or NPC_VLM_KEY for the server that "
             "NPC_VLM names.",
             inputs=[
@@ -370,7 +370,7 @@ class RankNegatives(io.ComfyNode):  # type: ignore[misc, unused-ignore]
         if not candidates:
             raise SettingsError("The input 'negatives' is empty; give one negative a line.")
         text = ClipText(clip, limit=10_000)
-        named = RANKER if ranker == inputs.DEFAULT else ranker
+        named = None if ranker == inputs.DEFAULT else ranker
         ranking = ranker_maker(named)(text).rank(_checklist(prompt, roles), candidates)
         best = ranking[0].candidate.negative_prompt
         return io.NodeOutput(best, "\n".join(map(_table_row, ranking)), text.conditioning(best))

@@ -140,6 +140,11 @@ def test_an_original_that_the_embedded_verifier_cannot_read_is_refused() -> None
         session.correct(REQUEST, original=Image.new("RGB", (200, 100)))
 
 
+def test_an_original_of_the_wrong_size_is_named_and_not_a_size_that_nobody_gave() -> None:
+    with pytest.raises(SettingsError, match="The original has 200 x 100 pixels"):
+        check(SessionSettings(), Request("two red bananas"), Image.new("RGB", (200, 100)))
+
+
 def test_the_table_of_servers_reaches_the_roles() -> None:
     made = replace(settings(vlm=SERVER), table=read_table({"tries": 1}))
     assert made.vlm.table.tries == 1

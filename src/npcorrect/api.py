@@ -19,7 +19,6 @@ from npcorrect.records import Request
 from npcorrect.result import Result
 from npcorrect.session import (
     EMBEDDED,
-    RANKER,
     Session,
     SessionSettings,
     check,
@@ -140,7 +139,7 @@ def correct_prompt(
     if isinstance(model, str):
         check_request(settings, asked, family_of(opened), original)
     else:
-        ranker_maker(asked.ranker or RANKER)
+        ranker_maker(asked.ranker)
         if original is not None:
             check_original(settings, original)
             asked = sized(asked, original)

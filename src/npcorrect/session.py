@@ -23,7 +23,7 @@ from npcorrect.extras import requiring
 from npcorrect.loop import Correction, OnEvent, correct, sized
 from npcorrect.plan import Plan, plan, refuse_idle_weight
 from npcorrect.provenance import Provenance, provenance
-from npcorrect.ranking import Ranker, ranker_maker
+from npcorrect.ranking import DEFAULT_RANKER, Ranker, ranker_maker
 from npcorrect.records import Checklist, Generation, Request
 from npcorrect.remote.family import ServerFamily, server_family
 from npcorrect.result import Result
@@ -43,9 +43,9 @@ S = TypeVar("S", bound=declared.Settings)
 DEVICES = ("cuda", "mps", "cpu")
 EMBEDDED = "mini"
 """What the embedded model is called."""
-RANKER, SOURCE_RANKER = "salient", "source"
-"""The rankers where nobody asks for one. A server lends no text encoder; the embedded roles propose
-the best negative first."""
+SOURCE_RANKER = "source"
+"""The ranker of models that need none: a server lends no text encoder, and the embedded roles
+propose the best negative first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,8 @@ class SessionSettings:
         """
         declared.check_kind(request, Request, "request", "a Request")
         looks = request.looks if self.roles.embedded_verifier else request.looks or 0
-        ranker = request.ranker or (SOURCE_RANKER if self.on_server or self.embedded else RANKER)
-        return replace(request, looks=looks, ranker=ranker)
+        default = SOURCE_RANKER if self.on_server or self.embedded else DEFAULT_RANKER
+        return replace(request, looks=looks, ranker=request.ranker or default)
 
 
 def check(
@@ -153,18 +153,19 @@ def check_request(
         InputError: a setting cannot work, alone or with the others.
     """
     asked = settings.policy(request)
-    ranker_maker(asked.ranker or RANKER)
+    ranker_maker(asked.ranker)
     if settings.on_server and asked.ranker != SOURCE_RANKER:
         raise SettingsError(
             f"The ranker {asked.ranker!r} needs the model's text encoder, which {family.title} "
             f"does not lend; use {SOURCE_RANKER!r}."
         )
-    planned = asked if original is None else sized(asked, original)
+    planned = asked
+    if original is not None:
+        planned = sized(asked, original)
+        check_original(settings, original)
     made = plan(planned, family, family.defaults)
     if asked.rule is None:
         refuse_idle_weight(asked, family.defaults.rule, family)
-    if original is not None:
-        check_original(settings, original)
     return made
 
 
@@ -250,7 +251,7 @@ class Session:
             asked,
             self.model,
             self.roles,
-            self.ranker(asked.ranker or RANKER),
+            self.ranker(asked.ranker or DEFAULT_RANKER),
             on_event,
             checklist=checklist,
             original=original,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
@@ -150,6 +151,17 @@ def test_pictures_say_what_they_show(
     torch.testing.assert_close(torch.tensor(change).float(), expected, atol=1e-6, rtol=1e-4)
     rows = len(terms.places)
     assert len(figures["maps"].axes) == rows * (STEPS + 1) + rows
+
+
+def test_nothing_of_a_picture_is_cut_off_at_its_edge(
+    samples: Sequence[AttentionSample], terms: Terms, tmp_path: Path
+) -> None:
+    figure = plots.series_figure(samples, terms, "two blue bananas and three red apples " * 6)
+    plots.save(figure, tmp_path / "series")
+    with Image.open(tmp_path / "series.png") as image:
+        edges = np.asarray(image.convert("L"))
+        assert image.width > 160 * figure.get_size_inches()[0]
+    assert (edges[:, [0, -1]] == 255).all()
 
 
 def test_one_seed_and_one_condition_are_enough(

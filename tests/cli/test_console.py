@@ -42,10 +42,24 @@ def test_no_text_reaches_the_terminal_as_control(text: str) -> None:
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown(text))
 
 
-def test_progress_shows_whatever_a_model_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_shows_whatever_a_model_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TTY_INTERACTIVE", "1")
     with progress(quiet=False) as steps:
         steps.on_event(Event(stage="verify", detail=EVIL * 99))
-    assert "Traceback" not in capsys.readouterr().err
+    written = capsys.readouterr().err
+    assert "verify: [/] [red]x[/red] :heart:" in written
+    assert "\x1b]0;t" not in written
+
+
+def test_progress_leaves_nothing_where_no_terminal_shows_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with progress(quiet=False) as steps:
+        steps.on_event(Event(stage="verify"))
+    assert capsys.readouterr().err == ""
 
 
 def test_progress_counts_attempts_and_steps() -> None:

@@ -48,8 +48,16 @@ def test_the_table_says_what_was_asked_and_seen(eyes: FakeEyes, tmp_path: Path) 
     done = npc("correct", PROMPT, "--ranker", "source", "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
     assert "asked exactly three apples, saw four apples" in done.stdout
-    assert "4 apples (targeted, +0.000)" in done.stdout
+    assert "4 apples (targeted)" in done.stdout
     assert "1 *" in done.stdout
+
+
+def test_the_table_has_a_negatives_score_where_a_ranker_gives_one(
+    eyes: FakeEyes, tmp_path: Path
+) -> None:
+    done = npc("correct", PROMPT, "--ranker", "salient", "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, done.output
+    assert findall(r"4 apples \(targeted, [+-]\d\.\d{3}\)", done.stdout)
 
 
 def test_the_chosen_pictures_faults_are_said_too(eyes: FakeEyes, tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ def save(figure: Figure, stem: Path) -> None:
     kinds: dict[str, dict[str, Any]] = {"png": {"dpi": 160}, "svg": {"metadata": {"Date": None}}}
     for kind, more in kinds.items():
         with rc_context(_STYLE), replacing(stem.with_suffix(f".{kind}")) as file:
-            figure.savefig(file, format=kind, **more)
+            # A layout can leave a colour bar's numbers, or a long title, beyond the edge.
+            figure.savefig(file, format=kind, bbox_inches="tight", **more)
 
 
 def chosen_steps(total: int, at_most: int = 5) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from npcorrect.cli.options import Only, takes_settings
 from npcorrect.settings import DrawSettings, LoadSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from npcorrect.analysis.compare import AttentionSample, Condition, Terms
     from npcorrect.records import Checklist
@@ -69,12 +70,12 @@ def attend(
     drawer = load_model(load)
     chosen = terms_of(drawer, checklist, words)
     under = conditions(checklist, negatives or [])
-    progress = _Progress(len(under) * -(-seeds // draw.batch))
+    draws = len(under) * -(-seeds // draw.batch)
     numbers = range(draw.seed, draw.seed + seeds)
-    drawn = compare(drawer, request, numbers, chosen, under, progress.on_step)
-    prepare(out)
     samples = []
-    with progress:
+    with _progress(draws) as on_step:
+        drawn = compare(drawer, request, numbers, chosen, under, on_step)
+        prepare(out)
         for sample in drawn:
             number, generation = under.index(sample.condition), sample.generation
             seed = generation.drawing.seed
@@ -106,37 +107,24 @@ def _checklist(prompt: str, words: list[str], load: LoadSettings) -> Checklist:
     return Checklist(prompt, tuple(claims))
 
 
-class _Progress:
-    """A bar over all draws."""
+@contextmanager
+def _progress(draws: int) -> Generator[Callable[[Condition], Callable[[int, int], None]]]:
+    """A bar over all draws: makes the listener for the steps of one condition's."""
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-    def __init__(self, draws: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from npcorrect.cli.console import progress_bar
 
-        from npcorrect.cli.console import PlainConsole
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with progress_bar(*columns) as bar:
+        task = bar.add_task("drawing", total=None)
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=PlainConsole(stderr=True), transient=True)
-        self._draws, self._task = draws, self._bar.add_task("drawing", total=None)
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def on_step(self, condition: Condition) -> Callable[[int, int], None]:
-        """A listener for the steps of one condition's draws, which advances the progress bar."""
-
-        def step(_: int, total: int) -> None:
-            self._bar.update(
-                self._task,
-                advance=1,
-                total=self._draws * total,
-                description=f"drawing with {condition.label}",
+        def on_step(condition: Condition) -> Callable[[int, int], None]:
+            label = f"drawing with {condition.label}"
+            return lambda _, total: bar.update(
+                task, advance=1, total=draws * total, description=label
             )
 
-        return step
+        yield on_step
 
 
 def _write(out: Path, prompt: str, samples: list[AttentionSample], terms: Terms) -> None:
@@ -186,4 +174,6 @@ def _print(prompt: str, samples: list[AttentionSample], terms: Terms, out: Path)
         )
     console = PlainConsole()
     console.print(table)
-    console.print(f"series.png, blocks.png, maps-0.png and so on, and tables, are in {out}/")
+    console.print(
+        f"series.png, blocks.png, maps-0.png and so on, and tables, are in {out}/", soft_wrap=True
+    )

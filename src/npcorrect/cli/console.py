@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import Progress, ProgressColumn
 from rich.segment import Segment
 
 from npcorrect.text import plain
@@ -25,3 +26,10 @@ class PlainConsole(Console):
         """The segments of a renderable; control segments are the console's own, and stay."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else plain(text), style, control)
+
+
+def progress_bar(*columns: ProgressColumn, quiet: bool = False) -> Progress:
+    """Progress on standard error, gone at the end; nothing where no terminal shows it."""
+    console = PlainConsole(stderr=True, quiet=quiet)
+    console.quiet = quiet or not console.is_interactive  # else rich ends with an empty line
+    return Progress(*columns, console=console, transient=True)

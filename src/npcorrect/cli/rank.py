@@ -31,12 +31,12 @@ def rank(
     from npcorrect.plan import check_request
     from npcorrect.ranking import ranker_maker
     from npcorrect.records import Candidate, Request
-    from npcorrect.session import RANKER, load_model, read_requirements
+    from npcorrect.session import load_model, read_requirements
 
     for text in (prompt, *negatives):
         check_request(Request(text, **vars(draw)))
     checklist = read_requirements(prompt, load)
-    chosen = ranker_maker(draw.ranker or RANKER)(load_model(load))
+    chosen = ranker_maker(draw.ranker)(load_model(load))
     candidates = tuple(Candidate(negative, "targeted") for negative in negatives)
     table = Table("negative prompt", "score", "parts", title=Text(prompt))
     for ranked in chosen.rank(checklist, candidates):

@@ -20,13 +20,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from npcorrect.cli.console import PlainConsole
+from npcorrect.cli.console import PlainConsole, progress_bar
 from npcorrect.faults import abridged, faults, said
 from npcorrect.text import one_line
 
 if TYPE_CHECKING:
     from npcorrect.loop import Event, OnEvent
-    from npcorrect.records import Attempt, Cost
+    from npcorrect.records import Attempt, Cost, Ranked
     from npcorrect.result import Result
 
 
@@ -36,9 +36,7 @@ def progress(quiet: bool, total: int | None = None) -> Generator[Steps]:
     text = TextColumn("{task.description}", markup=False)
     bar = (BarColumn(bar_width=20), MofNCompleteColumn()) if total else ()
     columns: tuple[ProgressColumn, ...] = (SpinnerColumn(), *bar, text, TimeElapsedColumn())
-    with Progress(
-        *columns, console=PlainConsole(stderr=True, quiet=quiet), transient=True
-    ) as shown:
+    with progress_bar(*columns, quiet=quiet) as shown:
         yield Steps(shown, total)
 
 
@@ -88,9 +86,7 @@ def show_result(result: Result, folder: Path) -> None:
 
 
 def _row(attempt: Attempt, chosen: bool) -> tuple[Text, ...]:
-    ranked = attempt.ranked
-    source = f" ({ranked.candidate.source}, {ranked.score:+.3f})" if ranked else ""
-    acted = one_line(abridged(attempt.generation.negatives), 300) + source
+    acted = one_line(abridged(attempt.generation.negatives), 300) + _ranking(attempt.ranked)
     cells = (
         f"{attempt.index or 'original'}{' *' if chosen else ''}",
         said(attempt),
@@ -99,6 +95,14 @@ def _row(attempt: Attempt, chosen: bool) -> tuple[Text, ...]:
         _evaluations(attempt.cost),
     )
     return tuple(map(Text, cells))
+
+
+def _ranking(ranked: Ranked | None) -> str:
+    """What kind of negative it is, with its score where a ranker gave it one."""
+    if ranked is None:
+        return ""
+    score = "" if "order" in dict(ranked.parts) else f", {ranked.score:+.3f}"
+    return f" ({ranked.candidate.source}{score})"
 
 
 def _evaluations(cost: Cost) -> str:

@@ -86,7 +86,7 @@ def show(report: Report, console: Console) -> None:
     title = Text(f"{report.benchmark.name}, at {report.images} images")
     judged = Text(f"Judge: {', '.join(report.judges)}")
     table = Table(title=title, caption=judged, box=box.SIMPLE)
-    for name in ("method", main, "n", "unscored", "NFE", "VLM calls", "seconds"):
+    for name in ("method", main, "n", "unscored", "evaluations", "VLM calls", "seconds"):
         table.add_column(Text(name), no_wrap=name in ("method", main), overflow="fold")
     for row in report.rows:
         cost = row.final.cost

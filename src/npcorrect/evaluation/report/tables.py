@@ -92,7 +92,7 @@ def _compared(figures: Figures, comparison: Comparison | None) -> dict[str, Any]
 def latex(report: Report) -> str:
     """The summary as a table for ``\\usepackage{booktabs}``; a part of it for each difficulty."""
     scale = report.benchmark.scale
-    head = ["Method", *report.official, "n", "Images", "NFE", "VLM calls", "Seconds"]
+    head = ["Method", *report.official, "n", "Images", "Evaluations", "VLM calls", "Seconds"]
     lines = [
         rf"% {report.benchmark.name}, at {report.images} images. Brackets: 95 % intervals.",
         rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
