@@ -332,7 +332,7 @@ class RoleSettings(Settings):
     )
     cache: bool = option(
         True,
-        "Answer what was asked before from a file.",
+        "Answer what was asked before from a file; its cost is not counted then.",
         "Roles",
         off="no-cache",
         advanced=True,

@@ -1,4 +1,4 @@
-"""What ``npc bench run`` takes from a manifest, which may come from anyone."""
+"""What the commands of ``npc bench`` take: manifests, which may come from anyone, and options."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from npcorrect.cli import app, bench
@@ -67,3 +68,10 @@ def test_a_part_of_a_manifests_run_is_done_and_other_settings_are_refused(
         refused = CliRunner().invoke(app, [*command, *given])
         assert refused.exit_code == 2
         assert f"leave {given[0]} out" in refused.output
+
+
+@pytest.mark.parametrize("name", ["score", "judge"])
+def test_a_judges_options_are_those_that_all_faces_declare(name: str) -> None:
+    command: Any = get_command(app)
+    taken = {one.name: one.envvar for one in command.commands["bench"].commands[name].params}
+    assert (taken["budget"], taken["cache"]) == ("NPC_BUDGET", "NPC_CACHE")

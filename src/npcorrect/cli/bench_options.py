@@ -40,14 +40,6 @@ Wording = Annotated[
     Literal["default", "upstream"],
     typer.Option(help="In whose words the judge is asked (geneval++, imagine)."),
 ]
-Budget = Annotated[
-    str | None,
-    typer.Option(help="Stop before models take more: 0.50 (money), '200 calls', '50000 tokens'."),
-]
-Cache = Annotated[
-    bool,
-    typer.Option(help="Answer what was asked before from a file; its cost is not counted then."),
-]
 BenchmarkName = Annotated[
     str | None,
     typer.Option(

@@ -13,8 +13,6 @@ from npcorrect.cli.app import path_argument, path_option, reporting_errors
 from npcorrect.cli.bench_options import (
     NAMES,
     BenchmarkName,
-    Budget,
-    Cache,
     Data,
     JudgeName,
     Official,
@@ -28,6 +26,7 @@ from npcorrect.cli.bench_options import (
     source_of,
     table,
 )
+from npcorrect.cli.options import Only, takes_settings
 from npcorrect.settings import RoleSettings
 
 Pictures = Annotated[
@@ -37,6 +36,7 @@ Pictures = Annotated[
 Results = Annotated[
     Path | None, path_option(help="Result file of upstream's own script, to read back.")
 ]
+JudgeSettings = Annotated[RoleSettings, Only(("budget", "cache"))]
 PicturesName = Annotated[
     str | None, typer.Option(help="What the report calls the pictures; default: their folder.")
 ]
@@ -44,9 +44,11 @@ PicturesName = Annotated[
 
 @bench.command()
 @reporting_errors
+@takes_settings
 def score(
     context: typer.Context,
     benchmark: Annotated[str, typer.Argument(help=f"{NAMES}.")],
+    roles: JudgeSettings,
     images: Pictures = None,
     results: Results = None,
     name: PicturesName = None,
@@ -54,8 +56,6 @@ def score(
     repeat_judge: RepeatJudge = 1,
     wording: Wording = "default",
     data: Data = None,
-    budget: Budget = None,
-    cache: Cache = True,
     out: Out = Path("runs/score"),
 ) -> None:
     """Judge pictures that were made elsewhere, or read back what upstream's script said of them.
@@ -83,7 +83,7 @@ def score(
         benchmark,
         (method,),
         images=0,
-        roles=RoleSettings(cache=cache, budget=budget),
+        roles=roles,
         judge=judge,
         repeat_judge=repeat_judge,
         wording=wording,
@@ -104,16 +104,16 @@ def score(
 
 @bench.command("judge")
 @reporting_errors
+@takes_settings
 def second_judge(
     context: typer.Context,
     run: Annotated[Path, path_argument("Folder of a run.")],
     judge: Annotated[
         str, typer.Option(envvar="NPC_JUDGE", help="The second judge: a model, or my.py:NAME.")
     ],
+    roles: JudgeSettings,
     benchmark: BenchmarkName = None,
     data: Data = None,
-    budget: Budget = None,
-    cache: Cache = True,
 ) -> None:
     """Let a second judge score the pictures of RUN; the report then tells how far both agree.
 
@@ -128,9 +128,7 @@ def second_judge(
     store = Store(run)
     settings = store.manifest().settings
     source = source_of(store.manifest(), benchmark, data)
-    asked = replace(
-        settings, judge=judge, repeat_judge=1, roles=RoleSettings(cache=cache, budget=budget)
-    )
+    asked = replace(settings, judge=judge, repeat_judge=1, roles=roles)
     tools.check_judge(asked, source)
     samples = manifest.samples(settings, source)
     methods = [plugins.label(name) for name in settings.methods]

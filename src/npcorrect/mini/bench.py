@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from npcorrect.mini.data import TAGS, sample_spec
@@ -54,8 +53,3 @@ def make(seed: int = 2512, avoid: frozenset[str] = frozenset()) -> tuple[Sample,
                 seen.add(prompt)
                 samples.append(Sample(tag, prompt, len(samples) * SEED_STEP))
     return tuple(samples)
-
-
-def as_jsonl(samples: Iterable[Sample]) -> str:
-    """The samples as the lines of a file."""
-    return "".join(json.dumps(asdict(sample)) + "\n" for sample in samples)

@@ -174,4 +174,6 @@ def _unread(phrase: str, prompt: str) -> PromptError:
 def nearest(word: str) -> str:
     """A clause that names the words nearest to one that the grammar does not know."""
     close = difflib.get_close_matches(word, _KNOWN, n=3, cutoff=0.6)
-    return f"the nearest that it knows: {', '.join(close)}" if close else "it knows 80 things"
+    if close:
+        return f"the nearest that it knows: {', '.join(close)}"
+    return f"it knows {len(THINGS)} things and counts to {COUNT_WORDS[-1]}"

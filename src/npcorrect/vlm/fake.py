@@ -33,10 +33,6 @@ class FakeVLM:
         self.asked: list[Question] = []
         self._queue, self._repeat = list(answers), repeat
 
-    def enqueue(self, *answers: Answer) -> None:
-        """Add answers to the end of the queue."""
-        self._queue += answers
-
     def connect(self) -> None:
         """Do nothing but count the calls, in ``connected``."""
         self.connected += 1

@@ -85,9 +85,10 @@ def show(report: Report, console: Console) -> None:
     main = report.rows[0].official[0].name
     title = Text(f"{report.benchmark.name}, at {report.images} images")
     judged = Text(f"Judge: {', '.join(report.judges)}")
-    table = Table(title=title, caption=judged, box=box.SIMPLE)
+    table = Table(title=title, caption=judged, box=box.SIMPLE, pad_edge=False)
     for name in ("method", main, "n", "unscored", "evaluations", "VLM calls", "seconds"):
-        table.add_column(Text(name), no_wrap=name in ("method", main), overflow="fold")
+        whole = name in ("method", main, "evaluations")
+        table.add_column(Text(name), no_wrap=whole, overflow="fold")
     for row in report.rows:
         cost = row.final.cost
         cells = (
