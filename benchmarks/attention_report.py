@@ -31,7 +31,7 @@ from attention_statistics import (
 
 from npcorrect.analysis import measures
 from npcorrect.analysis.measures import Measure, Words
-from npcorrect.analysis.plots import Panel, curves_figure
+from npcorrect.analysis.plots import CurvePanel, curves_figure
 from npcorrect.analysis.spans import places_of, prompt_tokens, salient_terms
 from npcorrect.diffusion.pipeline import PipelineModel
 from npcorrect.evaluation.report.metrics import Comparison
@@ -300,7 +300,9 @@ def _ps(comparison: Comparison | None) -> str:
 def figure(views: Sequence[View], among: Sequence[Picture], path: Path) -> None:
     """Each measure's change against the empty negative, step by step; grey where negatives act."""
     panels = [
-        Panel(view.name, {kind: _changes(view, kind, among) for kind in (*PROPOSED, *CONTROLS)})
+        CurvePanel(
+            view.name, {kind: _changes(view, kind, among) for kind in (*PROPOSED, *CONTROLS)}
+        )
         for view in views
     ]
     title = "Attention in the long schedule, against that under the empty negative"

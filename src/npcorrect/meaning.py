@@ -195,9 +195,9 @@ def _differs(group: Callable[[str], object], said: Iterable[str], wanted: Iterab
 def _stands_elsewhere(first: Mention, others: Sequence[Mention], wanted: Asked) -> bool:
     """Whether a thing stands on another side, of the picture or of a thing, than asked for."""
     known = {thing.noun for thing in wanted.named(first)}
-    own = {s for a, s, b in wanted.relations if a in known and b not in known}
-    others_side = {s for a, s, b in wanted.relations if b in known and a not in known}
-    if _ACROSS.get(first.place) in own or first.place in others_side - {""}:
+    sides_of_thing = {s for a, s, b in wanted.relations if a in known and b not in known}
+    sides_of_other = {s for a, s, b in wanted.relations if b in known and a not in known}
+    if _ACROSS.get(first.place) in sides_of_thing or first.place in sides_of_other - {""}:
         return True
     for other in others:
         where = side(other.joint)

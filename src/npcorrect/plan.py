@@ -220,8 +220,8 @@ def plan(
     if request.rule is not None:
         refuse_idle_weight(request, name, family)
     measured = _as_measured(name, rule, defaults)
-    own = defaults.fresh_from if measured else 0
-    fresh_from = own if request.fresh is None else int(request.fresh)
+    default = defaults.fresh_from if measured else 0
+    fresh_from = default if request.fresh is None else int(request.fresh)
     _check_seeds(request, fresh_from)
     suffice = defaults.seeds_suffice if measured else frozenset[str]()
     return Plan(request, template, fresh_from, request.candidates > 0, suffice)

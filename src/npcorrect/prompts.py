@@ -107,8 +107,8 @@ def texts_of(path: Path) -> Mapping[str, str]:
     negative = "".join(negatives).strip()
     if RECORD in texts:
         negative = _recorded_negative(path, texts[RECORD])
-    found = {"prompt": prompt.strip(), _NEGATIVE: negative}
-    return {name: text for name, text in found.items() if text}
+    fields = {"prompt": prompt.strip(), _NEGATIVE: negative}
+    return {name: text for name, text in fields.items() if text}
 
 
 def _recorded_negative(path: Path, record: str) -> str:

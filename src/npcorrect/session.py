@@ -318,8 +318,8 @@ def _server(name: str, table: VLMTable, named: bool = True) -> tuple[addresses.S
         SettingsError: the name is not understood, or a key is missing.
     """
     server = addresses.image_server(name)
-    own = name if named else None
-    return server, addresses.key_for(server, table.keys, own, "NPC_MODEL_KEY")
+    chosen = name if named else None
+    return server, addresses.key_for(server, table.keys, chosen, "NPC_MODEL_KEY")
 
 
 def made_with(model: ImageModel | None, settings: SessionSettings) -> Provenance:

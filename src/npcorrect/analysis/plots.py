@@ -33,14 +33,16 @@ _STYLE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True)
-class Panel:
+class CurvePanel:
     """Curves under a title: by the name of each, its values for every seed and step, ``(N, S)``."""
 
     title: str
     curves: Mapping[str, NDArray[np.float64]]
 
 
-def curves_figure(panels: Sequence[Panel], title: str, window: tuple[int, int] = (0, 0)) -> Figure:
+def curves_figure(
+    panels: Sequence[CurvePanel], title: str, window: tuple[int, int] = (0, 0)
+) -> Figure:
     """Panels side by side: means as lines, 95 % intervals of the mean (Student's t) as bands.
 
     The grey span has the steps from ``window[0]`` up to before ``window[1]``: negatives act there.
@@ -76,12 +78,12 @@ def series_figure(samples: Sequence[AttentionSample], terms: Terms, title: str) 
     first, reference = next(iter(values.items()))
     changes = {label: curves_NS - reference for label, curves_NS in values.items()}
     panels = [
-        Panel(f"{name} of salient words", values),
-        Panel(f"change of the {name}\nagainst {first}", changes),
+        CurvePanel(f"{name} of salient words", values),
+        CurvePanel(f"change of the {name}\nagainst {first}", changes),
     ]
     if words.background:
         ratios = {c.label: _curves(seen, measures.ratio, words) for c, seen in by.items()}
-        panels.insert(0, Panel("ratio: salient / other words", ratios))
+        panels.insert(0, CurvePanel("ratio: salient / other words", ratios))
     acting = [s for s in samples if s.generation.drawing.negative_prompt is not None]
     window = acting[0].generation.drawing.window if acting else (0, 0)
     return curves_figure(

@@ -83,7 +83,7 @@ def show(
 
 
 def _described(settings: LoadSettings) -> dict[str, str]:
-    from npcorrect.diffusion.identify import Source, identify
+    from npcorrect.diffusion.identify import ModelFiles, identify
     from npcorrect.session import EMBEDDED, family_of
     from npcorrect.vlm.addresses import is_server
 
@@ -102,7 +102,9 @@ def _described(settings: LoadSettings) -> dict[str, str]:
             identified.base if identified.denoiser_only else f"{identified.base} (configuration)"
         )
         return rows
-    size = Source(identified.base, settings.revision, settings.offline).weights(settings.variant)
+    size = ModelFiles(identified.base, settings.revision, settings.offline).weights(
+        settings.variant
+    )
     rows["weights"] = "not asked (offline)" if size is None else f"{size / 1e9:.1f} GB"
     return rows
 

@@ -32,12 +32,12 @@ def takes_settings(command: Callable[..., T]) -> Callable[..., T]:
     declares itself is its own; the option keeps its other ones.
     """
     hints = get_type_hints(command, include_extras=True)
-    own = {flag for hint in hints.values() for flag in _flags(hint)}
+    command_flags = {flag for hint in hints.values() for flag in _flags(hint)}
     records = {name: kind for name, hint in hints.items() if (kind := _record(hint))}
     plain, expanded = [], []
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in records:
-            expanded += [_parameter(one, own) for one in _taken(hints[parameter.name])]
+            expanded += [_parameter(one, command_flags) for one in _taken(hints[parameter.name])]
         else:
             plain.append(parameter.replace(annotation=hints[parameter.name]))
 
@@ -103,9 +103,9 @@ def _flags(hint: Any) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str) and name.startswith("-"))
 
 
-def _parameter(one: Option, own: Collection[str]) -> tuple[inspect.Parameter, bool]:
-    """An option's parameter, and whether it is advanced; flags in ``own`` are the command's."""
-    kind, flags = one.kinds[0], [flag for flag in one.flags if flag not in own]
+def _parameter(one: Option, command_flags: Collection[str]) -> tuple[inspect.Parameter, bool]:
+    """An option's parameter, and whether it is advanced; the command declares some flags itself."""
+    kind, flags = one.kinds[0], [flag for flag in one.flags if flag not in command_flags]
     if str in one.kinds:
         kind = str
     if kind is bool and one.off:

@@ -82,7 +82,7 @@ def show_result(result: Result, folder: Path) -> None:
     for error in dict.fromkeys(a.verdict.error for a in result.attempts if a.verdict.error):
         console.print(f"without an answer: {one_line(error)}", style="yellow")
     files = f"* is {folder / 'best.png'}, side by side in {folder / 'sheet.png'}"
-    console.print(f"{spent(result.cost)}; {files}", soft_wrap=True)
+    console.print(f"{cost_line(result.cost)}; {files}", soft_wrap=True)
 
 
 def _row(attempt: Attempt, chosen: bool) -> tuple[Text, ...]:
@@ -110,7 +110,7 @@ def _evaluations(cost: Cost) -> str:
     return "unknown" if cost.images and not cost.evaluations else str(cost.evaluations)
 
 
-def spent(cost: Cost) -> str:
+def cost_line(cost: Cost) -> str:
     """The cost as a phrase: images, evaluations, calls, tokens and money where any, and seconds."""
     usage = cost.usage
     parts = [

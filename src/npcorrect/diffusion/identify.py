@@ -48,7 +48,7 @@ class Identified:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelFiles:
     """Where a model's files are: a folder, or the Hub and its local cache."""
 
     name: str
@@ -136,14 +136,14 @@ def identify(settings: LoadSettings) -> Identified:
             f"There is no model {name!r}: it is no folder and no file here, and no Hub id such as "
             "'black-forest-labs/FLUX.1-dev'. The embedded model is called 'mini'."
         )
-    source = Source(name, settings.revision, settings.offline)
-    index = source.read("model_index.json")
-    kind: Kind = "folder" if source.is_folder else "hub"
+    files = ModelFiles(name, settings.revision, settings.offline)
+    index = files.read("model_index.json")
+    kind: Kind = "folder" if files.is_folder else "hub"
     named = index.get("_class_name", "")
     pipeline = named if isinstance(named, str) else ""
 
     def config(part: str) -> dict[str, Any]:
-        return source.read(f"{part}/config.json")
+        return files.read(f"{part}/config.json")
 
     if family is not None:
         refuse_embedded_guidance(name, FAMILIES[family], config)
@@ -193,10 +193,10 @@ def family_named(pipeline: Any, name: str) -> FamilySpec:
         if lacking := [part for part in needed if getattr(pipeline, part, None) is None]:
             raise ModelError(f"A {kind} has no {lacking[0]}, and so cannot be {row.title}.")
         return row
-    found, by = (rows[0], f"it is a {kind}") if row not in rows else _of_class(pipeline, kind)
-    if found is not row and not by.startswith("the name"):
+    fits, by = (rows[0], f"it is a {kind}") if row not in rows else _of_class(pipeline, kind)
+    if fits is not row and not by.startswith("the name"):
         raise ModelError(
-            f"The pipeline is no {row.title} ({by}); leave the family out, or give {found.name!r}."
+            f"The pipeline is no {row.title} ({by}); leave the family out, or give {fits.name!r}."
         )
     return row
 

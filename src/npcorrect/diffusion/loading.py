@@ -106,18 +106,18 @@ def _load_pipeline(identified: Identified, settings: LoadSettings, dtype: torch.
 def _denoiser_class(identified: Identified, settings: LoadSettings) -> Any:
     import diffusers
 
-    from npcorrect.diffusion.identify import Source
+    from npcorrect.diffusion.identify import ModelFiles
 
-    source = Source(identified.base, settings.revision, settings.offline)
-    _, name = source.read("model_index.json")[identified.family.denoiser]
+    files = ModelFiles(identified.base, settings.revision, settings.offline)
+    _, name = files.read("model_index.json")[identified.family.denoiser]
     return getattr(diffusers, name)
 
 
-def quantization(found: Identified, bits: str, dtype: torch.dtype) -> Any:
+def quantization(identified: Identified, bits: str, dtype: torch.dtype) -> Any:
     """diffusers' own configuration, for the denoiser and the token-level text encoders."""
     from diffusers import PipelineQuantizationConfig
 
-    encoders = {encoder for _, encoder in found.family.text.encoders}
+    encoders = {encoder for _, encoder in identified.family.text.encoders}
     four = {
         "load_in_4bit": True,
         "bnb_4bit_quant_type": "nf4",
@@ -126,7 +126,7 @@ def quantization(found: Identified, bits: str, dtype: torch.dtype) -> Any:
     return PipelineQuantizationConfig(
         quant_backend=f"bitsandbytes_{bits}",
         quant_kwargs=four if bits == "4bit" else {"load_in_8bit": True},
-        components_to_quantize=[found.family.denoiser, *sorted(encoders)],
+        components_to_quantize=[identified.family.denoiser, *sorted(encoders)],
     )
 
 
@@ -211,20 +211,20 @@ def _without_bars() -> Iterator[None]:
 
 
 @contextmanager
-def loading_errors(found: Identified) -> Iterator[None]:
+def loading_errors(identified: Identified) -> Iterator[None]:
     """Turn what goes wrong in loading into one sentence with a remedy.
 
     Raises:
         ModelError: in place of the libraries' errors.
     """
-    name = found.base if found.kind == "file" else found.name
+    name = identified.base if identified.kind == "file" else identified.name
     try:
         with hub_errors(name):
             yield
     except NpcError:
         raise
     except Exception as error:
-        raise ModelError(_explained(found, error)) from error
+        raise ModelError(_explained(identified, error)) from error
 
 
 def _explained(identified: Identified, error: Exception) -> str:

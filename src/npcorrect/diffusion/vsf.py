@@ -131,14 +131,14 @@ def flip_mask(tokens: Tokens, seen: Tensor, beta: float) -> Tensor:
 
     prompt, negative, image = tokens
     count = max(prompt.stop, negative.stop, image.stop)
-    own = torch.zeros(len(seen), 1, count, count, device=seen.device)
-    copies = own.new_full((len(seen), 1, count, seen.shape[1]), -torch.inf)
+    mask = torch.zeros(len(seen), 1, count, count, device=seen.device)
+    copies = mask.new_full((len(seen), 1, count, seen.shape[1]), -torch.inf)
     for queries, keys in ((prompt, negative), (negative, prompt), (image, negative)):
-        own[..., queries, keys] = -torch.inf
+        mask[..., queries, keys] = -torch.inf
     copies[..., image, :] = -beta
     padding = ~seen[:, None, None]
-    own[..., negative].masked_fill_(padding, -torch.inf)
-    return _with_copies(own, copies.masked_fill(padding, -torch.inf), tokens, dim=3)
+    mask[..., negative].masked_fill_(padding, -torch.inf)
+    return _with_copies(mask, copies.masked_fill(padding, -torch.inf), tokens, dim=3)
 
 
 def flipped(
@@ -158,8 +158,8 @@ def flipped(
     """
     copies = key[:, :, tokens[1]], -alpha * value[:, :, tokens[1]]
     keys, values = (
-        _with_copies(own, copy, tokens, dim=2)
-        for own, copy in zip((key, value), copies, strict=True)
+        _with_copies(original, copy, tokens, dim=2)
+        for original, copy in zip((key, value), copies, strict=True)
     )
     return attend(query, keys, values, **more | {"attn_mask": mask})
 
@@ -184,12 +184,12 @@ def _change(
     return moved(result[:, :, some], logits.softmax(-1) @ values)
 
 
-def _with_copies(own: Tensor, copies: Tensor, tokens: Tokens, dim: int) -> Tensor:
+def _with_copies(originals: Tensor, copies: Tensor, tokens: Tokens, dim: int) -> Tensor:
     import torch
 
     _, negative, image = tokens
     first = image.start < negative.start
-    return torch.cat([copies, own] if first else [own, copies], dim=dim)
+    return torch.cat([copies, originals] if first else [originals, copies], dim=dim)
 
 
 def vsf_processor(stock: Any, flip: Flip) -> Any:

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from npcorrect.mini.data import sample_pair
 from npcorrect.mini.labels import cell_labels, text_labels, word_labels
 from npcorrect.mini.language import MAX_TOKENS, Spec
-from npcorrect.mini.plan import Plan
 from npcorrect.mini.scene import Scene
+from npcorrect.mini.training_settings import TrainingSettings
 
 
 class Examples(NamedTuple):
@@ -61,15 +61,15 @@ def _examples(rng: random.Random, count: int) -> Examples:
     )
 
 
-def stream(plan: Plan, step: int) -> Iterator[Examples]:
-    """Batches on the plan's device; a run that is resumed at ``step`` sees new ones."""
-    examples = _Stream(f"{plan.seed}/{step}", plan.batch)
+def stream(settings: TrainingSettings, step: int) -> Iterator[Examples]:
+    """Batches on the settings' device; a run that is resumed at ``step`` sees new ones."""
+    examples = _Stream(f"{settings.seed}/{step}", settings.batch)
     loader = DataLoader(
         examples,
         batch_size=None,
-        num_workers=plan.processes,
-        prefetch_factor=4 if plan.processes else None,
-        pin_memory=plan.device != "cpu",
+        num_workers=settings.processes,
+        prefetch_factor=4 if settings.processes else None,
+        pin_memory=settings.device != "cpu",
     )
     for batch in loader:
-        yield Examples(*(part.to(plan.device, non_blocking=True) for part in batch))
+        yield Examples(*(part.to(settings.device, non_blocking=True) for part in batch))

@@ -33,11 +33,11 @@ from npcorrect.mini.model import (
     build_transformer,
 )
 from npcorrect.mini.parts import TEXT_WIDTH, load_weights
-from npcorrect.mini.plan import Plan
 from npcorrect.mini.renderer import Renderer
 from npcorrect.mini.scene import COLORS, GRID, GROUNDS, KINDS, SIZES
 from npcorrect.mini.things import THINGS
 from npcorrect.mini.training_run import TrainingRun, adamw, autocast, muon_and_adamw, save_weights
+from npcorrect.mini.training_settings import TrainingSettings
 
 EMPTY_CAPTIONS = 0.1
 """Share of empty captions, for classifier-free guidance."""
@@ -82,15 +82,17 @@ class Codebook(nn.Module):
         return torch.where(empty[..., None], self.empty[ground], codes)
 
 
-def train_text(plan: Plan, out: Path) -> None:
+def train_text(settings: TrainingSettings, out: Path) -> None:
     """Teach both encoders what captions mean, before any picture is seen."""
-    words, pooled = (encoder.to(plan.device) for encoder in build_text_encoders())
-    nouns = nn.Linear(TEXT_WIDTH, sum(WORD_CLASSES)).to(plan.device)
-    whole = nn.Linear(POOLED_WIDTH, len(THINGS) + MAX_TOTAL + 1).to(plan.device)
+    words, pooled = (encoder.to(settings.device) for encoder in build_text_encoders())
+    nouns = nn.Linear(TEXT_WIDTH, sum(WORD_CLASSES)).to(settings.device)
+    whole = nn.Linear(POOLED_WIDTH, len(THINGS) + MAX_TOTAL + 1).to(settings.device)
     networks = {"words": words, "pooled": pooled, "nouns": nouns, "whole": whole}
-    run = TrainingRun("text", out, plan.text, networks, adamw(1.5e-3, *networks.values()))
-    noun_ids = torch.tensor([TOKEN_IDS[kind_token(name)] for name in THINGS], device=plan.device)
-    examples = stream(plan, run.step)
+    run = TrainingRun("text", out, settings.text, networks, adamw(1.5e-3, *networks.values()))
+    noun_ids = torch.tensor(
+        [TOKEN_IDS[kind_token(name)] for name in THINGS], device=settings.device
+    )
+    examples = stream(settings, run.step)
 
     def loss_of(step: int) -> Tensor:
         _, ids, labels, named, totals = next(examples)
@@ -110,20 +112,20 @@ def train_text(plan: Plan, out: Path) -> None:
 class FlowTask:
     """Rectified flow (arXiv 2403.03206) from noise to the codes of scenes, under captions."""
 
-    def __init__(self, plan: Plan, out: Path) -> None:
-        self.plan = plan
+    def __init__(self, settings: TrainingSettings, out: Path) -> None:
+        self.settings = settings
         self.words, self.pooled = build_text_encoders()
         load_weights(self.words, out / "text_encoder_2.safetensors")
         load_weights(self.pooled, out / "text_encoder.safetensors")
         for encoder in (self.words, self.pooled):
-            encoder.to(plan.device).eval().requires_grad_(False)
-        codec = load_codec(plan, out / "encoder.safetensors")
-        self.codebook = Codebook(codec, Renderer().to(plan.device))
-        self.empty = torch.tensor([Spec().token_ids()], device=plan.device)
+            encoder.to(settings.device).eval().requires_grad_(False)
+        codec = load_codec(settings, out / "encoder.safetensors")
+        self.codebook = Codebook(codec, Renderer().to(settings.device))
+        self.empty = torch.tensor([Spec().token_ids()], device=settings.device)
         rows, columns = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
         places = torch.stack([torch.zeros_like(rows), rows, columns], -1).view(-1, 3)
-        self.image_ids = places.to(plan.device)
-        self.text_ids = torch.zeros(MAX_TOKENS, 3, device=plan.device)
+        self.image_ids = places.to(settings.device)
+        self.text_ids = torch.zeros(MAX_TOKENS, 3, device=settings.device)
 
     def drop_captions(self, ids: Tensor) -> Tensor:
         """Some captions replaced by the empty one."""
@@ -151,7 +153,7 @@ class FlowTask:
         guidance: Tensor | None = None,
     ) -> Tensor:
         """The velocity of ``noisy`` ``(B, 9, CODE)`` at times ``t`` ``(B,)`` in 0..1."""
-        with autocast(self.plan.device):
+        with autocast(self.settings.device):
             velocity: Tensor = flux(
                 hidden_states=noisy,
                 timestep=t,
@@ -170,7 +172,7 @@ class FlowTask:
             "transformer": flux,
             "text_encoder": self.pooled,
             "text_encoder_2": self.words,
-            "vae": load_codec(self.plan, out / "vae.safetensors"),
+            "vae": load_codec(self.settings, out / "vae.safetensors"),
         }
         samples = make(TUNING_SEED)[::4]
         shares = accuracy(samples, list(draw(assemble(modules), samples, setting)))
@@ -185,21 +187,21 @@ def averaged(flux: FluxTransformer2DModel, decay: float) -> torch.optim.swa_util
     return torch.optim.swa_utils.AveragedModel(flux, multi_avg_fn=average, use_buffers=True)
 
 
-def train_teacher(plan: Plan, out: Path) -> None:
+def train_teacher(settings: TrainingSettings, out: Path) -> None:
     """Flow matching, with a probe that keeps each cell's token aware of what it shows."""
-    task = FlowTask(plan, out)
-    flux = build_transformer(guidance_embeds=False).to(plan.device)
-    probe = nn.Linear(flux.inner_dim, sum(CELL_CLASSES)).to(plan.device)
+    task = FlowTask(settings, out)
+    flux = build_transformer(guidance_embeds=False).to(settings.device)
+    probe = nn.Linear(flux.inner_dim, sum(CELL_CLASSES)).to(settings.device)
     average = averaged(flux, EMA)
     networks = {"flux": flux, "probe": probe, "average": average}
     optimizers = muon_and_adamw(3e-3, flux, probe, spared="norm", ns_steps=3)
-    run = TrainingRun("teacher", out, plan.teacher, networks, optimizers)
+    run = TrainingRun("teacher", out, settings.teacher, networks, optimizers)
     seen: list[Tensor] = []
     flux.single_transformer_blocks[2].register_forward_hook(
         lambda _module, _inputs, output: seen.append(output[1])
     )
-    examples = stream(plan, run.step)
-    torch.manual_seed(plan.seed + run.step)
+    examples = stream(settings, run.step)
+    torch.manual_seed(settings.seed + run.step)
 
     def loss_of(step: int) -> Tensor:
         labels, ids, *_ = next(examples)
@@ -214,38 +216,38 @@ def train_teacher(plan: Plan, out: Path) -> None:
 
     def after(step: int) -> None:
         average.update_parameters(flux)
-        if step % 2000 == 0 or step == plan.teacher:
+        if step % 2000 == 0 or step == settings.teacher:
             save_weights(average.module, out / "teacher.safetensors")
             task.record_accuracy(average.module, setting, out, f"teacher/{step}")
 
     run.train(loss_of, after)
 
 
-def train_student(plan: Plan, out: Path) -> None:
+def train_student(settings: TrainingSettings, out: Path) -> None:
     """Distil guidance (arXiv 2210.03142): the guided prediction of the teacher in one evaluation.
 
     The student begins as the teacher, with a guidance embedding whose last layer is zero.
     """
-    task = FlowTask(plan, out)
+    task = FlowTask(settings, out)
     teacher = build_transformer(guidance_embeds=False)
     load_weights(teacher, out / "teacher.safetensors")
-    teacher.to(plan.device).eval().requires_grad_(False)
-    student = build_transformer(guidance_embeds=True).to(plan.device)
+    teacher.to(settings.device).eval().requires_grad_(False)
+    student = build_transformer(guidance_embeds=True).to(settings.device)
     student.load_state_dict(teacher.state_dict(), strict=False)
     last = student.time_text_embed.guidance_embedder.linear_2
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     average = averaged(student, 0.99)
     networks = {"student": student, "average": average}
-    run = TrainingRun("student", out, plan.student, networks, adamw(4e-4, student))
-    examples = stream(plan, run.step)
-    torch.manual_seed(plan.seed + 2 + run.step)
+    run = TrainingRun("student", out, settings.student, networks, adamw(4e-4, student))
+    examples = stream(settings, run.step)
+    torch.manual_seed(settings.seed + 2 + run.step)
 
     def loss_of(step: int) -> Tensor:
         labels, ids, *_ = next(examples)
         ids = task.drop_captions(ids)
         _, t, noisy = task.noised(task.codebook(labels))
-        scale = torch.empty(len(ids), device=plan.device).uniform_(*GUIDANCE_RANGE)
+        scale = torch.empty(len(ids), device=settings.device).uniform_(*GUIDANCE_RANGE)
         with torch.no_grad():
             text = task.encode(ids)
             with_text = task.velocity(teacher, noisy, t, text)
@@ -255,9 +257,9 @@ def train_student(plan: Plan, out: Path) -> None:
 
     def after(step: int) -> None:
         average.update_parameters(student)
-        if step % 100 == 0 or step == plan.student:
+        if step % 100 == 0 or step == settings.student:
             save_weights(average.module, out / "transformer.safetensors")
-        if step == plan.student:
+        if step == settings.student:
             task.record_accuracy(average.module, Setting(), out, f"student/{step}")
 
     run.train(loss_of, after)

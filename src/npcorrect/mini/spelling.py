@@ -21,7 +21,7 @@ from npcorrect.mini.language import (
 from npcorrect.mini.scene import COLORS
 from npcorrect.mini.things import THINGS, Kind, many
 
-Rule = tuple[str, str]
+Replacement = tuple[str, str]
 """A pattern, and what stands in its place."""
 START = "; "
 """Put before a text when it is clean, so that every group follows a semicolon."""
@@ -45,7 +45,7 @@ def spellings(kind: Kind) -> tuple[str, ...]:
     return tuple(sorted(forms, key=lambda form: (-len(form), form)))
 
 
-def _kind_rules() -> list[Rule]:
+def _kind_rules() -> list[Replacement]:
     """One rule a kind; kinds whose names contain others' come first."""
     kinds = sorted(THINGS.values(), key=lambda kind: -len(kind.name.split()))
     kinds.sort(key=lambda kind: kind.name == "tv")
@@ -57,7 +57,7 @@ def _kind_rules() -> list[Rule]:
     return rules
 
 
-def _plural_rules() -> list[Rule]:
+def _plural_rules() -> list[Replacement]:
     """ "some" before groups that begin without a number and name a plural."""
     singulars = {name for kind in THINGS.values() for name in (kind.name, *kind.synonyms)}
     plurals = {form for kind in THINGS.values() for form in spellings(kind)} - singulars
@@ -72,7 +72,7 @@ def _plural_rules() -> list[Rule]:
     ]
 
 
-def _cleaning() -> tuple[Rule, ...]:
+def _cleaning() -> tuple[Replacement, ...]:
     """Punctuation, remarks, and the orange that is a fruit."""
     places = "and|with|on|in|at|to|left|right|above|below|over|under|beneath|underneath"
     return (
@@ -85,7 +85,7 @@ def _cleaning() -> tuple[Rule, ...]:
     )
 
 
-def _naming() -> tuple[Rule, ...]:
+def _naming() -> tuple[Replacement, ...]:
     """One word for each kind, relation, count, size, colour and place; the others go."""
     synonyms = SIZE_SYNONYMS | REGION_SYNONYMS | {"grey": "gray"}
     relations = sorted(RELATION_SYNONYMS.items(), key=lambda pair: -len(pair[0]))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from npcorrect.mini.cell_stages import train_decoder, train_encoder, train_verifier
 from npcorrect.mini.flow_stages import train_student, train_teacher, train_text
-from npcorrect.mini.plan import Plan
 from npcorrect.mini.training_run import run_stages
+from npcorrect.mini.training_settings import TrainingSettings
 
-STAGES: dict[str, Callable[[Plan, Path], None]] = {
+STAGES: dict[str, Callable[[TrainingSettings, Path], None]] = {
     "encoder": train_encoder,
     "text": train_text,
     "decoder": train_decoder,
@@ -26,7 +26,7 @@ STAGES: dict[str, Callable[[Plan, Path], None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the stages that are asked for; all of them by default."""
-    run_stages("npcorrect.mini.train", STAGES, Plan, arguments)
+    run_stages("npcorrect.mini.train", STAGES, TrainingSettings, arguments)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 Optimizers = Sequence[torch.optim.Optimizer]
-P = TypeVar("P")
-"""A plan: the steps of each stage by its name, ``batch``, ``device`` and ``seed``."""
+S = TypeVar("S")
+"""Settings: the steps of each stage by its name, ``batch``, ``device`` and ``seed``."""
 CHECKPOINT_SECONDS = 180.0
 
 
@@ -115,8 +115,8 @@ class TrainingRun:
 
 def run_stages(
     module: str,
-    stages: Mapping[str, Callable[[P, Path], None]],
-    plan: Callable[..., P],
+    stages: Mapping[str, Callable[[S, Path], None]],
+    settings: Callable[..., S],
     arguments: Sequence[str] | None,
 ) -> None:
     """The command line of a training: ``python -m MODULE`` with steps, batch, device and seed."""
@@ -127,7 +127,7 @@ def run_stages(
     parser.add_argument("--stage", choices=stages, nargs="+", default=list(stages))
     default_device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=default_device, help="cpu or cuda")
-    usual = vars(plan())
+    usual = vars(settings())
     for name in stages:
         parser.add_argument(f"--{name}-steps", type=int, default=usual[name], metavar="N")
     for name in usual.keys() - {*stages, "device"}:
@@ -136,7 +136,7 @@ def run_stages(
     options.out.mkdir(parents=True, exist_ok=True)
     steps = {name: getattr(options, f"{name}_steps") for name in stages}
     others = {name: getattr(options, name) for name in usual.keys() - set(stages)}
-    chosen = plan(**steps, **others)
+    chosen = settings(**steps, **others)
     torch.backends.cuda.enable_cudnn_sdp(False)  # its backward pass fails on so few tokens
     torch.manual_seed(options.seed)
     for name in options.stage:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingSettings:
     """Steps of each stage, pictures of a batch, processes that make them, device and seed.
 
     The shipped weights were made on a GPU by these steps; the model card has each batch.

@@ -35,7 +35,7 @@ VERSION = 1
 """Of what is remembered about servers; raised where it changes its meaning."""
 LARGEST = 2**26
 """Bytes of a reply: a picture of 4096 pixels a side, in base64."""
-PATIENCE = 5
+TIMEOUT_FACTOR = 5
 """How many times as long as an answer a picture may take."""
 _CAPABILITIES = TypeAdapter(Capabilities)
 _OTHER_API = (
@@ -49,7 +49,7 @@ class PictureTransport(Transport):
     takes = "pictures"
 
     def __init__(self, server: Server, key: str, retry_policy: RetryPolicy) -> None:
-        patient = replace(retry_policy, timeout=PATIENCE * retry_policy.timeout)
+        patient = replace(retry_policy, timeout=TIMEOUT_FACTOR * retry_policy.timeout)
         super().__init__(server, key, patient, LARGEST)
         if ":" in key and not speaks_openai(server):
             encoded = b64encode(key.encode()).decode()
@@ -171,7 +171,7 @@ class ServerModel:
         """
         able, whose = self.capabilities, title(self._server)
         sides = (request.width or request.size, request.height or request.size)
-        other = any(side not in (None, own) for side, own in zip(sides, able.size, strict=True))
+        other = any(side not in (None, size) for side, size in zip(sides, able.size, strict=True))
         kept = "no negative prompt" if able.takes("seed") else "no seed, by which it could be seen"
         wrong = (
             (request.steps is not None and not able.takes("steps"), "no number of steps",

@@ -262,8 +262,8 @@ def _marked_answer(text: str, whole: bool) -> str:
     """
     marks = list(_named(text, _is_answer))
     begin, close = unmarked(text, ())
-    found = [] if whole else [*_between(text, marks), *_boxes(text)]
-    spans = [span for span in found if begin <= span[0] and span[1] <= close]
+    enclosed = [] if whole else [*_between(text, marks), *_boxes(text)]
+    spans = [span for span in enclosed if begin <= span[0] and span[1] <= close]
     if not spans:
         return _blanked(text, ((mark.start, mark.end) for mark in marks))
     inside = {span: " ".join(_without_macros(text[slice(*span)]).split()) for span in spans}

@@ -187,11 +187,11 @@ def _object(
 
     validator = Draft202012Validator(schema)
     reason, first = _NO_OBJECT, None
-    found = list(islice(_objects(clean), _MAX_OBJECTS + 1))
-    if len(found) > _MAX_OBJECTS:
+    objects = list(islice(_objects(clean), _MAX_OBJECTS + 1))
+    if len(objects) > _MAX_OBJECTS:
         raise UnusableError("it gives too many objects")
-    begin, close = unmarked(clean, ((start, end) for _, start, end in found))
-    for value, start, end in found:
+    begin, close = unmarked(clean, ((start, end) for _, start, end in objects))
+    for value, start, end in objects:
         if start < begin or end > close:
             reason = _IN_A_MARK
             continue

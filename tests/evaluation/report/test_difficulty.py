@@ -360,7 +360,7 @@ def test_what_makes_the_difficulty_less_than_it_seems_is_said(run: Path, tmp_pat
     scripted(tmp_path / "theirs", {1: [1.0]}, theirs)
     warnings = summarise([run, tmp_path / "theirs"], source=FakeBench(), difficulty=plain).warnings
     for said in (
-        "another judge's eyes",
+        "by another judge than the figures",
         "made with other code",
         "pictures of theirs were made els",
     ):

@@ -142,9 +142,9 @@ class NegGenBench(OfficialBenchmark):
     ) -> None:
         """The answers in upstream's form, ``vqa.json``, if all of them are there."""
         ordered = sorted(samples, key=lambda sample: (sample.repeat, sample.id))
-        found = [scores.get((sample.id, sample.repeat)) for sample in ordered]
-        if all(score and score.value is not None for score in found):
-            write_json(folder / "vqa.json", [_official(score) for score in found if score])
+        answers = [scores.get((sample.id, sample.repeat)) for sample in ordered]
+        if all(score and score.value is not None for score in answers):
+            write_json(folder / "vqa.json", [_official(score) for score in answers if score])
 
     def read_results(self, path: Path) -> dict[Place, Score]:
         """The scores in upstream's ``vqa.json``: all rows by the first seed, then by the next.

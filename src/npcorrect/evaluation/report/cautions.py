@@ -71,7 +71,7 @@ def _of_difficulty(
 ) -> Iterator[str]:
     judges = {judge or _judge(manifest) for manifest in manifests.values()}
     if judges != {judge or _judge(measured.manifest)}:
-        yield f"The difficulty, from {measured.run}, is in another judge's eyes than the figures."
+        yield f"The difficulty, from {measured.run}, is by another judge than the figures."
     if {manifest.code for manifest in manifests.values()} != {measured.manifest.code}:
         yield f"{measured.run}, which the difficulty is from, was made with other code."
     for name, manifest in manifests.items():

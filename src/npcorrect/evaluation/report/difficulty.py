@@ -82,8 +82,8 @@ def measure(
     """
     manifest = store.manifest()
     _check(store, manifest, manifests)
-    own = manifest.settings.judge
-    records = _plain_records(name, store, None if own and judge == label(own) else judge)
+    named = manifest.settings.judge
+    records = _plain_records(name, store, None if named and judge == label(named) else judge)
     began = {(r.key.sample, r.key.repeat) for column in some for r in column.records}
     values: dict[int, list[float | None]] = {prompt: [] for prompt, _ in sorted(began)}
     for record in records:

@@ -246,9 +246,9 @@ def summarise(
     if difficulty:
         measured = measure(names[-1], Store(difficulty), some, manifests, source.scale, judge)
 
-    def figures(of: Sequence[Column]) -> Figures:
-        rows = tuple(_row(column, source, limits, budgets, faults, binary) for column in of)
-        return Figures(images, plain, rows, against_others(of, first, limits, budgets))
+    def figures(columns: Sequence[Column]) -> Figures:
+        rows = tuple(_row(column, source, limits, budgets, faults, binary) for column in columns)
+        return Figures(images, plain, rows, against_others(columns, first, limits, budgets))
 
     return Report(
         **vars(figures(some)),

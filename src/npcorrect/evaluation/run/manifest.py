@@ -256,8 +256,8 @@ def _words(value: object) -> str:
 def _own(settings: RunSettings) -> dict[str, str]:
     """The hash of each file of the user's code that the settings name, by the file's name."""
     names = (settings.benchmark, *settings.methods, settings.judge or "")
-    own = filter(in_file, names)
-    return {label(name).partition(":")[0]: source_hash(name) for name in own}
+    code = filter(in_file, names)
+    return {label(name).partition(":")[0]: source_hash(name) for name in code}
 
 
 @cache

@@ -141,8 +141,8 @@ def check_judge(settings: RunSettings, source: Benchmark) -> None:
             f"The pictures of {source.name!r} need a judge; 'none' is for geneval, whose pictures "
             "upstream's own evaluator judges."
         )
-    own = settings.judge is not None and plugins.load(settings.judge, JUDGES) is not None
-    if settings.judge and not source.upstream_judge and not own:
+    custom = settings.judge is not None and plugins.load(settings.judge, JUDGES) is not None
+    if settings.judge and not source.upstream_judge and not custom:
         raise SettingsError(
             f"The benchmark {source.name!r} is judged without a model; leave --judge out."
         )

@@ -178,8 +178,8 @@ class Worker:
 
     def _task(self, job: Job) -> Task:
         tools, sample = self._tools, job.sample
-        own = partial(tools.benchmark.checklist, sample)
-        return Task(sample, job.images, tools.session, tools.draw, tools.writer, own)
+        checklist = partial(tools.benchmark.checklist, sample)
+        return Task(sample, job.images, tools.session, tools.draw, tools.writer, checklist)
 
     def _plain_evaluations(self, sample: Sample) -> int:
         """Evaluations of a plain picture; drawn once, and shared by the first sample."""
@@ -195,10 +195,10 @@ class Worker:
         new = [name for name, key in keys.items() if key not in self._scores]
         judged = self._tools.judge.scores([(sample, images[name]) for name in new])
         self._scores.update(zip((keys[name] for name in new), judged, strict=True))
-        found = {name: self._scores[key] for name, key in keys.items()}
+        scores = {name: self._scores[key] for name, key in keys.items()}
         while len(self._scores) > REMEMBERED:
             self._scores.pop(next(iter(self._scores)))
-        return found
+        return scores
 
 
 class _Sharing(Wrapper):
