@@ -137,7 +137,11 @@ class Correct(io.ComfyNode):  # type: ignore[misc, unused-ignore]
         prompt: str, sampler_name: str, scheduler: str, afterwards: str = inputs.DEFAULT,
         positive: Any = None, sigmas: Any = None, original: Any = None, **values: Any,
     ) -> Any:  # fmt: skip
-        """Correct, with a preview of every look and every attempt."""
+        """Correct, with a preview of every look and every attempt.
+
+        Raises:
+            InputError: an input cannot work, alone or with the others.
+        """
         settings = inputs.settings(DrawSettings, DRAW | CORRECT | STANDING, values)
         request = Request(prompt, **vars(settings))
         if sigmas is not None:
@@ -208,7 +212,11 @@ class NegativeSchedule(io.ComfyNode):  # type: ignore[misc, unused-ignore]
         afterwards: str, rule: str = "paper", negative_scale: float = 1.0,
         unconditional: Any = None,
     ) -> Any:  # fmt: skip
-        """A guider whose negative acts in the steps from start to stop, as shares."""
+        """A guider whose negative acts in the steps from start to stop, as shares.
+
+        Raises:
+            SettingsError: by these inputs the negative would have no effect, or one is missing.
+        """
         acting, outside = RULES[rule], _afterwards(afterwards)
         if acting.renewable and not cfg > 1:
             raise SettingsError(
@@ -321,7 +329,12 @@ class Verify(io.ComfyNode):  # type: ignore[misc, unused-ignore]
 
     @classmethod
     def execute(cls, image: Any, roles: RolesSpec, prompt: str) -> Any:
-        """Let the roles take the prompt apart, look at the picture and caption it."""
+        """Let the roles take the prompt apart, look at the picture and caption it.
+
+        Raises:
+            InputError: an input cannot work.
+            VLMError: the picture could not be scored.
+        """
         picture = _one_picture(image, "image")
         with roles.open(roles.settings.embedded_verifier, interrupted) as opened:
             verdict = opened.verifier.verify(picture, opened.checklister.checklist(prompt))
@@ -364,7 +377,11 @@ class RankNegatives(io.ComfyNode):  # type: ignore[misc, unused-ignore]
         cls, clip: Any, prompt: str, negatives: str, ranker: str = "salient",
         roles: RolesSpec | None = None,
     ) -> Any:  # fmt: skip
-        """Rank the negatives, one a line, the first to try first."""
+        """Rank the negatives, one a line, the first to try first.
+
+        Raises:
+            InputError: there is none, or the ranker or the prompt cannot be read.
+        """
         candidates = [Candidate(line.strip(), "targeted") for line in negatives.splitlines()]
         candidates = [one for one in candidates if one.negative_prompt]
         if not candidates:

@@ -1,4 +1,4 @@
-"""English just deep enough to compare short phrases: numbers, plurals."""
+"""English just deep enough to compare short phrases: numbers, plurals, whether it is English."""
 
 from __future__ import annotations
 

@@ -67,8 +67,8 @@ class FamilySpec:
     velocity. ``nag`` and ``vsf`` say how it takes these rules. ``decode`` makes pixels of clean
     latents, ``encode`` clean latents of pixels, where a draw can begin with a picture that exists.
     ``check_prompt`` and ``check_negative`` refuse prompts and standing negatives that the model
-    knows nothing of. ``checkpoints`` are well-known
-    members on the Hub, ``source`` says whose defaults these are.
+    knows nothing of. ``checkpoints`` are well-known members on the Hub, ``source`` says whose
+    defaults these are.
     """
 
     name: str

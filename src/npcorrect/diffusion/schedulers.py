@@ -92,7 +92,7 @@ def clean(scheduler: Any, call: int, noisy: Tensor, predicted: Tensor) -> Tensor
     predicted = predicted[:, : noisy.shape[1]] if noisy.ndim == 4 else predicted
     kind, level = prediction(scheduler), sigma(scheduler, call).to(noisy)
     if kind == "velocity":
-        return noisy - level * predicted
+        return noisy - level * predicted  # x_t = (1 - sigma) x0 + sigma eps and v = eps - x0
     if kind == "clean":
         return predicted
     if kind == "edm":
@@ -100,8 +100,9 @@ def clean(scheduler: Any, call: int, noisy: Tensor, predicted: Tensor) -> Tensor
         denoised: Tensor = scheduler.precondition_outputs(unscaled, predicted, level)
         return denoised
     alpha = 1 / (1 + level**2)
-    if kind == "v":
+    if kind == "v":  # x0 = alpha z - sigma v; arXiv 2202.00512, where sigma^2 = 1 - alpha^2
         return _root(alpha) * noisy - _root(1 - alpha) * predicted
+    # x0 = (x_t - sqrt(1 - alpha) eps) / sqrt(alpha); arXiv 2006.11239, equation 15
     return (noisy - _root(1 - alpha) * predicted) / _root(alpha)
 
 

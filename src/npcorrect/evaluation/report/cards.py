@@ -16,11 +16,12 @@ from npcorrect.evaluation.report.columns import Column
 from npcorrect.evaluation.report.summary import Report
 from npcorrect.evaluation.run.records import Record, Step
 from npcorrect.evaluation.run.store import Store
-from npcorrect.faults import asked_and_seen
+from npcorrect.faults import WORDS, asked_and_seen
 
 THUMBNAIL = 256
 """Longest side of a picture in the page; larger ones are reduced."""
-_VERDICTS = {True: "accepted", False: "rejected", None: "no verdict"}
+_VERDICTS = WORDS | {None: "no verdict"}
+"""A verdict in a word; ``unscored`` is the judge's word here, not the verifier's."""
 
 
 @dataclass
