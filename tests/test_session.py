@@ -141,7 +141,7 @@ def test_an_original_that_the_embedded_verifier_cannot_read_is_refused() -> None
 
 
 def test_an_original_of_the_wrong_size_is_named_and_not_a_size_that_nobody_gave() -> None:
-    with pytest.raises(SettingsError, match="The original has 200 x 100 pixels"):
+    with pytest.raises(SettingsError, match="The original, of size 200 x 100 pixels"):
         check(SessionSettings(), Request("two red bananas"), Image.new("RGB", (200, 100)))
 
 

@@ -180,9 +180,9 @@ def check_original(settings: SessionSettings, original: Image) -> None:
     sides = FAMILY.defaults.sizes
     if settings.roles.embedded_verifier and not {*original.size} <= {*sides}:
         raise SettingsError(
-            f"The original has {original.width} x {original.height} pixels, and the embedded "
-            f"verifier reads sides of {', '.join(map(str, sides))}; scale it, or name a "
-            "vision-language model that looks at it with --vlm."
+            f"The original, of size {original.width} x {original.height} pixels, cannot be read by "
+            f"the embedded verifier, which takes sides of {', '.join(map(str, sides))}; scale it, "
+            "or name a vision-language model that looks at it with --vlm."
         )
 
 

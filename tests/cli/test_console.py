@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from npcorrect.cli.console import PlainConsole
-from npcorrect.cli.show import progress, progress_line
+from npcorrect.cli.console import PlainConsole, table_value
+from npcorrect.cli.show import cost_line, progress, progress_line
 from npcorrect.loop import Event
+from npcorrect.records import Cost, Usage
 
 EVIL = "[/] [red]x[/red] :heart: $$ \x1b[2J\x1b]0;t\x07\x9b31m\u202eabc\r\ud800"
 
@@ -66,3 +67,21 @@ def test_progress_counts_attempts_and_steps() -> None:
     event = Event(stage="draw", detail="four apples", attempt=2, attempts=5, step=3, total=24)
     assert progress_line(event) == "attempt 2 of 5: draw, step 3 of 24: four apples"
     assert progress_line(Event(stage="verify", attempts=5)) == "original: verify"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown_as"),
+    [(True, "yes"), (False, "no"), (None, "none"), ("", "none"), ({}, "none"), ([], "none"),
+     (["paper", "nag"], "paper, nag"), (0, "0"), (0.0, "0.0"), ({"a": 1}, "{'a': 1}")],
+)  # fmt: skip
+def test_values_are_shown_in_words(value: object, shown_as: str) -> None:
+    assert table_value(value) == shown_as
+
+
+def test_one_of_a_kind_is_said_in_the_singular() -> None:
+    usage = Usage(calls=1, input_tokens=1, swaps=1)
+    assert cost_line(Cost(1, 12, 1.0, usage)) == (
+        "1 image, 12 denoiser evaluations, 1 call and 1 token of models, "
+        "1 swap of models on the card, 1.0 s"
+    )
+    assert "2 images, 24 denoiser" in cost_line(Cost(2, 24))

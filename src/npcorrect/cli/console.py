@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import Progress, ProgressColumn
@@ -33,3 +34,12 @@ def progress_bar(*columns: ProgressColumn, quiet: bool = False) -> Progress:
     console = PlainConsole(stderr=True, quiet=quiet)
     console.quiet = quiet or not console.is_interactive  # else rich ends with an empty line
     return Progress(*columns, console=console, transient=True)
+
+
+def table_value(value: Any) -> str:
+    """A value as a table shows it: a list with commas, "yes" or "no", "none" for what is empty."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or value in ("", [], {}):
+        return "none"
+    return ", ".join(value) if isinstance(value, list) else str(value)

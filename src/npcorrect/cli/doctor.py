@@ -82,6 +82,7 @@ def _drawing_server(load: LoadSettings, servers: VLMTable) -> Iterator[tuple[str
 
 def _diagnosed(roles: RoleSettings, servers: VLMTable, trials: int) -> Iterator[tuple[str, str]]:
     """What a model's answers say of it."""
+    from npcorrect.cli.console import table_value
     from npcorrect.vlm import build
     from npcorrect.vlm.diagnosis import Estimate, examine
     from npcorrect.vlm.settings import VLMSettings
@@ -96,7 +97,7 @@ def _diagnosed(roles: RoleSettings, servers: VLMTable, trials: int) -> Iterator[
         diagnosis = examine(vlm, trials)
     yield "model", diagnosis.model
     for field in fields(diagnosis.capabilities) if diagnosis.capabilities else ():
-        yield field.name.replace("_", " "), str(getattr(diagnosis.capabilities, field.name))
+        yield field.name.replace("_", " "), table_value(getattr(diagnosis.capabilities, field.name))
     yield "all claims in one question", "yes" if diagnosis.together else "no, each by itself"
     yield "a check", f"{diagnosis.seconds:.1f} s, {diagnosis.tokens_written} tokens written at most"
     yield (

@@ -83,6 +83,7 @@ def show(
 
 
 def _described(settings: LoadSettings) -> dict[str, str]:
+    from npcorrect.cli.console import table_value
     from npcorrect.diffusion.identify import ModelFiles, identify
     from npcorrect.session import EMBEDDED, family_of
     from npcorrect.vlm.addresses import is_server
@@ -95,7 +96,9 @@ def _described(settings: LoadSettings) -> dict[str, str]:
     identified = identify(settings)
     rows = {"family": f"{identified.family.name}: {identified.family.title} ({identified.note})"}
     rows |= {
-        key: _plain(value) for key, value in facts(identified.family).items() if key != "family"
+        key: table_value(value)
+        for key, value in facts(identified.family).items()
+        if key != "family"
     }
     if identified.kind == "file":
         rows["rest from"] = (
@@ -132,11 +135,3 @@ def facts(family: FamilySpec) -> dict[str, Any]:
         "note": family.distilled,
         "verified": "tiny",
     }
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(value)
-    if value is None or value == "":
-        return "none"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -114,14 +114,19 @@ def cost_line(cost: Cost) -> str:
     """The cost as a phrase: images, evaluations, calls, tokens and money where any, and seconds."""
     usage = cost.usage
     parts = [
-        f"{cost.images} image{'s' * (cost.images != 1)}",
+        _counted(cost.images, "image"),
         f"{_evaluations(cost)} denoiser evaluations",
     ]
     if usage.calls:
         retries = f" ({usage.retries} of them retries)" if usage.retries else ""
-        parts.append(f"{usage.calls} calls{retries} and {usage.tokens} tokens of models")
+        calls, tokens = _counted(usage.calls, "call"), _counted(usage.tokens, "token")
+        parts.append(f"{calls}{retries} and {tokens} of models")
     if usage.swaps:
-        parts.append(f"{usage.swaps} swaps of models on the card")
+        parts.append(f"{_counted(usage.swaps, 'swap')} of models on the card")
     if usage.money is not None:
         parts.append(f"{usage.money:.4f} by your prices")
     return ", ".join((*parts, f"{cost.seconds:.1f} s"))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
