@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from npcorrect import session as module
 from npcorrect.diffusion.fake import FakeImageModel
@@ -131,13 +130,6 @@ def test_a_request_or_an_original_of_another_kind_is_refused() -> None:
 def test_numbers_that_python_does_not_write_out_are_refused(field: str, number: Any) -> None:
     with pytest.raises(SettingsError, match=f"'{field.replace('_', '-')}' is too long to show"):
         check(SessionSettings(), Request("two red bananas", **{field: number}))
-
-
-def test_an_original_that_the_embedded_verifier_cannot_read_is_refused() -> None:
-    roles = FakeRoles(())
-    session = Session(FakeImageModel(), roles.roles())
-    with pytest.raises(SettingsError, match="200 x 100 pixels"):
-        session.correct(REQUEST, original=Image.new("RGB", (200, 100)))
 
 
 def test_the_table_of_servers_reaches_the_roles() -> None:
