@@ -133,13 +133,6 @@ def test_numbers_that_python_does_not_write_out_are_refused(field: str, number: 
         check(SessionSettings(), Request("two red bananas", **{field: number}))
 
 
-def test_an_original_that_the_embedded_verifier_cannot_read_is_refused() -> None:
-    roles = FakeRoles(())
-    session = Session(FakeImageModel(), roles.roles())
-    with pytest.raises(SettingsError, match="200 x 100 pixels"):
-        session.correct(REQUEST, original=Image.new("RGB", (200, 100)))
-
-
 def test_an_original_of_the_wrong_size_is_named_and_not_a_size_that_nobody_gave() -> None:
     with pytest.raises(SettingsError, match="The original, of size 200 x 100 pixels"):
         check(SessionSettings(), Request("two red bananas"), Image.new("RGB", (200, 100)))

@@ -243,9 +243,6 @@ class Session:
         Raises:
             InputError: the request cannot work.
         """
-        picture = original.image if isinstance(original, Generation) else original
-        if isinstance(picture, Image):
-            check_original(self.settings, picture)
         asked = self.settings.policy(request)
         return correct(
             asked,
