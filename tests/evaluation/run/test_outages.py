@@ -35,7 +35,7 @@ from tests.vlm import loopback
 from tests.vlm.scripted import Body, Reply, completion, error
 
 FAULTS = 200
-RETRY_POLICY = RetryPolicy(tries=1, timeout=5.0, first_wait=0.0005, longest_wait=0.001, parallel=4)
+PATIENCE = RetryPolicy(tries=1, timeout=5.0, first_wait=0.0005, longest_wait=0.001, parallel=4)
 PASSING = (
     error("busy", 429),
     error("broken", 500),
@@ -123,7 +123,7 @@ def give_command(folder: Path) -> None:
     made = fake_manifest(methods=("base", "npc"), images=2)
     samples = manifest.samples(made.settings, FakeBench())
     named = addresses.server("http://served/v1#m")
-    with closing(OpenAIVLM(named, retry_policy=RETRY_POLICY)) as vlm:
+    with closing(OpenAIVLM(named, retry_policy=PATIENCE)) as vlm:
         opened = partial(opening, VLMJudge(Judging(), vlm))
         load = partial(tools, vlm)
         runner.run(Store(folder), made, samples, load, runner.in_process, ignore, opened)
