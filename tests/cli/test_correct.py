@@ -79,6 +79,21 @@ def test_a_redrawing_without_a_negative_is_said_to_be_a_new_seed(
     assert capsys.readouterr().out.count("none, a new seed") == 1
 
 
+@pytest.mark.parametrize(
+    "parts", [("three", "red", "apples"), ("\u201cthree", "red", "apples\u201d")]
+)
+def test_a_prompt_without_quotes_is_refused_with_what_to_type(
+    parts: tuple[str, ...], eyes: FakeEyes, tmp_path: Path
+) -> None:
+    done = npc("correct", *parts, "--out", str(tmp_path / "out"))
+    assert done.exit_code == 2
+    assert 'in 3 parts; put all of it in straight quotes: npc correct "three red apples".' in (
+        done.stderr
+    )
+    assert not eyes.asked
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_is_refused_continued_or_overwritten(eyes: FakeEyes, tmp_path: Path) -> None:
     out = ("--out", str(tmp_path / "out"))
     assert npc("correct", PROMPT, *out).exit_code == 0

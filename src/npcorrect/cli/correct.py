@@ -23,7 +23,7 @@ OF_MANY = ("shard", "workers", "threads", "ray_address")
 """The options that say how many prompts are done."""
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True})
 @reporting_errors
 @takes_settings
 def correct(
@@ -105,6 +105,7 @@ def correct(
     from npcorrect.session import SessionSettings
     from npcorrect.vlm.settings import read_table
 
+    _refuse_parts(prompt or "", context.args)
     settings = SessionSettings(load=load, roles=roles, table=read_table(context.obj or {}))
     out = out.expanduser()
     if prompts is not None or images is not None:
@@ -120,6 +121,22 @@ def correct(
     folder = OutputFolder(out, Request(prompt, **vars(draw)), settings, picture)
     result = _correct_one(folder, overwrite, as_json)
     raise typer.Exit(EXIT_ACCEPTED if result.accepted else EXIT_NOT_ACCEPTED)
+
+
+def _refuse_parts(first: str, others: list[str]) -> None:
+    """Refuse a prompt that the shell has taken apart, for want of quotes that it knows.
+
+    Raises:
+        SettingsError: there are parts behind the first.
+    """
+    from npcorrect.errors import SettingsError
+
+    if others:
+        whole = " ".join([first, *others]).strip("\u201c\u201d")
+        raise SettingsError(
+            f"The prompt is in {1 + len(others)} parts; put all of it in straight quotes: "
+            f'npc correct "{whole[:200]}".'
+        )
 
 
 def _correct_one(folder: OutputFolder, overwrite: bool, as_json: bool) -> Result:
