@@ -92,6 +92,12 @@ def test_figures_agree_in_all_forms(report: Report, written: Path) -> None:
     assert row.unscored == sum(r["score"] == "" for r in mine)
 
 
+def test_one_image_is_said_in_the_singular(report: Report) -> None:
+    assert (replace(report, images=1).most, replace(report, images=4).most) == (
+        "1 image", "4 images",
+    )  # fmt: skip
+
+
 def test_what_corrections_keep_is_the_same_in_all_forms(
     report: Report, written: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

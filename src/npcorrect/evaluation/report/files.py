@@ -83,7 +83,7 @@ def show(report: Report, console: Console) -> None:
         console.print(Text(warning, style="bold red"))
     scale = report.benchmark.scale
     main = report.rows[0].official[0].name
-    title = Text(f"{report.benchmark.name}, at {report.images} images")
+    title = Text(f"{report.benchmark.name}, at {report.most}")
     judged = Text(f"Judge: {', '.join(report.judges)}")
     table = Table(title=title, caption=judged, box=box.SIMPLE, pad_edge=False)
     for name in ("method", main, "n", "unscored", "evaluations", "VLM calls", "seconds"):

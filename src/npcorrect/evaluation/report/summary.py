@@ -97,6 +97,11 @@ class Figures:
     versus: tuple[Versus, ...]
 
     @property
+    def most(self) -> str:
+        """The greatest number of images that methods are compared at: "1 image", "6 images"."""
+        return f"{self.images} image{'s' * (self.images != 1)}"
+
+    @property
     def lines(self) -> list[Line]:
         """The comparisons with the reference method, a line for each limit."""
         return lines(self.versus, self.images, self.plain)

@@ -94,7 +94,7 @@ def latex(report: Report) -> str:
     scale = report.benchmark.scale
     head = ["Method", *report.official, "n", "Images", "Evaluations", "VLM calls", "Seconds"]
     lines = [
-        rf"% {report.benchmark.name}, at {report.images} images. Brackets: 95 % intervals.",
+        rf"% {report.benchmark.name}, at {report.most}. Brackets: 95 % intervals.",
         rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
         r"\toprule",
         " & ".join(map(_escaped, head)) + r" \\",
