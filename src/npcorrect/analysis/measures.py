@@ -17,9 +17,9 @@ frame the prompt and padding belong to neither side.
 The **released** definition (the code beside the paper) differs: its softmax is over the text tokens
 alone, its blocks are the double ones alone, and all that is not salient is background, padding and
 the end mark included. :func:`released_text` and :func:`released_words` give what the same measures
-take to follow it. With it the fraction of one picture is 0.33 where ours is 0.71. Faults of that
-code are not followed: it projects the text with the picture's key projection, and misses the first
-step.
+take to follow it. Its fractions are lower than ours, since its background has more tokens. Faults
+of that code are not followed: it projects the text with the picture's key projection, and misses
+the first step.
 
 All functions work on the last axis and keep those before it, ``(..., T) -> (...)``;
 ``over_blocks`` takes the mean over b.
