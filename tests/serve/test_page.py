@@ -6,6 +6,7 @@ Skipped where there is no Chromium with its driver.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from npcorrect.diffusion.fake import looking
 from npcorrect.serve.security import Access
 from tests.serve.asking import PROMPT, submit, until
 from tests.serve.browser import chromium, installed, show
-from tests.serve.fakes import FakeServer, client_of, listening
+from tests.serve.fakes import FakeServer, client_of, listening, redrawing
 
 pytestmark = pytest.mark.skipif(not installed(), reason="needs Chromium and its driver")
 
@@ -138,36 +139,40 @@ def test_every_setting_has_a_field_and_is_sent(page: Chrome, address: str) -> No
 
 
 def test_a_job_is_stopped_by_its_button(browser: Chrome, server: FakeServer) -> None:
-    server.delay, server.good = 0.6, -1
+    server.holds = redrawing
     with listening(server) as address:
         browser.get(address)
         ask(browser)
         until(lambda: words(browser, "#attempts button"))
         at(browser, "#stop").click()
-        until(ended(browser), 2)
+        until(ended(browser))
         assert at(browser, "#live").text == "Stopped."
 
 
 def test_a_reload_in_the_middle_goes_on(browser: Chrome, server: FakeServer) -> None:
-    server.delay, server.good, server.defaults = 0.6, 3, looking()
+    reloaded = Event()
+    server.good, server.defaults = 3, looking()
+    server.holds = lambda one, step: step == 4 and redrawing(one, step) and not reloaded.is_set()
     with listening(server) as address:
         browser.get(address)
         ask(browser)
         until(lambda: words(browser, ".emerging small"))
         browser.refresh()
+        reloaded.set()
         assert until(lambda: words(browser, "h2")[0]) == PROMPT
         until(ended(browser))
         assert len(browser.find_elements(By.CSS_SELECTOR, "#attempts button")) >= 2
 
 
 def test_a_server_that_comes_back_is_followed(browser: Chrome, server: FakeServer) -> None:
-    server.delay = 1.0
+    server.holds = redrawing
     with listening(server) as address:
         browser.get(address)
         ask(browser)
         until(lambda: words(browser, "#attempts button"))
+    server.holds = FakeServer.holds
     with listening(server, urlsplit(address).port or 0):
-        until(ended(browser), 20)
+        until(ended(browser))
         assert len(browser.find_elements(By.CSS_SELECTOR, "#attempts button")) == 2
 
 
@@ -175,7 +180,7 @@ def test_earlier_jobs_are_opened_from_the_gallery(browser: Chrome, server: FakeS
     with listening(server) as address, client_of(address) as client:
         for seed in range(26):
             submit(client, seed=seed, prompt=f"picture {seed}")
-        until(lambda: client.get("/v1/jobs").json()["jobs"][0]["state"] == "ended", 60)
+        until(lambda: client.get("/v1/jobs").json()["jobs"][0]["state"] == "ended")
         browser.get(address)
         until(lambda: len(words(browser, "#gallery li")) == 24)
         browser.execute_script("more.click()")
