@@ -34,6 +34,7 @@ def browser() -> Iterator[Chrome]:
 @pytest.fixture
 def page(browser: Chrome, address: str) -> Iterator[Chrome]:
     show(browser)
+    browser.get("about:blank")
     complaints(browser)  # what an earlier test left
     browser.get(address)
     yield browser
@@ -72,6 +73,10 @@ def ended(browser: Chrome) -> Callable[[], bool]:
     return lambda: at(browser, "#job").get_attribute("class") == "ended"
 
 
+def in_gallery(browser: Chrome) -> Callable[[], bool]:
+    return lambda: words(browser, "#gallery .words") == [PROMPT]
+
+
 def test_a_correction_from_prompt_to_picture(page: Chrome) -> None:
     ask(page)
     until(ended(page))
@@ -87,7 +92,7 @@ def test_a_correction_from_prompt_to_picture(page: Chrome) -> None:
     at(page, "#attempts button").click()
     assert at(page, "#mark").text == "Original not accepted"
     assert "seen instead: four apples" in at(page, "#checks li").text
-    assert words(page, "#gallery .words") == [PROMPT]
+    until(in_gallery(page))
 
 
 def test_the_slider_answers_the_arrow_keys(page: Chrome) -> None:
@@ -99,14 +104,15 @@ def test_the_slider_answers_the_arrow_keys(page: Chrome) -> None:
         slider.send_keys(Keys.ARROW_LEFT)
     assert slider.get_attribute("value") == "40"
     assert page.execute_script("return getComputedStyle(before).clipPath") != before
-    sizes = page.execute_script("return [before.naturalWidth, after.naturalWidth]")
-    assert sizes == [16, 16]
+    sizes = "return [before.naturalWidth, after.naturalWidth]"
+    until(lambda: page.execute_script(sizes) == [16, 16])
 
 
 def test_everything_is_reached_by_tab(page: Chrome) -> None:
     at(page, "[name=prompt]").send_keys(PROMPT)
     at(page, "[name=prompt]").send_keys(Keys.ENTER)
     until(ended(page))
+    until(in_gallery(page))
     page.execute_script("document.activeElement.blur()")
     reached = set()
     for _ in range(25):
