@@ -10,6 +10,7 @@ import sys
 import time
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
@@ -26,7 +27,7 @@ THEIRS = re.compile(
 for name in [name for name in os.environ if THEIRS.fullmatch(name) and name not in OURS]:
     del os.environ[name]
 os.environ |= {"COLUMNS": "80", "LINES": "25", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
-os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{os.devnull}/none", "CUDA_VISIBLE_DEVICES": ""}
+os.environ |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 time.tzset()
 
 # The processes of the tests share the cores, and start the program many times: each has one
@@ -36,6 +37,8 @@ sys.dont_write_bytecode = False
 
 # No test reads or writes what belongs to the user: neither settings, nor answers that were kept,
 # nor models. matplotlib's list of fonts, which takes seconds to make, is the exception.
+_MODELS = TemporaryDirectory()
+os.environ["HF_HOME"] = _MODELS.name
 os.environ.setdefault("MPLCONFIGDIR", str(user_cache_path("matplotlib")))
 _NUMBERS = count()
 
@@ -60,6 +63,11 @@ def users_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _answers(users_folder: Path) -> None:
     """Answers are kept for one test: ports, and so the names of servers, come again."""
     os.environ["XDG_CACHE_HOME"] = str(users_folder / str(next(_NUMBERS)))
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    _MODELS.cleanup()
 
 
 def pytest_collection_finish() -> None:
