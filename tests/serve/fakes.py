@@ -164,7 +164,7 @@ def listening(server: FakeServer, port: int = 0) -> Iterator[str]:
 
 def client_of(address: str) -> httpx2.Client:
     """Asks a server as a script would; the certificates that it does not need take long to read."""
-    return httpx2.Client(base_url=address, timeout=60, verify=False)
+    return httpx2.Client(base_url=address, timeout=120, verify=False)
 
 
 @contextmanager
