@@ -5,26 +5,40 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import sys
+import time
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
 from platformdirs import user_cache_path
 
+# No test depends on what the developer has set: a proxy would stand before servers on loopback, a
+# key would be sent, a terminal would be narrow or coloured, the Hub would be asked.
+OURS = {"NPC_DATA", "NPC_COMFYUI", "NPC_COMFYUI_PYTHON", "PYTHONPATH", "PYTHONHOME"}
+THEIRS = re.compile(
+    "(NPC|OPENAI|HF|HUGGINGFACE|TRANSFORMERS|DIFFUSERS|TQDM|RAY|TYPER|TTY|CLICOLOR|GIT|LC)_.*"
+    "|.*_PROXY|PYTHON.*|CLICOLOR|NO_COLOR|FORCE_COLOR|LANG|LANGUAGE|SSL.*|MPLBACKEND",
+    re.IGNORECASE,
+)
+for name in [name for name in os.environ if THEIRS.fullmatch(name) and name not in OURS]:
+    del os.environ[name]
+os.environ |= {"COLUMNS": "80", "LINES": "25", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+os.environ |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+time.tzset()
+
 # The processes of the tests share the cores, and start the program many times: each has one
 # thread, and compiles nothing that another has compiled. Ray's workers do not give way to them.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("RAY_worker_niceness", "0")
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ |= {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
 sys.dont_write_bytecode = False
 
-# No test reads or writes what belongs to the user: neither settings nor answers that were kept.
-# matplotlib's list of fonts, which takes seconds to make, is the exception.
-OURS = {"NPC_DATA", "NPC_COMFYUI", "NPC_COMFYUI_PYTHON"}
-for name in [name for name in os.environ if name.startswith("NPC_") and name not in OURS]:
-    del os.environ[name]
+# No test reads or writes what belongs to the user: neither settings, nor answers that were kept,
+# nor models. matplotlib's list of fonts, which takes seconds to make, is the exception.
+_MODELS = TemporaryDirectory()
+os.environ["HF_HOME"] = _MODELS.name
 os.environ.setdefault("MPLCONFIGDIR", str(user_cache_path("matplotlib")))
 _NUMBERS = count()
 
@@ -49,6 +63,11 @@ def users_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _answers(users_folder: Path) -> None:
     """Answers are kept for one test: ports, and so the names of servers, come again."""
     os.environ["XDG_CACHE_HOME"] = str(users_folder / str(next(_NUMBERS)))
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    _MODELS.cleanup()
 
 
 def pytest_collection_finish() -> None:

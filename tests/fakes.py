@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from PIL import Image
 
+from npcorrect.diffusion.base import UNWATCHED, Watch
 from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeImageModel
 from npcorrect.errors import VLMError
 from npcorrect.plan import Defaults
@@ -16,11 +18,13 @@ from npcorrect.records import (
     Check,
     Checklist,
     Drawing,
+    Generation,
     Requirement,
     Verdict,
 )
 from npcorrect.session import Session, SessionSettings
 from npcorrect.vlm.roles import Roles
+from tests.serve.asking import until
 
 EXISTS = Requirement("r1", "object", "at least one apple is visible", "apple", "apple")
 COUNT = Requirement("r2", "count", "exactly three apples", "apple", "3", depends_on=("r1",))
@@ -31,6 +35,29 @@ def shade(drawing: Drawing) -> Image.Image:
     red = drawing.seed % 256
     green = sum(map(ord, drawing.negative_prompt or "")) % 256
     return Image.new("RGB", (drawing.width, drawing.height), (red, green, 0))
+
+
+Holds = Callable[[Drawing, int], bool]
+"""Whether a drawing waits after so many steps."""
+
+
+class HeldModel(FakeImageModel):
+    """Takes no step as long as one of its drawings is held and none is cancelled."""
+
+    def __init__(self, holds: Holds, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._holds = holds
+
+    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
+        def wait(step: int) -> None:
+            until(lambda: watch.cancelled() or not any(self._holds(one, step) for one in drawings))
+
+        def on_step(step: int, total: int) -> None:
+            watch.on_step(step, total)
+            wait(step)
+
+        wait(0)
+        return super().draw(drawings, replace(watch, on_step=on_step))
 
 
 @dataclass

@@ -23,6 +23,7 @@ from npcorrect.records import Attempt, Caption, Checklist, Cost, Drawing, Reques
 from npcorrect.result import select
 from npcorrect.vlm.roles import Roles
 from npcorrect.vlm.usage import charge
+from tests.fakes import HeldModel
 from tests.test_loop import REQUEST, UNSCORED, FakeRoles, scored
 
 WAIT = 30
@@ -45,14 +46,12 @@ class Verifier:
 
     def __init__(self, verdicts: Sequence[Verdict | Exception], wait: Callable[[], object]) -> None:
         self.verdicts, self.wait = verdicts, wait
-        self.answered = [threading.Event() for _ in verdicts]
 
     def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
         self.wait()
         charge(Usage(calls=2, input_tokens=10, output_tokens=1, retries=1, money=0.5))
         number: int = image.getpixel((0, 0))[0]  # type: ignore[index]
         verdict = self.verdicts[number]
-        self.answered[number].set()
         if isinstance(verdict, Exception):
             raise verdict
         return verdict
@@ -128,13 +127,8 @@ def overlapping(
 
 
 def test_a_drawing_that_is_not_needed_any_more_is_dropped() -> None:
-    def on_draw(drawing: Drawing) -> None:
-        if drawing.negative_prompt == "bad two":
-            assert verifier.answered[1].wait(WAIT)
-            time.sleep(0.05)
-
-    model = numbering(on_draw)
-    correction, verifier = overlapping(model, [scored(1), scored(4)])
+    model = HeldModel(lambda one, step: one.negative_prompt == "bad two", paint=numbered)
+    correction, _ = overlapping(model, [scored(1), scored(4)])
     attempts = list(correction)
     assert attempts[1].verdict.accepted
     assert model.begun == [None, "bad one", "bad two"]

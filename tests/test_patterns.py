@@ -10,16 +10,17 @@ import importlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from re import _constants as codes
 from re import _parser
-from time import process_time
 from typing import Any
 
 import pytest
 
 from npcorrect.vlm.redaction import Redactor
+from tests.timing import thread_seconds
 
 ROOT = Path(__file__).parents[1]
 SIZE = 50_000
@@ -166,15 +167,16 @@ def worst(pattern: re.Pattern[str], size: int) -> Iterator[str]:
 
 def slowest(used: Used, size: int) -> tuple[float, str]:
     """The time of the slowest text, and its beginning."""
-    result = 0.0, ""
-    for text in worst(used.pattern, size):
-        start = process_time()
-        for _ in used.pattern.finditer(text) if used.searches else ():
-            pass
-        used.pattern.match(text)
-        used.pattern.fullmatch(text)
-        result = max(result, (process_time() - start, text[:60]))
-    return result
+    texts = worst(used.pattern, size)
+    return max((thread_seconds(partial(match, used, text)), text[:60]) for text in texts)
+
+
+def match(used: Used, text: str) -> None:
+    """Look for a pattern in every way."""
+    for _ in used.pattern.finditer(text) if used.searches else ():
+        pass
+    used.pattern.match(text)
+    used.pattern.fullmatch(text)
 
 
 EVERY = {used.place: used for used in {one.pattern.pattern: one for one in patterns()}.values()}

@@ -354,6 +354,16 @@ def test_a_hub_id_offline_and_not_in_the_cache(
         load("a/b", offline=True)
 
 
+def test_a_home_of_the_hub_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / "home"
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(home / "token"))
+    with pytest.raises(ModelError, match=r"cannot be used: .*home.*HF_HOME"):
+        load("a/b", offline=True)
+
+
 class _Answer:
     headers = MappingProxyType({"x-request-id": "1"})
     request = None

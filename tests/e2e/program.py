@@ -38,6 +38,7 @@ for line in sys.stdin:
 else:
     os._exit(0)
 asked = json.loads(line)
+os.environ.clear()
 os.environ |= asked["environment"]
 for number, name in enumerate((os.devnull, *asked["streams"])):
     os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)

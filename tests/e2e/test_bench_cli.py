@@ -129,7 +129,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     with started("bench", *command, "--limit", "200") as run:
         run.until(lambda: list(tmp_path.glob("images/*/*.png")))
         run.send(signal.SIGINT)
-        done = run.done(60)
+        done = run.done()
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     assert "holds no run" not in inside("bench", "report", str(tmp_path)).stderr

@@ -138,7 +138,7 @@ def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path, started: Start) -> None:
     with started("correct", *never_right) as run:
         run.until(first.exists)
         run.send(signal.SIGINT)
-        done = run.done(60)
+        done = run.done()
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     for path in (tmp_path / "original.png", first):

@@ -24,7 +24,7 @@ def test_a_correction_over_a_real_socket(tmp_path: Path) -> None:
         assert server.stdout
         try:
             address = server.stdout.readline().split()[3].rstrip(";")
-            with httpx2.Client(base_url=address, timeout=60) as client:
+            with httpx2.Client(base_url=address, timeout=120) as client:
                 refused = client.post("/v1/jobs", json={"prompt": "three lamps"})
                 assert "'lamps'" in refused.json()["error"]["message"]
                 job = submit(client, prompt=PROMPT, seed=7, candidates=1, ranker="salient")
@@ -32,7 +32,7 @@ def test_a_correction_over_a_real_socket(tmp_path: Path) -> None:
                 assert told[-1].body["ended"] in ("accepted", "exhausted")
                 picture = client.get(f"/v1/jobs/{job}/attempts/0.png").content
             server.send_signal(signal.SIGTERM)
-            assert server.wait(20) == 0
+            assert server.wait(120) == 0
         finally:
             server.kill()
     assert Image.open(BytesIO(picture)).size == (192, 192)

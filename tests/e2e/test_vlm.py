@@ -144,7 +144,7 @@ def test_ctrl_c_ends_a_run_whose_server_hangs(
     ):
         run.until(lambda: server.injected)
         run.send(signal.SIGINT)
-        done = run.done(60)
+        done = run.done()
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
 

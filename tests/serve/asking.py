@@ -55,7 +55,7 @@ def kept(client: httpx2.Client, job: str) -> list[Told]:
     return [event for event in events(client, job) if event.number is not None]
 
 
-def until(happens: Callable[[], Any], seconds: float = 10) -> Any:
+def until(happens: Callable[[], Any], seconds: float = 120) -> Any:
     """What ``happens`` returns as soon as it is true."""
     begin = time.monotonic()
     while time.monotonic() - begin < seconds:

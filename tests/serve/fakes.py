@@ -1,4 +1,4 @@
-"""A server with a fake image model and fake roles: as quick, or as slow, as a test wants it."""
+"""A server with a fake image model and fake roles: at once, or as far as a test lets it draw."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx2
 import uvicorn
 from PIL import Image, ImageDraw
 
-from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeFamily, FakeImageModel
+from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeFamily
 from npcorrect.errors import PromptError
 from npcorrect.loop import sized
 from npcorrect.plan import Defaults, plan
@@ -34,6 +34,7 @@ from npcorrect.serve.service import Limits
 from npcorrect.serve.store import open_store
 from npcorrect.session import Session
 from npcorrect.vlm.roles import Roles
+from tests.fakes import HeldModel, Holds
 
 CIRCLES = Requirement("r1", "count", "there are three red apples", "apple", "3")
 SQUARE = Requirement("r2", "object", "a blue cup is visible", "cup", "cup")
@@ -84,14 +85,23 @@ class FakeRoles:
         return tuple(Candidate(text, "targeted", "it shows four") for text in texts[:limit])
 
 
+def redrawing(drawing: Drawing, step: int) -> bool:
+    """Holds every picture but the original before its first step."""
+    return drawing.negative_prompt is not None
+
+
 @dataclass
 class FakeServer:
-    """What a test may set of a server, and what it may look at afterwards."""
+    """What a test may set of a server, and what it may look at afterwards.
+
+    A drawing stays where it is, after so many steps, as long as ``holds`` is true or until it is
+    cancelled: no test depends on how long something takes.
+    """
 
     folder: Path
     defaults: Defaults = FAKE_DEFAULTS
     good: int = 1
-    delay: float = 0.0
+    holds: Holds = lambda drawing, step: False
     access: Access = field(default_factory=Access)
     limits: Limits = field(default_factory=Limits)
     opened: Callable[[], Any] | None = None
@@ -99,18 +109,10 @@ class FakeServer:
     workers: int = 1
     failed: list[bool] = field(default_factory=list, init=False)
 
-    def model(self) -> FakeImageModel:
-        """A model that takes ``delay`` seconds for a picture, half of them before its steps."""
-
-        def slowly(drawing: Drawing) -> Image.Image:
-            time.sleep(self.delay / 4)  # it is painted for the origin, too
-            return paint(drawing)
-
-        return FakeImageModel(
-            replace(self.defaults, sizes=(SIDE,)),
-            paint=slowly,
-            on_draw=lambda drawing: time.sleep(self.delay / 2),
-        )
+    def model(self) -> HeldModel:
+        """A model that draws as far as the server's drawings may go."""
+        defaults = replace(self.defaults, sizes=(SIDE,))
+        return HeldModel(lambda drawing, step: self.holds(drawing, step), defaults, paint=paint)
 
     def check(self, request: Request, original: Image.Image | None = None) -> object:
         """The plan of a request; a prompt of lamps is not understood."""
@@ -162,7 +164,7 @@ def listening(server: FakeServer, port: int = 0) -> Iterator[str]:
 
 def client_of(address: str) -> httpx2.Client:
     """Asks a server as a script would; the certificates that it does not need take long to read."""
-    return httpx2.Client(base_url=address, timeout=20, verify=False)
+    return httpx2.Client(base_url=address, timeout=120, verify=False)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def test_a_client_finds_what_it_looks_for(api: webuiapi.WebUIApi) -> None:
 
 
 def test_progress_is_shown_and_a_job_interrupted(server: FakeServer) -> None:
-    server.delay, server.good = 0.4, -1
+    server.holds = lambda drawing, step: step == 4
     with listening(server) as address, client_of(address) as client:
         api = webuiapi.WebUIApi(port=urlsplit(address).port)
         job = submit(client)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 from base64 import b64decode
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -19,7 +21,7 @@ from npcorrect.serve.security import Access
 from npcorrect.serve.service import Limits
 from npcorrect.serve.store import open_store
 from tests.serve.asking import PROMPT, kept, parsed, until
-from tests.serve.fakes import FakeServer, client_of, listening, served
+from tests.serve.fakes import FakeServer, client_of, listening, redrawing, served
 
 SOURCE = {"ranker": "source"}
 
@@ -114,17 +116,20 @@ def test_the_key_is_the_token(server: FakeServer) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_who_leaves_stops_the_job(server: FakeServer, stream: bool) -> None:
-    server.delay, server.good = 0.4, -1
-    with served(server) as client:
-        body = {"prompt": PROMPT, "stream": stream}
-        with pytest.raises(httpx2.ReadTimeout):
-            client.post("/v1/images/generations", json=body, timeout=0.3)
-        (job,) = client.get("/v1/jobs").json()["jobs"]
+    server.holds = redrawing
+    body = json.dumps({"prompt": PROMPT, "stream": stream})
+    with listening(server) as address, client_of(address) as client:
+        parts = urlsplit(address)
+        head = f"POST /v1/images/generations HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection((parts.hostname, parts.port)) as connection:
+            connection.sendall((head + body).encode())
+            (job,) = until(lambda: client.get("/v1/jobs").json()["jobs"])
         assert kept(client, job["id"])[-1].body["ended"] == "stopped"
 
 
 def test_a_job_that_fails_is_an_error_in_the_stream(server: FakeServer) -> None:
-    server.delay = 0.5
+    server.holds = redrawing
     with listening(server) as address, client_of(address) as client:
         body = {"prompt": PROMPT, "stream": True}
         with client.stream("POST", "/v1/images/generations", json=body) as answer:

@@ -6,6 +6,7 @@ Skipped where there is no Chromium with its driver.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from npcorrect.diffusion.fake import looking
 from npcorrect.serve.security import Access
 from tests.serve.asking import PROMPT, submit, until
 from tests.serve.browser import chromium, installed, show
-from tests.serve.fakes import FakeServer, client_of, listening
+from tests.serve.fakes import FakeServer, client_of, listening, redrawing
 
 pytestmark = pytest.mark.skipif(not installed(), reason="needs Chromium and its driver")
 
@@ -33,6 +34,7 @@ def browser() -> Iterator[Chrome]:
 @pytest.fixture
 def page(browser: Chrome, address: str) -> Iterator[Chrome]:
     show(browser)
+    browser.get("about:blank")
     complaints(browser)  # what an earlier test left
     browser.get(address)
     yield browser
@@ -71,6 +73,10 @@ def ended(browser: Chrome) -> Callable[[], bool]:
     return lambda: at(browser, "#job").get_attribute("class") == "ended"
 
 
+def in_gallery(browser: Chrome) -> Callable[[], bool]:
+    return lambda: words(browser, "#gallery .words") == [PROMPT]
+
+
 def test_a_correction_from_prompt_to_picture(page: Chrome) -> None:
     ask(page)
     until(ended(page))
@@ -86,7 +92,7 @@ def test_a_correction_from_prompt_to_picture(page: Chrome) -> None:
     at(page, "#attempts button").click()
     assert at(page, "#mark").text == "Original not accepted"
     assert "seen instead: four apples" in at(page, "#checks li").text
-    assert words(page, "#gallery .words") == [PROMPT]
+    until(in_gallery(page))
 
 
 def test_the_slider_answers_the_arrow_keys(page: Chrome) -> None:
@@ -98,14 +104,15 @@ def test_the_slider_answers_the_arrow_keys(page: Chrome) -> None:
         slider.send_keys(Keys.ARROW_LEFT)
     assert slider.get_attribute("value") == "40"
     assert page.execute_script("return getComputedStyle(before).clipPath") != before
-    sizes = page.execute_script("return [before.naturalWidth, after.naturalWidth]")
-    assert sizes == [16, 16]
+    sizes = "return [before.naturalWidth, after.naturalWidth]"
+    until(lambda: page.execute_script(sizes) == [16, 16])
 
 
 def test_everything_is_reached_by_tab(page: Chrome) -> None:
     at(page, "[name=prompt]").send_keys(PROMPT)
     at(page, "[name=prompt]").send_keys(Keys.ENTER)
     until(ended(page))
+    until(in_gallery(page))
     page.execute_script("document.activeElement.blur()")
     reached = set()
     for _ in range(25):
@@ -138,36 +145,40 @@ def test_every_setting_has_a_field_and_is_sent(page: Chrome, address: str) -> No
 
 
 def test_a_job_is_stopped_by_its_button(browser: Chrome, server: FakeServer) -> None:
-    server.delay, server.good = 0.6, -1
+    server.holds = redrawing
     with listening(server) as address:
         browser.get(address)
         ask(browser)
         until(lambda: words(browser, "#attempts button"))
         at(browser, "#stop").click()
-        until(ended(browser), 2)
+        until(ended(browser))
         assert at(browser, "#live").text == "Stopped."
 
 
 def test_a_reload_in_the_middle_goes_on(browser: Chrome, server: FakeServer) -> None:
-    server.delay, server.good, server.defaults = 0.6, 3, looking()
+    reloaded = Event()
+    server.good, server.defaults = 3, looking()
+    server.holds = lambda one, step: step == 4 and redrawing(one, step) and not reloaded.is_set()
     with listening(server) as address:
         browser.get(address)
         ask(browser)
         until(lambda: words(browser, ".emerging small"))
         browser.refresh()
+        reloaded.set()
         assert until(lambda: words(browser, "h2")[0]) == PROMPT
         until(ended(browser))
         assert len(browser.find_elements(By.CSS_SELECTOR, "#attempts button")) >= 2
 
 
 def test_a_server_that_comes_back_is_followed(browser: Chrome, server: FakeServer) -> None:
-    server.delay = 1.0
+    server.holds = redrawing
     with listening(server) as address:
         browser.get(address)
         ask(browser)
         until(lambda: words(browser, "#attempts button"))
+    server.holds = FakeServer.holds
     with listening(server, urlsplit(address).port or 0):
-        until(ended(browser), 20)
+        until(ended(browser))
         assert len(browser.find_elements(By.CSS_SELECTOR, "#attempts button")) == 2
 
 
@@ -175,7 +186,7 @@ def test_earlier_jobs_are_opened_from_the_gallery(browser: Chrome, server: FakeS
     with listening(server) as address, client_of(address) as client:
         for seed in range(26):
             submit(client, seed=seed, prompt=f"picture {seed}")
-        until(lambda: client.get("/v1/jobs").json()["jobs"][0]["state"] == "ended", 60)
+        until(lambda: client.get("/v1/jobs").json()["jobs"][0]["state"] == "ended")
         browser.get(address)
         until(lambda: len(words(browser, "#gallery li")) == 24)
         browser.execute_script("more.click()")

@@ -126,7 +126,7 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(
     monkeypatch.setattr("npcorrect.serve.security.BODY_SECONDS", 0.2)
     parts = urlsplit(address)
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 9\r\n\r\n{{"
-    with socket.create_connection((parts.hostname, parts.port), timeout=5) as connection:
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
         connection.sendall(head.encode())
         assert b" 408 " in connection.recv(100)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from npcorrect.errors import SettingsError
 from npcorrect.vlm import addresses
 from npcorrect.vlm.redaction import Redactor, printable
 from npcorrect.vlm.settings import read_table
+from tests.timing import thread_seconds
 
 KEY = "sk-planted-0123456789abcdef"
 
@@ -208,15 +208,14 @@ def test_placeholders_are_no_secrets(key: str) -> None:
 
 @pytest.mark.parametrize("unit", ["\\", "s", "sk-planted-0123456789abcde", "&#0", "%7", "\\u00"])
 def test_redacting_takes_no_time(unit: str) -> None:
-    start = process_time()
-    Redactor(KEY)(unit * (2**20 // len(unit)))
-    assert process_time() - start < 4
+    text = unit * (2**20 // len(unit))
+    assert thread_seconds(lambda: Redactor(KEY)(text)) < 4
 
 
 def test_long_keys_are_no_trouble() -> None:
-    start, key = process_time(), "k" * 4000 + "z"
-    assert Redactor(key)(f"{key}.") == "[key]."
-    assert process_time() - start < 4
+    key, redacted = "k" * 4000 + "z", list[str]()
+    assert thread_seconds(lambda: redacted.append(Redactor(key)(f"{key}."))) < 4
+    assert redacted == ["[key]."]
 
 
 def test_what_is_shown_has_no_control_characters() -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ CHECKLIST = Checklist(
 CHECK = Question(
     (Message("user", "Is it red?", (Image.new("RGB", (8, 8)),)),), choices=("yes", "no")
 )
-QUICK = RetryPolicy(tries=2, timeout=5.0, first_wait=0.001, longest_wait=0.01)
+QUICK = RetryPolicy(tries=2, timeout=60.0, first_wait=0.001, longest_wait=0.01)
 
 
 class Notes(dict[str, str]):
@@ -361,21 +362,25 @@ def test_wrong_language_is_asked_again_and_right_when_it_is_english() -> None:
 def test_waits_are_named_in_seconds_or_as_a_date() -> None:
     assert _named_wait({"retry-after": "2.5"}) == 2.5
     assert _named_wait({"retry-after": "-5"}) == 0
-    wait = _named_wait({"retry-after": formatdate(time.time() + 30, usegmt=True)})
+    moment = int(time.time()) + 30
+    wait = _named_wait({"retry-after": formatdate(moment, usegmt=True)})
     assert wait is not None
-    assert 28 <= wait <= 30
+    assert moment - time.time() <= wait <= 30
     assert _named_wait({"retry-after": formatdate(time.time() - 30, usegmt=True)}) == 0
     for junk in ("", "soon", "nan", "inf", "Mon, 99 Foo 20260 99:99:99 GMT"):
         assert _named_wait({"retry-after": junk}) is None
 
 
 def test_a_date_to_wait_for_is_waited_for() -> None:
-    replies = [Reply({}, 429, {"retry-after": formatdate(time.time() + 2, usegmt=True)})]
+    dates: list[str] = []
 
     def answer(body: Body) -> Reply:
-        return replies.pop() if replies else Reply(completion())
+        if dates:
+            return Reply(completion())
+        dates.append(formatdate(time.time() + 2, usegmt=True))
+        return Reply({}, 429, {"retry-after": dates[0]})
 
-    policy = RetryPolicy(tries=2, timeout=5, first_wait=0.001, longest_wait=10)
+    policy = RetryPolicy(tries=2, timeout=60, first_wait=0.001, longest_wait=10)
     with scripted(answer) as server:
         named = addresses.server(f"{server.url}/v1#m")
         with closing(OpenAIVLM(named, retry_policy=policy)) as vlm:
@@ -396,23 +401,18 @@ def test_a_proxy_that_cannot_be_used_is_one_sentence(
 
 
 @pytest.fixture
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+def closed_port() -> Iterator[int]:
+    """Nobody listens there, and nobody else is given it meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
-def _closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
 def test_a_proxy_that_is_away_is_told_from_the_server(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, f"http://me:SECRET@127.0.0.1:{_closed_port()}")
+    monkeypatch.setenv(name, f"http://me:SECRET@127.0.0.1:{closed_port}")
     with scripted(lambda body: Reply(completion())) as server:
         with client(f"{server.url}/v1#m") as vlm, pytest.raises(ModelError) as caught:
             vlm.connect()
@@ -429,7 +429,6 @@ def test_a_proxy_that_is_away_is_told_from_the_server(
     assert "SECRET" not in said
 
 
-@pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize(
     ("code", "says"),
     [
@@ -453,7 +452,6 @@ def test_a_refusal_through_a_proxy_names_it(
     assert "Add 'localhost' to NO_PROXY" in said
 
 
-@pytest.mark.usefixtures("no_proxies")
 def test_a_proxy_that_opens_no_tunnel_is_told_from_the_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -466,11 +464,12 @@ def test_a_proxy_that_opens_no_tunnel_is_told_from_the_server(
             vlm.connect()
 
 
-@pytest.mark.usefixtures("no_proxies")
-def test_the_proxy_of_other_addresses_is_not_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{_closed_port()}")
+def test_the_proxy_of_other_addresses_is_not_spoken_of(
+    closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port}")
     with (
-        client(f"http://127.0.0.1:{_closed_port()}/v1#m") as vlm,
+        client(f"http://127.0.0.1:{closed_port}/v1#m") as vlm,
         pytest.raises(ModelError, match="is it running") as caught,
     ):
         vlm.connect()
@@ -479,8 +478,9 @@ def test_the_proxy_of_other_addresses_is_not_spoken_of(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSLKEYLOGFILE"])
 def test_a_file_of_certificates_that_cannot_be_used_is_one_sentence(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))  # without either no keys are logged
     for path in ("/nowhere/at/all", "/dev"):
         monkeypatch.setenv(name, path)
         with pytest.raises(SettingsError, match=name):

@@ -71,14 +71,7 @@ class ModelFiles:
             if not place.is_file():
                 raise ModelError(f"The folder {self.name!r} has no {path}: {_NO_PIPELINE}")
         else:
-            with hub_errors(self.name, self.revision):
-                from huggingface_hub import hf_hub_download
-
-                place = Path(
-                    hf_hub_download(
-                        self.name, path, revision=self.revision, local_files_only=self.offline
-                    )
-                )
+            place = self._fetched(path)
         try:
             if place.stat().st_size > MAX_CONFIG:
                 raise ValueError(f"it has more than {MAX_CONFIG >> 20} MiB")
@@ -88,6 +81,23 @@ class ModelFiles:
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"The file {str(place)!r} cannot be read: {error}.") from None
         return content
+
+    def _fetched(self, path: str) -> Path:
+        """Where a file of a Hub id is in the local cache."""
+        try:
+            with hub_errors(self.name, self.revision):
+                from huggingface_hub import hf_hub_download
+
+                return Path(
+                    hf_hub_download(
+                        self.name, path, revision=self.revision, local_files_only=self.offline
+                    )
+                )
+        except OSError as error:
+            raise ModelError(
+                f"What the Hub's client keeps cannot be used: {error}. Let HF_HOME name a folder "
+                "that can be read and written."
+            ) from None
 
     def weights(self, variant: str | None = None) -> int | None:
         """Bytes of the safetensors files that a pipeline loads; None where nobody was asked."""

@@ -29,6 +29,7 @@ from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_manifest, f
 from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.store import Store
 from npcorrect.settings import RoleSettings
+from tests.serve.asking import until
 from tests.serve.browser import chromium, installed, show
 
 
@@ -381,7 +382,7 @@ def test_the_page_works_in_a_browser(
     assert counts["broken"] == f"{versus.images[-1][1].second_better} of 24"
     assert counts["wrong"] == f"{round(wrong.n * (1 - wrong.mean))} of 24"
     shown = "return [...document.images].filter(i => i.complete && i.naturalWidth).length"
-    assert ask(shown) >= 20
+    until(lambda: ask(shown) >= 20)
 
     search = "const s = document.getElementById('search'); s.value = 'PROMPT 3';"
     ask(search + "s.dispatchEvent(new Event('input'))")

@@ -35,7 +35,7 @@ from tests.vlm import loopback
 from tests.vlm.scripted import Body, Reply, completion, error
 
 FAULTS = 200
-PATIENCE = RetryPolicy(tries=1, timeout=5.0, first_wait=0.0005, longest_wait=0.001, parallel=4)
+PATIENCE = RetryPolicy(tries=1, timeout=60.0, first_wait=0.0005, longest_wait=0.001, parallel=4)
 PASSING = (
     error("busy", 429),
     error("broken", 500),

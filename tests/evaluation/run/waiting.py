@@ -15,7 +15,7 @@ from npcorrect.records import Drawing, Generation
 
 PICTURES = 3
 MEANWHILE = "the next one was begun meanwhile"
-WAIT = 5.0
+WAIT = 60.0
 """Seconds after which a picture that the judge waits for was not drawn meanwhile."""
 
 
