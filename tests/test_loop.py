@@ -602,3 +602,38 @@ def test_a_plan_is_made_once() -> None:
 
     assert len(list(begin(*[scored(1)] * 6, model=Counting()))) == 4
     assert Counting.plans == 1
+
+
+@pytest.mark.parametrize(("rule", "looks", "rewinds"), [("turns", 0, 0), ("extra", 1, 1)])
+def test_pictures_that_are_drawn_alone_tell_their_own_attempt(
+    rule: str, looks: int, rewinds: int
+) -> None:
+    events: list[Event] = []
+    request = replace(
+        REQUEST, rule=rule, looks=looks, rewinds=rewinds, candidates=3, batch=2, ranker="source"
+    )
+    roles = FakeRoles([scored(2)] * 20).roles()
+    list(correct(request, FakeImageModel(), roles, SourceRanker(), events.append))
+    drawn = [event for event in events if event.stage == "draw"]
+    begun = [event.attempt for event in drawn if not event.step]
+    assert begun == [0, 1, 2, 3]
+    last = [event.attempt for event in drawn if event.step == event.total > 0]
+    assert last == begun
+
+
+def test_where_the_budget_ends_before_the_first_picture_it_is_drawn_and_unscored() -> None:
+    class Broke(FakeRoles):
+        def checklist(self, prompt: str) -> Checklist:
+            raise BudgetError("used up")
+
+    correction = correct(REQUEST, FakeImageModel(), Broke(()).roles(), SourceRanker())
+    (attempt,) = correction
+    assert attempt.verdict.error == "used up"
+    assert correction.ended == "budget"
+
+
+def test_a_budget_that_ends_in_a_look_is_no_stop() -> None:
+    request = replace(REQUEST, rule="extra", looks=1)
+    correction = begin(scored(2), BudgetError("used up"), request=request)
+    assert len(list(correction)) == 1
+    assert correction.ended == "budget"

@@ -15,6 +15,7 @@ from time import perf_counter
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import Cancelled, ImageModel
+from npcorrect.files import upright
 from npcorrect.model_calls import ModelCalls, accepted
 from npcorrect.provenance import Provenance
 from npcorrect.ranking import Ranker
@@ -34,7 +35,7 @@ from npcorrect.result import Ended, Result
 from npcorrect.role_calls import Event as Event
 from npcorrect.role_calls import OnEvent as OnEvent
 from npcorrect.role_calls import RoleCalls, ignore
-from npcorrect.settings import check_kind
+from npcorrect.settings import check_kind, read
 from npcorrect.vlm.roles import Roles
 from npcorrect.vlm.usage import Account
 
@@ -115,12 +116,14 @@ class Correction(Iterator[Attempt]):
         check_kind(begun, Result | None, "correction that was begun", "its Result")
         check_kind(tell, Callable, "listener", "a function that takes events")
         self._given = original if isinstance(original, Generation) else None
-        if isinstance(original, Image):
-            request = sized(request, original)
-        self.plan = model.plan(request)
+        picture = original.image if isinstance(original, Generation) else original
+        self.plan = model.plan(request if picture is None else sized(request, picture))
         if isinstance(original, Image):
             self._given = Generation(
-                image=original, drawing=self.plan.template, evaluations=0, seconds=0.0
+                image=upright(original, "original"),
+                drawing=self.plan.template,
+                evaluations=0,
+                seconds=0.0,
             )
         self._model, self._ranker, self._made_with = model, ranker, made_with
         self._begun = begun.attempts if begun else ()
@@ -173,7 +176,8 @@ class Correction(Iterator[Attempt]):
                 yield attempt
             self._ended = self._reason()
         except Cancelled:
-            self._ended = "stopped"
+            spent = self._calls.spent.is_set() and not self._stopped.is_set()
+            self._ended = "budget" if spent else "stopped"
         except GeneratorExit:
             self._ended = "stopped"
             raise
@@ -215,8 +219,8 @@ class Correction(Iterator[Attempt]):
         if not (hopeless or self._over()):
             caption = self._calls.caption(0, generation.image, account)
         cost = _cost(generation, account, perf_counter() - start)
-        if generation is self._given:
-            cost = replace(cost, images=0)
+        if generation is self._given:  # others have paid for it
+            cost = replace(cost, images=0, evaluations=0)
         yield Attempt(index=0, generation=generation, verdict=verdict, caption=caption, cost=cost)
         if not (hopeless or self._over()):
             yield from self._redraw(generation, verdict, caption or Caption(""))
@@ -228,9 +232,13 @@ class Correction(Iterator[Attempt]):
             ModelError: the given picture's latents are another model's.
         """
         given, template = self._given, self.plan.template
-        begins = self.plan.request.candidates and template.restart_step
-        if begins and given and given.origin and _begins_alike(given, template):
+        if self._begins_with_it and given and given.origin and _begins_alike(given, template):
             given.origin.check(self._model.name)
+
+    @property
+    def _begins_with_it(self) -> bool:
+        """Whether redrawings, if there are any, begin with the original."""
+        return self.plan.request.candidates > 0 and self.plan.template.restart_step > 0
 
     def _continued(self, begun: Sequence[Attempt]) -> Generator[Attempt]:
         """The attempts that were made before, then those that are missing.
@@ -243,15 +251,15 @@ class Correction(Iterator[Attempt]):
         over = self._over() or accepted(begun) or len(begun) > self.plan.request.candidates
         if over or first.verdict.accepted is not False:
             return
-        drawn = self._original() if self.plan.template.restart_step else first.generation
+        drawn = self._original() if self._begins_with_it else first.generation
         yield from self._redraw(drawn, first.verdict, first.caption or Caption(""), len(begun) - 1)
 
     def _original(self) -> Generation:
         """The first picture, drawn or given."""
         if self._given is None:
-            (generation,) = self._model_calls.draw([None], 0)
+            (generation,) = self._model_calls.draw([None], 0, cancelled=self._stopped.is_set)
             return generation
-        if self.plan.template.restart_step and not _begins_alike(self._given, self.plan.template):
+        if self._begins_with_it and not _begins_alike(self._given, self.plan.template):
             origin = self._model.origin(self._given.image, self.plan.template)
             self._given = replace(self._given, origin=origin)
             if origin is None:
@@ -341,12 +349,13 @@ def sized(request: Request, original: Image) -> Request:
     """The request at the size of a picture that exists, where it asks for none.
 
     Raises:
-        SettingsError: it is no picture.
+        SettingsError: it is no picture, or a side is too short or too long.
     """
     check_kind(original, Image, "original", "a picture of PIL")
     if any(side is not None for side in (request.size, request.height, request.width)):
         return request
-    return replace(request, height=original.height, width=original.width)
+    sides = {"height": original.height, "width": original.width}
+    return read(Request, sides, "The original", base=request)
 
 
 def _cost(generation: Generation, account: Account, seconds: float) -> Cost:

@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from npcorrect.errors import VLMError
 from npcorrect.files import foreign_to_database
 from npcorrect.vlm.addresses import identity
 from npcorrect.vlm.base import VLM, Memory, Question, Reply, Usage
@@ -148,12 +149,13 @@ class CachedVLM(VLMWrapper):
 
         Raises:
             InputError: nothing was ever answered, and nothing can be.
+            VLMError: the model gave something else than a reply for each question.
         """
         keys = [self._key(question) for question in questions]
         asked = dict(zip(keys, questions, strict=True))
         replies = {key: known for key, q in asked.items() if (known := self._recall(key, q))}
         new = {key: q for key, q in asked.items() if key not in replies}
-        fresh = dict(zip(new, self._vlm.ask(list(new.values())), strict=True)) if new else {}
+        fresh = dict(zip(new, self._fresh([*new.values()]), strict=True)) if new else {}
         for key, reply in fresh.items():
             bought(key)
             if not reply.error:
@@ -170,6 +172,17 @@ class CachedVLM(VLMWrapper):
         """Ask these again where they come again: what was answered could not be used."""
         for question in questions:
             self._memory.keep(self._key(question), "")
+
+    def _fresh(self, questions: Sequence[Question]) -> Sequence[Reply]:
+        """What the model answers; it may be somebody's own."""
+        replies = [*(self._vlm.ask(questions) or ())]
+        good = [one for one in replies if isinstance(one, Reply) and isinstance(one.text, str)]
+        if not len(good) == len(replies) == len(questions):
+            raise VLMError(
+                f"The model {self.name!r} gave {len(replies)} answers, of which {len(good)} are "
+                f"replies with a text, to {len(questions)} questions; give one to each."
+            )
+        return replies
 
     def _once_more(self, key: str, reply: Reply) -> Reply:
         usage = price(key, self._took.get(key, Usage()))
