@@ -366,3 +366,11 @@ def test_a_weight_that_the_rule_does_not_take_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"negative scale 2 has no effect.*rule 'extra'"):
         plan(Request("x", rule="paper", negative_scale=2.0), FakeFamily(), FAKE_DEFAULTS)
     assert plan(Request("x", rule="extra", negative_scale=2.0), FakeFamily(), FAKE_DEFAULTS)
+
+
+def test_a_size_beside_both_sides_is_refused() -> None:
+    request = Request("a cat", size=16, height=16, width=32)
+    with pytest.raises(SettingsError, match="size 16 has no effect beside a height of 16"):
+        plan(request, FakeFamily(), FAKE_DEFAULTS)
+    made = plan(replace(request, height=None), FakeFamily(), FAKE_DEFAULTS)
+    assert (made.template.height, made.template.width) == (16, 32)

@@ -202,6 +202,7 @@ def plan(
             leave the negative without effect.
     """
     check_request(request)
+    _refuse_idle_size(request)
     prompt, standing = _texts(request, family)
     name = request.rule or defaults.rule
     rule = _rule(name, family)
@@ -369,6 +370,14 @@ def _check_interval(request: Request, family: FamilyTraits) -> None:
         raise SettingsError(
             f"The interval is {request.negative!r}, but on {family.title} a negative acts in all "
             "steps or in none; leave the interval out."
+        )
+
+
+def _refuse_idle_size(request: Request) -> None:
+    if None not in (request.size, request.height, request.width):
+        raise SettingsError(
+            f"The size {request.size} has no effect beside a height of {request.height} and a "
+            f"width of {request.width}; leave it out."
         )
 
 
