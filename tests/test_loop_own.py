@@ -76,6 +76,21 @@ def test_an_original_that_is_too_small_or_large_is_named(size: tuple[int, int]) 
         sized(REQUEST, Image.new("1", size))
 
 
+def test_an_earlier_original_keeps_its_own_latents_whatever_was_begun_with_it() -> None:
+    model = FakeImageModel(replace(looking(looks=0), strength=0.5))
+    first = next(begin(scored(4), model=model)).generation
+    for steps in (8, 4):
+        roles = FakeRoles((scored(2), scored(4))).roles()
+        request = replace(REQUEST, steps=steps)
+        first, redrawn = (
+            one.generation for one in correct(request, model, roles, SourceRanker(), original=first)
+        )
+        origin = model.drawings[-1][0].origin
+        assert origin is not None
+        assert len(origin.sigmas) == steps + 1
+        assert redrawn.start_step == steps // 2
+
+
 @pytest.mark.parametrize("candidates", [0, 3])
 def test_only_redrawings_need_an_original_to_begin_with(candidates: int) -> None:
     class Counting(FakeImageModel):

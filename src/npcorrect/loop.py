@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from inspect import GEN_CLOSED, getgeneratorstate
-from itertools import groupby
 from threading import Event as Flag
 from time import perf_counter
 
@@ -17,6 +16,7 @@ from PIL.Image import Image
 from npcorrect.diffusion.base import Cancelled, ImageModel
 from npcorrect.files import upright
 from npcorrect.model_calls import ModelCalls, accepted
+from npcorrect.plan import batches
 from npcorrect.provenance import Provenance
 from npcorrect.ranking import Ranker
 from npcorrect.records import (
@@ -26,6 +26,7 @@ from npcorrect.records import (
     Cost,
     Drawing,
     Generation,
+    Origin,
     Ranked,
     Request,
     Usage,
@@ -232,13 +233,9 @@ class Correction(Iterator[Attempt]):
             ModelError: the given picture's latents are another model's.
         """
         given, template = self._given, self.plan.template
-        if self._begins_with_it and given and given.origin and _begins_alike(given, template):
+        begins = self.plan.request.candidates and template.restart_step
+        if begins and given and given.origin and begins_alike(given.drawing, template):
             given.origin.check(self._model.name)
-
-    @property
-    def _begins_with_it(self) -> bool:
-        """Whether redrawings, if there are any, begin with the original."""
-        return self.plan.request.candidates > 0 and self.plan.template.restart_step > 0
 
     def _continued(self, begun: Sequence[Attempt]) -> Generator[Attempt]:
         """The attempts that were made before, then those that are missing.
@@ -251,25 +248,33 @@ class Correction(Iterator[Attempt]):
         over = self._over() or accepted(begun) or len(begun) > self.plan.request.candidates
         if over or first.verdict.accepted is not False:
             return
-        drawn = self._original() if self._begins_with_it else first.generation
+        drawn = self._original() if self.plan.template.restart_step else first.generation
         yield from self._redraw(drawn, first.verdict, first.caption or Caption(""), len(begun) - 1)
 
     def _original(self) -> Generation:
         """The first picture, drawn or given."""
-        if self._given is None:
-            (generation,) = self._model_calls.draw([None], 0, cancelled=self._stopped.is_set)
-            return generation
-        if self._begins_with_it and not _begins_alike(self._given, self.plan.template):
-            origin = self._model.origin(self._given.image, self.plan.template)
-            self._given = replace(self._given, origin=origin)
-            if origin is None:
-                self._calls.say(
-                    "draw", 0, "cannot begin with this picture; redrawings begin with noise"
-                )
-        return self._given
+        if self._given is not None:
+            return self._given
+        calls = self._model_calls
+        (generation,) = calls.draw([calls.acting(None)], 0, cancelled=self._stopped.is_set)
+        return generation
+
+    def _origin(self, original: Generation) -> Origin | None:
+        """What redrawings begin with, if they do: the original's own latents, or its pixels'."""
+        template = self.plan.template
+        if not template.restart_step:
+            return None
+        if original.origin is not None and begins_alike(original.drawing, template):
+            return original.origin
+        origin = self._model.origin(original.image, template)
+        if origin is None:
+            self._calls.say(
+                "draw", 1, "cannot begin with this picture; redrawings begin with noise"
+            )
+        return origin
 
     def _redraw(
-        self, origin: Generation, verdict: Verdict, caption: Caption, done: int = 0
+        self, original: Generation, verdict: Verdict, caption: Caption, done: int = 0
     ) -> Generator[Attempt]:
         """The attempts after the original, which has this verdict and caption.
 
@@ -284,9 +289,9 @@ class Correction(Iterator[Attempt]):
         candidates = tuple(c for c in candidates if calls.takes(c.negative_prompt))
         self._calls.say("rank", 1, total=len(candidates))
         ranking = account.charged(lambda: self._ranker.rank(self.checklist, candidates))
-        batches = self._batches(self._in_order(ranking, verdict), done)
+        left = self._batches(self._in_order(ranking, verdict), done, calls)
         proposing = perf_counter() - start
-        for drawn, verified in calls.verified_batches(batches, origin.origin):
+        for drawn, verified in calls.verified_batches(left, self._origin(original)):
             share = drawn.seconds / len(drawn.ranking)
             rows = zip(drawn.ranking, drawn.generations, drawn.looks, verified, strict=True)
             for index, (ranked, generation, looks, answer) in enumerate(rows, drawn.first):
@@ -321,28 +326,19 @@ class Correction(Iterator[Attempt]):
         return (*tried, *(again,) * (most - len(tried)))
 
     def _batches(
-        self, order: Sequence[Ranked | None], done: int
+        self, order: Sequence[Ranked | None], done: int, calls: ModelCalls
     ) -> list[tuple[int, Sequence[Ranked | None]]]:
-        """What follows the first ``done`` redrawings, a batch each, with its first attempt.
-
-        Either all pictures of a batch have a negative or none has.
-        """
-        size, batches = self.plan.request.batch, []
-        for _, group in groupby(range(done, len(order)), lambda place: order[place] is None):
-            places = tuple(group)
-            alike = order[places[0] : places[-1] + 1]
-            batches += [
-                (places[first] + 1, alike[first : first + size])
-                for first in range(0, len(alike), size)
-            ]
-        return batches
+        """What follows the first ``done`` redrawings, a batch each, with its first attempt."""
+        acts = [calls.acting(one) is not None for one in order]
+        places = batches(acts, self.plan.request.batch)
+        left = [range(max(one.start, done), one.stop) for one in places]
+        return [(one.start + 1, order[one.start : one.stop]) for one in left if one]
 
 
-def _begins_alike(given: Generation, template: Drawing) -> bool:
-    """Whether redrawings can begin with a given picture's own latents."""
+def begins_alike(drawn: Drawing, template: Drawing) -> bool:
+    """Whether redrawings by a template can begin with the latents that a drawing came to."""
     names = ("num_inference_steps", "height", "width")
-    same = all(getattr(given.drawing, name) == getattr(template, name) for name in names)
-    return given.origin is not None and same
+    return all(getattr(drawn, name) == getattr(template, name) for name in names)
 
 
 def sized(request: Request, original: Image) -> Request:

@@ -71,7 +71,7 @@ class ModelCalls:
         needless: Callable[[], bool] | None = None,
     ) -> Drawn:
         start, accounts = perf_counter(), [Account() for _ in ranking]
-        negatives = [one.candidate.negative_prompt if one else None for one in ranking]
+        negatives = [self.acting(one) for one in ranking]
         look, cancelled = self._looking(first, accounts), needless or self.over
         generations = accounts[0].charged(
             lambda: self.draw(negatives, first, look, origin, cancelled)
@@ -86,12 +86,11 @@ class ModelCalls:
         origin: Origin | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> list[Generation]:
-        """Draw the attempts from ``first`` on, each with what the prompt denies in its negative."""
-        acting = [self._denying(negative) for negative in negatives]
-        detail = "; ".join(filter(None, acting))
+        """Draw the attempts from ``first`` on with the negatives that act on them."""
+        detail = "; ".join(filter(None, negatives))
         drawings = [
             self.plan.drawing(attempt, negative, origin)
-            for attempt, negative in enumerate(acting, first)
+            for attempt, negative in enumerate(negatives, first)
         ]
         begun = first
         self.calls.say("draw", begun, detail)
@@ -151,6 +150,10 @@ class ModelCalls:
         usable = caption is not None and caption.text and self.takes(caption.text)
         return Glance(self._denying(caption.text) if caption and usable else negative, wrong=True)
 
+    def acting(self, ranked: Ranked | None) -> str | None:
+        """The negative that acts on an attempt which tries a candidate, or none."""
+        return self._denying(ranked.candidate.negative_prompt if ranked else None)
+
     def _denying(self, negative: str | None) -> str | None:
         """A negative with what the prompt denies before it; None where there is neither."""
         return joined(self._denied, negative)
@@ -198,8 +201,7 @@ class ModelCalls:
         verified: list[Verified] = []
         failure: Exception | None = None
         try:
-            for batch in batches:
-                made.append(self._draw_batch(*batch, origin))
+            made.extend(self._draw_batch(*batch, origin) for batch in batches)
         except Cancelled:
             raise
         except Exception as error:

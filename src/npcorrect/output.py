@@ -14,6 +14,7 @@ from PIL.Image import Image
 from npcorrect.errors import OutputError
 from npcorrect.files import locked, prepare
 from npcorrect.loop import OnEvent, sized
+from npcorrect.plan import batches
 from npcorrect.provenance import Provenance
 from npcorrect.records import Attempt, Checklist, Request
 from npcorrect.result import (
@@ -148,9 +149,11 @@ class OutputFolder:
         scored = [*takewhile(lambda a: a.verdict.accepted is not None, kept.attempts)]
         if scored and not self._begins_alike(scored[0]):
             raise OutputError(f"{str(self.path)!r} begins with another original; {_REMEDY}.")
-        size = self.request.batch
-        whole = (len(scored) - 1) // size * size + 1 if scored else 0
-        return replace(kept, attempts=tuple(scored[:whole]), ended=None)
+        acts = [one.generation.drawing.negative_prompt is not None for one in scored[1:]]
+        drawn = batches(acts, self.request.batch)
+        if drawn and len(drawn[-1]) < self.request.batch:  # others of it may be missing
+            scored = scored[: drawn[-1].start + 1]
+        return replace(kept, attempts=tuple(scored), ended=None)
 
     def _begins_alike(self, first: Attempt) -> bool:
         """Whether a first attempt is this folder's original, or was drawn where there is none."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from math import ceil
 from typing import Protocol, TypeVar
 
@@ -351,6 +352,15 @@ def window_steps(
     interval = Interval.read(value)
     levels = sigmas() if sigmas and interval.unit == "sigmas" else None
     return interval.steps(steps, levels)
+
+
+def batches(acts: Sequence[bool], size: int) -> list[range]:
+    """The places of redrawings that are drawn together, at most ``size`` of them.
+
+    ``acts`` says of each redrawing whether a negative acts: in a batch it does in all or in none.
+    """
+    runs = [[*run] for _, run in groupby(range(len(acts)), acts.__getitem__)]
+    return [range(first, min(first + size, run[-1] + 1)) for run in runs for first in run[::size]]
 
 
 def _rule(name: str, family: FamilyTraits) -> RuleTraits:

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 from npcorrect.diffusion.base import Glance, ImageModel, Watch
 from npcorrect.errors import SettingsError
 from npcorrect.files import RECORD, open_picture, picture_texts, read_json
-from npcorrect.plan import check_request
+from npcorrect.loop import begins_alike
+from npcorrect.plan import batches, check_request
 from npcorrect.provenance import Provenance
 from npcorrect.records import Drawing, Generation, Request
 from npcorrect.result import (
@@ -31,11 +32,15 @@ Answers = tuple[tuple[str | None, bool], ...]
 
 @dataclass(frozen=True)
 class Drawn:
-    """How one picture was drawn, and what its looks said; ``given`` pictures existed before."""
+    """How one picture was drawn, and what its looks said.
+
+    ``given`` pictures existed before; a model drew them where they have ``evaluations``.
+    """
 
     drawing: Drawing
     answers: Answers
     given: bool
+    evaluations: int
 
 
 @dataclass(frozen=True)
@@ -87,19 +92,22 @@ def redraw(recipe: Recipe, model: ImageModel) -> Iterator[tuple[int, Generation]
         SettingsError: it begins with a picture that existed, which is not there any more.
         InputError: the model cannot draw this.
     """
-    first = recipe.pictures[0]
+    first, *others = recipe.pictures
+    begins = any(one.drawing.restart_step for one in others)
     for text in _texts(recipe.pictures):
         model.check_text(text)
-    if recipe.wanted in (None, 0) or first.drawing.restart_step:
+    drawn = recipe.wanted in (None, 0) and not first.given
+    if drawn or begins:
         original = _original(recipe, model)
-        if recipe.wanted in (None, 0) and not first.given:
+        if drawn:
             yield 0, original
-    for begin in range(1, len(recipe.pictures), recipe.batch):
-        group = recipe.pictures[begin : begin + recipe.batch]
-        places = range(begin, begin + len(group))
+    acts = [one.drawing.negative_prompt is not None for one in others]
+    for batch in batches(acts, recipe.batch):
+        group = others[batch.start : batch.stop]
+        places = range(batch.start + 1, batch.stop + 1)
         if recipe.wanted is not None and recipe.wanted not in places:
             continue
-        origin = original.origin if first.drawing.restart_step else None
+        origin = original.origin if begins else None
         drawings = [replace(one.drawing, origin=origin) for one in group]
         generations = model.draw(drawings, _replay(group))
         for place, generation in zip(places, generations, strict=True):
@@ -120,16 +128,21 @@ def _replay(pictures: Sequence[Drawn]) -> Watch:
 
 def _original(recipe: Recipe, model: ImageModel) -> Generation:
     """The original, drawn again, or as it was given."""
-    first = recipe.pictures[0]
+    first, template = recipe.pictures[0], recipe.pictures[-1].drawing
     if not first.given:
         return model.draw([first.drawing])[0]
+    if first.evaluations and begins_alike(first.drawing, template):
+        raise SettingsError(
+            f"{str(recipe.place)!r} begins with the latents of an earlier correction's picture, "
+            "which no record keeps; draw that one again."
+        )
     picture = recipe.kept(0) if recipe.wanted is None else None
     if picture is None:
         raise SettingsError(
             f"{str(recipe.place)!r} begins with a picture that existed before; give the folder "
             "that has it as original.png."
         )
-    origin = model.origin(picture, first.drawing)
+    origin = model.origin(picture, template)
     return Generation(
         image=picture, drawing=first.drawing, evaluations=0, seconds=0.0, origin=origin
     )
@@ -182,7 +195,8 @@ def _drawn(attempt: Mapping[str, Any]) -> Drawn:
         )
     )
     answers = TypeAdapter(Answers).validate_python(written["answers"])
-    return Drawn(drawing, answers, attempt["cost"]["images"] == 0)
+    evaluations = TypeAdapter(int).validate_python(written["evaluations"])
+    return Drawn(drawing, answers, attempt["cost"]["images"] == 0, evaluations)
 
 
 def _texts(pictures: Sequence[Drawn]) -> dict[str, None]:
