@@ -257,6 +257,18 @@ def test_an_original_is_recognised_when_a_correction_is_continued(tmp_path: Path
         pass
 
 
+def test_a_finished_correction_of_another_original_is_not_taken_for_this_one(
+    tmp_path: Path,
+) -> None:
+    given = Image.new("RGB", (16, 16), "blue")
+    corrected(folder(tmp_path, original=given))
+    assert folder(tmp_path, original=given).state() == "finished"
+    for other in (Image.new("RGB", (16, 16), "green"), None):
+        request = replace(REQUEST, height=16, width=16) if other is None else REQUEST
+        with pytest.raises(OutputError, match="another original"):
+            folder(tmp_path, request, original=other).state()
+
+
 def test_a_full_disk_leaves_what_was_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

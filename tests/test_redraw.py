@@ -142,10 +142,20 @@ def test_batches_of_redrawings_without_a_negative_are_those_of_the_correction(
     assert all(same(one.generation, attempts[one.index].generation) for one in further)
 
 
-def test_an_original_that_was_accepted_is_not_drawn_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["result.json", "original.png", "best.png"])
+def test_an_original_that_was_accepted_is_not_drawn_again(name: str, tmp_path: Path) -> None:
     for first in (Image.new("RGB", (16, 16)), corrected(REQUEST, FakeEyes([""])).best.generation):
         corrected(REQUEST, FakeEyes([""]), original=first).save(tmp_path)
-        assert drawn_again(tmp_path) == {}
+        with pytest.raises(SettingsError, match="was not drawn: it existed before"):
+            read_recipe(tmp_path / name)
+
+
+def test_what_is_not_there_any_more_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    given_picture = Image.new("RGB", (16, 16))
+    corrected(REQUEST, Changing(["four apples"]), original=given_picture).save(tmp_path)
+    (tmp_path / "original.png").unlink()
+    with pytest.raises(SettingsError, match="existed before; give the folder"):
+        read_recipe(tmp_path)
 
 
 @pytest.mark.parametrize("steps", [12, 6])
@@ -159,7 +169,7 @@ def test_an_earlier_original_is_begun_with_again_where_its_pixels_were(
     result.save(tmp_path)
     if steps == 6:  # it began with the latents, which may differ from what the pixels give
         with pytest.raises(SettingsError, match="latents of an earlier correction"):
-            drawn_again(tmp_path)
+            read_recipe(tmp_path)
         return
     again = drawn_again(tmp_path)
     assert [*again] == [1, 2, 3]

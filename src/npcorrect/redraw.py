@@ -66,6 +66,38 @@ class Recipe:
         path = self.place if alone else self.place.parent / file_name(index)
         return open_picture(path) if path.is_file() else None
 
+    @property
+    def begins(self) -> bool:
+        """Whether redrawings begin with the original."""
+        return any(one.drawing.restart_step for one in self.pictures[1:])
+
+    def check(self) -> None:
+        """Refuse what its record alone does not tell how to draw.
+
+        Raises:
+            SettingsError: nothing of it was drawn, or it begins with what is not there any more.
+        """
+        first, last = self.pictures[0], self.pictures[-1]
+        if not first.given:
+            return
+        if self.wanted == 0 or first is last:
+            raise SettingsError(
+                f"The picture of {str(self.place)!r} was not drawn: it existed before; give a "
+                "record with redrawings."
+            )
+        if not self.begins:
+            return
+        if first.evaluations and begins_alike(first.drawing, last.drawing):
+            raise SettingsError(
+                f"{str(self.place)!r} begins with the latents of an earlier correction's picture, "
+                "which no record keeps; draw that one again."
+            )
+        if self.wanted is not None or self.kept(0) is None:
+            raise SettingsError(
+                f"{str(self.place)!r} begins with a picture that existed before; give the folder "
+                "that has it as original.png."
+            )
+
 
 def read_recipe(place: Path) -> Recipe:
     """The recipe in a ``result.json``, in a folder that has one, or in a picture.
@@ -73,14 +105,17 @@ def read_recipe(place: Path) -> Recipe:
     Code that a model's repository brings is not run on a record's word.
 
     Raises:
-        SettingsError: there is none, or it is damaged or of another version.
+        SettingsError: there is none, or it is damaged or of another version, or does not tell
+            enough; see :meth:`Recipe.check`.
     """
     path = record_path(place)
     record = read_record(path) if path.suffix == ".json" else _picture_record(path)
     try:
-        return _recipe(path, record)
+        recipe = _recipe(path, record)
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, error) from None
+    recipe.check()
+    return recipe
 
 
 def redraw(recipe: Recipe, model: ImageModel) -> Iterator[tuple[int, Generation]]:
@@ -89,15 +124,13 @@ def redraw(recipe: Recipe, model: ImageModel) -> Iterator[tuple[int, Generation]
     What looks said is said again at the same steps, so that nobody is asked.
 
     Raises:
-        SettingsError: it begins with a picture that existed, which is not there any more.
         InputError: the model cannot draw this.
     """
     first, *others = recipe.pictures
-    begins = any(one.drawing.restart_step for one in others)
     for text in _texts(recipe.pictures):
         model.check_text(text)
     drawn = recipe.wanted in (None, 0) and not first.given
-    if drawn or begins:
+    if drawn or recipe.begins:
         original = _original(recipe, model)
         if drawn:
             yield 0, original
@@ -107,7 +140,7 @@ def redraw(recipe: Recipe, model: ImageModel) -> Iterator[tuple[int, Generation]
         places = range(batch.start + 1, batch.stop + 1)
         if recipe.wanted is not None and recipe.wanted not in places:
             continue
-        origin = original.origin if begins else None
+        origin = original.origin if recipe.begins else None
         drawings = [replace(one.drawing, origin=origin) for one in group]
         generations = model.draw(drawings, _replay(group))
         for place, generation in zip(places, generations, strict=True):
@@ -128,21 +161,11 @@ def _replay(pictures: Sequence[Drawn]) -> Watch:
 
 def _original(recipe: Recipe, model: ImageModel) -> Generation:
     """The original, drawn again, or as it was given."""
-    first, template = recipe.pictures[0], recipe.pictures[-1].drawing
-    if not first.given:
-        return model.draw([first.drawing])[0]
-    if first.evaluations and begins_alike(first.drawing, template):
-        raise SettingsError(
-            f"{str(recipe.place)!r} begins with the latents of an earlier correction's picture, "
-            "which no record keeps; draw that one again."
-        )
-    picture = recipe.kept(0) if recipe.wanted is None else None
+    first, last = recipe.pictures[0], recipe.pictures[-1]
+    picture = recipe.kept(0) if first.given else None
     if picture is None:
-        raise SettingsError(
-            f"{str(recipe.place)!r} begins with a picture that existed before; give the folder "
-            "that has it as original.png."
-        )
-    origin = model.origin(picture, template)
+        return model.draw([first.drawing])[0]
+    origin = model.origin(picture, last.drawing)
     return Generation(
         image=picture, drawing=first.drawing, evaluations=0, seconds=0.0, origin=origin
     )
