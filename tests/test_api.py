@@ -61,6 +61,24 @@ def test_a_pipeline_finds_its_family() -> None:
         from_pipeline(type("StrangePipeline", (), {})())
 
 
+@pytest.mark.parametrize("family", ["sd15", "flux-dev"])
+@pytest.mark.parametrize("part", ["scheduler", "vae", "text_encoder", "unet", "transformer"])
+def test_a_pipeline_that_lacks_a_part_is_refused(family: str, part: str) -> None:
+    pipeline = build(family)
+    if part not in pipeline.components:
+        return
+    setattr(pipeline, part, None)
+    with pytest.raises(ModelError, match=f"was loaded without its {part}"):
+        from_pipeline(pipeline)
+
+
+@pytest.mark.parametrize("given", [{"name": 5}, {"family": ["sdxl"]}])
+def test_names_that_are_no_texts_are_refused(given: dict[str, Any]) -> None:
+    ((what, _),) = given.items()
+    with pytest.raises(SettingsError, match=f"The {what} is of type"):
+        from_pipeline(build("sd15"), **given)
+
+
 def test_a_prompt_is_corrected_in_one_call(tmp_path: Path) -> None:
     model = from_pipeline(build("sd15"))
     result = correct_prompt(

@@ -63,18 +63,22 @@ def from_pipeline(
 
     Raises:
         ModelError: no family is of this class, there is none of this name, the pipeline is of
-            another one, or diffusers cannot draw with the model.
-        SettingsError: what draws is not installed.
+            another one, a part of it is missing, or diffusers cannot draw with the model.
+        SettingsError: what draws is not installed, or a name is no text.
     """
+    declared.check_kind(name, str | None, "name", "a text")
+    declared.check_kind(family, str | None, "family", "its name; see 'npc models'")
     from npcorrect.diffusion.identify import (
         family_named,
         family_of_pipeline,
         refuse_embedded_guidance,
+        refuse_missing_parts,
     )
 
     with requiring("Drawing"):
         from npcorrect.diffusion.pipeline import PipelineModel
 
+    refuse_missing_parts(pipeline)
     row = family_of_pipeline(pipeline) if family is None else family_named(pipeline, family)
     known = name or str(pipeline.config.get("_name_or_path") or "") or type(pipeline).__name__
     refuse_embedded_guidance(known, row, lambda part: getattr(pipeline, part).config)

@@ -68,7 +68,7 @@ class Recipe:
 
     @property
     def begins(self) -> bool:
-        """Whether redrawings begin with the original."""
+        """Whether there are redrawings, and they begin with the original."""
         return any(one.drawing.restart_step for one in self.pictures[1:])
 
     def check(self) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from npcorrect.errors import VLMError
 from npcorrect.settings import RoleSettings
 from npcorrect.vlm import build
 from npcorrect.vlm.base import Encoding, Message, Question, Reply, Usage
@@ -339,14 +338,3 @@ def test_pictures_that_differ_in_their_palette_alone_are_told_apart() -> None:
     blue.putpalette([0, 0, 255])
     assert fingerprint(red) != fingerprint(blue)
     assert fingerprint(PICTURE) == fingerprint(PICTURE.copy())
-
-
-@pytest.mark.parametrize(
-    "answers",
-    [None, [], ["yes"], [Reply("yes")] * 2, [Reply(5)], [Reply(None)]],  # type: ignore[arg-type]
-)
-def test_a_model_of_ones_own_that_answers_something_else_is_one_sentence(answers: Any) -> None:
-    own = FakeVLM()
-    own.ask = lambda questions: answers  # type: ignore[method-assign]
-    with pytest.raises(VLMError, match=r"'fake' gave .* to 1 questions; give one to each"):
-        CachedVLM(own, AnswerMemory()).ask([QUESTION])

@@ -27,6 +27,7 @@ from npcorrect.vlm.model_roles import (
     VLMChecklister,
     VLMProposer,
 )
+from npcorrect.vlm.own import OwnVLM
 from npcorrect.vlm.roles import Checklister, Proposer, Roles
 from npcorrect.vlm.settings import VLMSettings
 from npcorrect.vlm.verifier import Questions, VLMVerifier
@@ -108,7 +109,7 @@ def played_by(vlm: VLM, settings: RoleSettings | None = None) -> Roles:
 
     Prompts that the grammar reads are not asked about.
     """
-    vlm = CachedVLM(vlm, AnswerMemory())
+    vlm = CachedVLM(OwnVLM(vlm), AnswerMemory())
     checklister = FirstUnderstood(GrammarChecklister(), VLMChecklister(vlm))
     verifier = _verifier(vlm, settings or RoleSettings())
     return Roles(checklister, verifier, VLMCaptioner(vlm), VLMProposer(vlm), overlap=vlm.remote)

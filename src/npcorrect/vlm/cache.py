@@ -15,7 +15,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from npcorrect.errors import VLMError
 from npcorrect.files import foreign_to_database
 from npcorrect.vlm.addresses import identity
 from npcorrect.vlm.base import VLM, Memory, Question, Reply, Usage
@@ -149,13 +148,12 @@ class CachedVLM(VLMWrapper):
 
         Raises:
             InputError: nothing was ever answered, and nothing can be.
-            VLMError: the model gave something else than a reply for each question.
         """
         keys = [self._key(question) for question in questions]
         asked = dict(zip(keys, questions, strict=True))
         replies = {key: known for key, q in asked.items() if (known := self._recall(key, q))}
         new = {key: q for key, q in asked.items() if key not in replies}
-        fresh = dict(zip(new, self._fresh([*new.values()]), strict=True)) if new else {}
+        fresh = dict(zip(new, self._vlm.ask(list(new.values())), strict=True)) if new else {}
         for key, reply in fresh.items():
             bought(key)
             if not reply.error:
@@ -173,17 +171,6 @@ class CachedVLM(VLMWrapper):
         for question in questions:
             self._memory.keep(self._key(question), "")
 
-    def _fresh(self, questions: Sequence[Question]) -> Sequence[Reply]:
-        """What the model answers; it may be somebody's own."""
-        replies = [*(self._vlm.ask(questions) or ())]
-        good = [one for one in replies if isinstance(one, Reply) and isinstance(one.text, str)]
-        if not len(good) == len(replies) == len(questions):
-            raise VLMError(
-                f"The model {self.name!r} gave {len(replies)} answers, of which {len(good)} are "
-                f"replies with a text, to {len(questions)} questions; give one to each."
-            )
-        return replies
-
     def _once_more(self, key: str, reply: Reply) -> Reply:
         usage = price(key, self._took.get(key, Usage()))
         return replace(reply, usage=usage, cached=True)
@@ -197,7 +184,7 @@ class CachedVLM(VLMWrapper):
                 return None
         except (ValidationError, UnusableError):
             return None
-        if not all(_fits(shares, question) for shares in (row.probabilities, *row.fields.values())):
+        if not all(fits(shares, question) for shares in (row.probabilities, *row.fields.values())):
             return None
         if sum(row.tokens.values()) > 1 + 1e-6 or (row.tokens and not question.tokens):
             return None
@@ -218,7 +205,7 @@ class CachedVLM(VLMWrapper):
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _fits(shares: Mapping[str, float], question: Question) -> bool:
+def fits(shares: Mapping[str, float], question: Question) -> bool:
     """Whether these can be the probabilities of a question's choices."""
     return shares.keys() <= set(question.choices) and sum(shares.values()) <= 1 + 1e-6
 
