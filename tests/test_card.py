@@ -284,6 +284,17 @@ def test_a_drawing_that_fails_does_not_take_those_before_it(accepts: bool) -> No
     assert len(correction.result.attempts) == 2
 
 
+def test_a_stop_between_verifications_asks_no_more() -> None:
+    roles = Roles(GrammarChecklister(), Last(False), Last(False), ManyFaults(), turns=True)
+    model = FakeImageModel()
+    correction = correct(REQUEST, model, roles, ranker_maker("requirements")(model))
+    for attempt in correction:
+        if attempt.index == 1:
+            correction.stop()
+    assert [attempt.index for attempt in correction.result.attempts] == [0, 1]
+    assert correction.ended == "stopped"
+
+
 @dataclass
 class Last:
     """Refuses the first picture, and the others unless it is to accept them."""

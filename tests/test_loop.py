@@ -503,6 +503,18 @@ def test_it_can_be_stopped_from_any_thread_while_it_draws() -> None:
     assert [attempt.index for attempt in correction.result.attempts] == [0]
 
 
+def test_closing_what_is_under_way_stops_it() -> None:
+    def close_at_the_second_step(event: Event) -> None:
+        if event.attempt == 1 and event.step == 2:
+            correction.close()
+
+    roles = FakeRoles((scored(2), scored(3))).roles()
+    model = FakeImageModel()
+    correction = correct(REQUEST, model, roles, SourceRanker(), close_at_the_second_step)
+    assert [attempt.index for attempt in correction] == [0]
+    assert correction.ended == "stopped"
+
+
 def test_stopping_in_the_middle_of_a_drawing_drops_it() -> None:
     def stop_at_the_second_step(event: Event) -> None:
         if event.attempt == 1 and event.step == 2:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from inspect import GEN_CLOSED, getgeneratorstate
+from inspect import GEN_CLOSED, GEN_RUNNING, getgeneratorstate
 from threading import Event as Flag
 from time import perf_counter
 
@@ -165,8 +165,12 @@ class Correction(Iterator[Attempt]):
         self._stopped.set()
 
     def close(self) -> None:
-        """End now, and let go of what is under way."""
-        if getgeneratorstate(self._stream) != GEN_CLOSED:
+        """End now, and let go of what is under way; while an attempt is made, as :meth:`stop`."""
+        state = getgeneratorstate(self._stream)
+        if state == GEN_RUNNING:  # in another thread, or below this call, in a listener
+            self.stop()
+            return
+        if state != GEN_CLOSED:
             self._ended = "stopped"
         self._stream.close()
 
@@ -305,6 +309,8 @@ class Correction(Iterator[Attempt]):
                     ranked=ranked,
                     cost=cost,
                 )
+            if self._stopped.is_set():  # also where more is drawn, for which models take turns
+                return
 
     def _verify(self, attempt: int, image: Image, account: Account, unscored: str = "") -> Verdict:
         """The verdict on a picture; none where ``unscored`` says why there can be none."""
