@@ -57,9 +57,9 @@ def test_an_original_of_any_mode_is_corrected_and_kept(mode: str, tmp_path: Path
 def test_an_original_is_turned_upright_as_files_are() -> None:
     picture = Image.new("RGB", (32, 16))
     picture.getexif()[0x0112] = 6
-    roles = FakeRoles((scored(4),)).roles()
-    (original,) = correct(REQUEST, FakeImageModel(), roles, SourceRanker(), original=picture)
-    assert original.generation.image.size == (16, 32)
+    roles = FakeRoles((scored(2), scored(4))).roles()
+    attempts = correct(REQUEST, FakeImageModel(), roles, SourceRanker(), original=picture)
+    assert [one.generation.image.size for one in attempts] == [(16, 32)] * 2
 
 
 def test_an_original_whose_pixels_cannot_be_read_is_refused_at_once() -> None:

@@ -118,13 +118,12 @@ class Correction(Iterator[Attempt]):
         check_kind(tell, Callable, "listener", "a function that takes events")
         self._given = original if isinstance(original, Generation) else None
         picture = original.image if isinstance(original, Generation) else original
-        self.plan = model.plan(request if picture is None else sized(request, picture))
         if isinstance(original, Image):
+            picture = upright(original, "original")
+        self.plan = model.plan(request if picture is None else sized(request, picture))
+        if picture is not None and self._given is None:
             self._given = Generation(
-                image=upright(original, "original"),
-                drawing=self.plan.template,
-                evaluations=0,
-                seconds=0.0,
+                image=picture, drawing=self.plan.template, evaluations=0, seconds=0.0
             )
         self._model, self._ranker, self._made_with = model, ranker, made_with
         self._begun = begun.attempts if begun else ()
