@@ -98,10 +98,10 @@ class PatcherModel:
         Raises:
             ModelError: an origin is another model's.
         """
-        watch.check()
         return [self._drawn(drawing, watch, place) for place, drawing in enumerate(drawings)]
 
     def _drawn(self, drawing: Drawing, watch: Watch, place: int) -> Generation:
+        watch.begin(place)
         started = perf_counter()
         draw = _Draw(self, drawing, watch, place)
         clean, looks = draw.run(), draw.looks

@@ -12,6 +12,7 @@ from PIL import Image
 import npcorrect
 from npcorrect import session as module
 from npcorrect.api import correct_prompt, from_pipeline, load, roles
+from npcorrect.diffusion.fake import FakeImageModel
 from npcorrect.errors import ModelError, SettingsError, VLMError
 from npcorrect.records import Request
 from npcorrect.session import SessionSettings, check
@@ -58,6 +59,24 @@ def test_a_pipeline_finds_its_family() -> None:
         from_pipeline(build("sdxl"), family="sdx")
     with pytest.raises(ModelError, match="A StrangePipeline is of no family"):
         from_pipeline(type("StrangePipeline", (), {})())
+
+
+@pytest.mark.parametrize("family", ["sd15", "flux-dev"])
+@pytest.mark.parametrize("part", ["scheduler", "vae", "text_encoder", "unet", "transformer"])
+def test_a_pipeline_that_lacks_a_part_is_refused(family: str, part: str) -> None:
+    pipeline = build(family)
+    if part not in pipeline.components:
+        return
+    setattr(pipeline, part, None)
+    with pytest.raises(ModelError, match=f"was loaded without its {part}"):
+        from_pipeline(pipeline)
+
+
+@pytest.mark.parametrize("given", [{"name": 5}, {"family": ["sdxl"]}])
+def test_names_that_are_no_texts_are_refused(given: dict[str, Any]) -> None:
+    ((what, _),) = given.items()
+    with pytest.raises(SettingsError, match=f"The {what} is of type"):
+        from_pipeline(build("sd15"), **given)
 
 
 def test_a_prompt_is_corrected_in_one_call(tmp_path: Path) -> None:
@@ -171,3 +190,55 @@ def test_an_original_that_the_embedded_verifier_cannot_read_is_refused() -> None
         with pytest.raises(SettingsError, match=r"256 x 192 pixels.*sides of 192"):
             refused()
     assert check(SessionSettings(), STARS, Image.new("RGB", (192, 192)))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"budget": "9 calls"}, {"cache": False}, {"verifier": "embedded"}, {"proposer": "rules"},
+     {"checklister": "grammar"}, {"captioner": "openai:x"}],
+)  # fmt: skip
+def test_what_says_how_a_named_model_is_asked_is_refused_of_an_object(
+    option: dict[str, Any],
+) -> None:
+    ((name, value),) = option.items()
+    with (
+        pytest.raises(SettingsError, match=f"'{name}' is {value!r}, which has no effect"),
+        roles(FakeVLM([yes], repeat=True), **option),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("questions", ["together", "single"])
+def test_an_object_is_asked_as_the_settings_say(questions: str) -> None:
+    vlm = FakeVLM([yes], repeat=True, together=True)
+    with roles(vlm, questions=questions) as played:
+        checklist = played.checklister.checklist("two red bananas")
+        played.verifier.verify(Image.new("RGB", (8, 8)), checklist)
+    together = any(question.schema for question in vlm.asked)
+    assert together == (questions == "together")
+
+
+@pytest.mark.parametrize("missing", ["name", "remote", "together"])
+def test_an_object_that_lacks_something_is_named_with_it(missing: str) -> None:
+    given = {"name": "own", "remote": False, "together": False, "ask": list} | {missing: None}
+    vlm: Any = type("Own", (), {k: v for k, v in given.items() if v is not None})()
+    with pytest.raises(SettingsError, match=rf"'Own', which has no '{missing}'; .*name, remote"):
+        correct_prompt("two red bananas", vlm=vlm)
+    wrong: Any = type(vlm)
+    with pytest.raises(SettingsError, match="VLM is of type 'type'"):
+        correct_prompt("two red bananas", vlm=wrong)
+    own: Any = type("Own", (), {"name": "own", "plan": list})()
+    with pytest.raises(SettingsError, match="'Own', which has no 'check_text'"):
+        correct_prompt("two red bananas", model=own)
+
+
+def test_a_model_without_an_encoder_is_refused_before_anyone_is_asked() -> None:
+    class Mute(FakeImageModel):
+        encode = property()
+
+    with loopback() as server:
+        with pytest.raises(SettingsError, match="'salient' needs a text encoder, which 'fake'"):
+            correct_prompt("two red apples", model=Mute(), vlm=server.name)
+        assert not server.asked
+    vlm = FakeVLM([yes], repeat=True)
+    assert correct_prompt("two red apples", model=Mute(), vlm=vlm, ranker="source").accepted

@@ -17,10 +17,21 @@ from npcorrect import session
 from npcorrect.card import Card, CardModel, CardVLM
 from npcorrect.diffusion.base import UNWATCHED, Watch
 from npcorrect.diffusion.fake import FakeImageModel, looking
+from npcorrect.errors import ModelError
 from npcorrect.loop import correct
 from npcorrect.proposing import RuleProposer
 from npcorrect.ranking import ranker_maker
-from npcorrect.records import Attempt, Drawing, Generation, Request, Usage
+from npcorrect.records import (
+    Attempt,
+    Caption,
+    Check,
+    Checklist,
+    Drawing,
+    Generation,
+    Request,
+    Usage,
+    Verdict,
+)
 from npcorrect.result import Result, cost_record, load_result, read_cost
 from npcorrect.session import SessionSettings
 from npcorrect.settings import LoadSettings, RoleSettings
@@ -36,6 +47,7 @@ from npcorrect.vlm.roles import Roles
 from npcorrect.vlm.settings import VLMSettings
 from npcorrect.vlm.usage import Account
 from npcorrect.vlm.verifier import VLMVerifier
+from tests.fakes import ManyFaults
 from tests.test_loop_brief import PROMPT, Asked, numbered
 from tests.vlm import loopback
 
@@ -251,3 +263,49 @@ def test_servers_elsewhere_and_sessions_without_offloading_take_no_turns() -> No
     with loopback.loopback(ollama=True) as server, build.roles(served(server)) as roles:
         assert not roles.turns
         assert server.unloaded == []
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_a_drawing_that_fails_does_not_take_those_before_it(accepts: bool) -> None:
+    def fail(drawing: Drawing) -> None:
+        if drawing.negative_prompt and len(begun) == 2:
+            raise ModelError("Memory ran out.")
+        begun.append(drawing)
+
+    begun: list[Drawing] = []
+    roles = Roles(GrammarChecklister(), Last(accepts), Last(accepts), ManyFaults(), turns=True)
+    model = FakeImageModel(on_draw=fail)
+    correction = correct(REQUEST, model, roles, ranker_maker("requirements")(model))
+    if accepts:
+        assert [one.verdict.accepted for one in correction] == [False, True]
+    else:
+        with pytest.raises(ModelError, match="Memory"):
+            list(correction)
+    assert len(correction.result.attempts) == 2
+
+
+def test_a_stop_between_verifications_asks_no_more() -> None:
+    roles = Roles(GrammarChecklister(), Last(False), Last(False), ManyFaults(), turns=True)
+    model = FakeImageModel()
+    correction = correct(REQUEST, model, roles, ranker_maker("requirements")(model))
+    for attempt in correction:
+        if attempt.index == 1:
+            correction.stop()
+    assert [attempt.index for attempt in correction.result.attempts] == [0, 1]
+    assert correction.ended == "stopped"
+
+
+@dataclass
+class Last:
+    """Refuses the first picture, and the others unless it is to accept them."""
+
+    accepts: bool
+    seen: int = 0
+
+    def verify(self, image: Image.Image, checklist: Checklist) -> Verdict:
+        self.seen += 1
+        good = self.accepts and self.seen > 1
+        return Verdict(tuple(Check(one, good) for one in checklist.requirements))
+
+    def caption(self, image: Image.Image) -> Caption:
+        return Caption("a bird", ("a bird",))

@@ -20,11 +20,13 @@ from npcorrect.files import (
     open_picture,
     parameters,
     picture_texts,
+    png,
     prepare,
     read_json,
     read_text,
     replacing,
     save_picture,
+    save_png,
     write_text,
 )
 from npcorrect.provenance import Provenance
@@ -232,3 +234,11 @@ def test_other_pictures_are_one_sentence(make: Any, tmp_path: Path) -> None:
 def test_a_picture_in_memory_is_refused_by_its_name() -> None:
     with pytest.raises(SettingsError, match="The picture 'upload' cannot be read"):
         decode_picture(b"GIF89a", "upload")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "F", "HSV", "LAB", "YCbCr", "RGBX", "PA", "RGBA", "1"])
+def test_a_picture_of_any_mode_is_written(mode: str, tmp_path: Path) -> None:
+    picture = Image.new(mode, (4, 2))
+    save_png(tmp_path / "a.png", picture)
+    assert open_picture(tmp_path / "a.png").size == (4, 2)
+    assert decode_picture(png(picture), "a").size == (4, 2)

@@ -503,6 +503,18 @@ def test_it_can_be_stopped_from_any_thread_while_it_draws() -> None:
     assert [attempt.index for attempt in correction.result.attempts] == [0]
 
 
+def test_closing_what_is_under_way_stops_it() -> None:
+    def close_at_the_second_step(event: Event) -> None:
+        if event.attempt == 1 and event.step == 2:
+            correction.close()
+
+    roles = FakeRoles((scored(2), scored(3))).roles()
+    model = FakeImageModel()
+    correction = correct(REQUEST, model, roles, SourceRanker(), close_at_the_second_step)
+    assert [attempt.index for attempt in correction] == [0]
+    assert correction.ended == "stopped"
+
+
 def test_stopping_in_the_middle_of_a_drawing_drops_it() -> None:
     def stop_at_the_second_step(event: Event) -> None:
         if event.attempt == 1 and event.step == 2:
@@ -602,3 +614,38 @@ def test_a_plan_is_made_once() -> None:
 
     assert len(list(begin(*[scored(1)] * 6, model=Counting()))) == 4
     assert Counting.plans == 1
+
+
+@pytest.mark.parametrize(("rule", "looks", "rewinds"), [("turns", 0, 0), ("extra", 1, 1)])
+def test_pictures_that_are_drawn_alone_tell_their_own_attempt(
+    rule: str, looks: int, rewinds: int
+) -> None:
+    events: list[Event] = []
+    request = replace(
+        REQUEST, rule=rule, looks=looks, rewinds=rewinds, candidates=3, batch=2, ranker="source"
+    )
+    roles = FakeRoles([scored(2)] * 20).roles()
+    list(correct(request, FakeImageModel(), roles, SourceRanker(), events.append))
+    drawn = [event for event in events if event.stage == "draw"]
+    begun = [event.attempt for event in drawn if not event.step]
+    assert begun == [0, 1, 2, 3]
+    last = [event.attempt for event in drawn if event.step == event.total > 0]
+    assert last == begun
+
+
+def test_where_the_budget_ends_before_the_first_picture_it_is_drawn_and_unscored() -> None:
+    class Broke(FakeRoles):
+        def checklist(self, prompt: str) -> Checklist:
+            raise BudgetError("used up")
+
+    correction = correct(REQUEST, FakeImageModel(), Broke(()).roles(), SourceRanker())
+    (attempt,) = correction
+    assert attempt.verdict.error == "used up"
+    assert correction.ended == "budget"
+
+
+def test_a_budget_that_ends_in_a_look_is_no_stop() -> None:
+    request = replace(REQUEST, rule="extra", looks=1)
+    correction = begin(scored(2), BudgetError("used up"), request=request)
+    assert len(list(correction)) == 1
+    assert correction.ended == "budget"

@@ -14,7 +14,9 @@ import anyio
 from mcp import Client, StdioServerParameters
 from PIL import Image
 
+from npcorrect.errors import SettingsError
 from npcorrect.mcp import server
+from npcorrect.records import Request
 from npcorrect.session import Session
 from tests.fakes import FakeEyes, session
 
@@ -100,7 +102,12 @@ def test_what_cannot_be_used_is_one_sentence() -> None:
     answers = using(session(), use)
     assert all(answer.is_error for answer in answers)
     texts = [answer.content[0].text for answer in answers]
-    says = ("no base64", "cannot be read", "The prompt is empty", "less than or equal to 50")
+    says = (
+        "no base64",
+        "cannot be read",
+        "The prompt is empty",
+        "'candidates' is 1000000000; give",
+    )
     assert all(one in text for one, text in zip(says, texts, strict=True)), texts
 
 
@@ -144,3 +151,49 @@ def test_over_standard_output() -> None:
     assert not answer.is_error, answer.content
     assert json.loads(answer.content[1].text)["prompt"] == "one red banana"
     assert picture(answer).size == (192, 192)
+
+
+def test_settings_are_those_of_every_other_face() -> None:
+    refused: list[Request] = []
+
+    def refuse(request: Request) -> None:
+        refused.append(request)
+        raise SettingsError("Not this one.")
+
+    async def use(client: Client, **given: Any) -> str:
+        asked = {"prompt": "three apples", "settings": given}
+        answer = await client.call_tool("draw_and_correct", asked)
+        first: Any = answer.content[0]
+        return str(first.text) if answer.is_error else ""
+
+    async def main() -> list[str]:
+        async with Client(server(session)) as client:
+            texts = [
+                await use(client, keep=True, candidates=0),
+                await use(client, kep=True),
+                await use(client, keep=True, fresh=True),
+                await use(client, **{"negative-scale": 1, "negative_scale": 2}),
+                await use(client, seed=None),
+            ]
+        async with Client(server(never, refuse)) as client:
+            return [*texts, await use(client, fresh=False)]
+
+    def never() -> Any:
+        raise AssertionError("weights were loaded")
+
+    texts = anyio.run(main)
+    says = ("", "did you mean keep", "again", "again", "'seed' is None; give", "Not this one.")
+    assert all(one in text for one, text in zip(says, texts, strict=True)), texts
+    assert not any("\n" in text for text in texts)
+    assert [request.fresh for request in refused] == [False]
+
+
+def test_an_empty_prompt_is_not_asked_about() -> None:
+    eyes = FakeEyes()
+
+    async def use(client: Client) -> Any:
+        asked = {"prompt": " ", "picture": encoded(Image.new("RGB", (16, 16)))}
+        return await client.call_tool("verify_picture", asked)
+
+    assert using(session(eyes), use).is_error
+    assert not eyes.asked

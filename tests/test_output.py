@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from npcorrect.diffusion.fake import FAKE_DEFAULTS
 from npcorrect.errors import OutputError, SettingsError
 from npcorrect.output import LOCK, OutputFolder, correct_into
 from npcorrect.records import Request
@@ -105,6 +106,20 @@ def test_killed_at_any_write_it_is_continued_and_ends_as_an_undisturbed_one(
             corrected(folder(tmp_path / "cut"))
     corrected(folder(tmp_path / "cut"))
     assert contents(tmp_path / "cut") == whole(REQUEST.batch)
+
+
+@pytest.mark.parametrize("known", range(1, 7))
+def test_it_goes_on_at_the_end_of_a_batch_also_where_no_negative_acts(
+    known: int, tmp_path: Path
+) -> None:
+    defaults = replace(FAKE_DEFAULTS, fresh_from=2, seeds_suffice=frozenset({"count"}))
+    request = replace(REQUEST, rule=None, candidates=6, strength=1.0, batch=2)
+    correction = session(defaults=defaults).correct(request)
+    list(correction)  # batches: the negative's, then pairs without one: 1 | 2 3 | 4 5 | 6
+    kept = replace(correction.result, attempts=correction.result.attempts[:known], ended=None)
+    kept.save(tmp_path)
+    with folder(tmp_path, request).claimed() as begun:
+        assert len(begun.attempts) == {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 6}[known]
 
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
@@ -240,6 +255,18 @@ def test_an_original_is_recognised_when_a_correction_is_continued(tmp_path: Path
         folder(tmp_path, request, original=other).claimed(),
     ):
         pass
+
+
+def test_a_finished_correction_of_another_original_is_not_taken_for_this_one(
+    tmp_path: Path,
+) -> None:
+    given = Image.new("RGB", (16, 16), "blue")
+    corrected(folder(tmp_path, original=given))
+    assert folder(tmp_path, original=given).state() == "finished"
+    for other in (Image.new("RGB", (16, 16), "green"), None):
+        request = replace(REQUEST, height=16, width=16) if other is None else REQUEST
+        with pytest.raises(OutputError, match="another original"):
+            folder(tmp_path, request, original=other).state()
 
 
 def test_a_full_disk_leaves_what_was_finished(

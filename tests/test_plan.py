@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from npcorrect.diffusion.families import FAMILIES
 from npcorrect.diffusion.rules import RULES
 from npcorrect.errors import InputError, PromptError, SettingsError
 from npcorrect.mini.family import DEFAULTS, FAMILY
-from npcorrect.plan import Plan, look_steps, plan, start_step, window_steps
+from npcorrect.plan import Plan, batches, look_steps, plan, start_step, window_steps
 from npcorrect.records import Drawing, Origin, Request
 
 STEPS = replace(looking(looks=2, rewinds=1), num_inference_steps=12, strength=0.5)
@@ -366,3 +367,22 @@ def test_a_weight_that_the_rule_does_not_take_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"negative scale 2 has no effect.*rule 'extra'"):
         plan(Request("x", rule="paper", negative_scale=2.0), FakeFamily(), FAKE_DEFAULTS)
     assert plan(Request("x", rule="extra", negative_scale=2.0), FakeFamily(), FAKE_DEFAULTS)
+
+
+@given(st.lists(st.booleans(), max_size=12), st.integers(1, 5))
+def test_batches_are_alike_full_and_in_order(acts: list[bool], size: int) -> None:
+    made = batches(acts, size)
+    assert [place for batch in made for place in batch] == [*range(len(acts))]
+    for batch in made:
+        assert 1 <= len(batch) <= size
+        assert len({acts[place] for place in batch}) == 1
+    for batch, following in pairwise(made):
+        assert len(batch) == size or acts[batch.start] != acts[following.start]
+
+
+def test_a_size_beside_both_sides_is_refused() -> None:
+    request = Request("a cat", size=16, height=16, width=32)
+    with pytest.raises(SettingsError, match="size 16 has no effect beside a height of 16"):
+        plan(request, FakeFamily(), FAKE_DEFAULTS)
+    made = plan(replace(request, height=None), FakeFamily(), FAKE_DEFAULTS)
+    assert (made.template.height, made.template.width) == (16, 32)

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from npcorrect.diffusion.base import UNWATCHED, Watch
 from npcorrect.diffusion.fake import FAKE_DEFAULTS, FakeImageModel
 from npcorrect.errors import InputError, SettingsError
-from npcorrect.records import Caption, Generation, Request
+from npcorrect.records import Caption, Drawing, Generation, Request
 from npcorrect.redraw import read_recipe, redraw
 from npcorrect.result import Result
 from tests.fakes import FakeEyes, session
@@ -111,6 +112,68 @@ def test_a_picture_that_existed_is_begun_with_again(tmp_path: Path) -> None:
     assert all(same(a.generation, again[a.index]) for a in result.attempts[1:])
     with pytest.raises(SettingsError, match="begins with a picture that existed"):
         drawn_again(tmp_path / "best.png" if result.best_index else tmp_path / "attempt-1.png")
+
+
+class Together(FakeImageModel):
+    """Draws pictures that tell how many were drawn with them."""
+
+    def draw(self, drawings: Sequence[Drawing], watch: Watch = UNWATCHED) -> list[Generation]:
+        size = len(drawings)
+        return [replace(one, evaluations=size) for one in super().draw(drawings, watch)]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize("begun", [0, 1, 2, 3])
+def test_batches_of_redrawings_without_a_negative_are_those_of_the_correction(
+    batch: int, begun: int, tmp_path: Path
+) -> None:
+    defaults = replace(FAKE_DEFAULTS, fresh_from=2, seeds_suffice=frozenset({"count"}))
+    request = replace(REQUEST, candidates=6, batch=batch)
+    opened = replace(session(FakeEyes()), model=Together(defaults))
+    correction = opened.correct(request)
+    attempts = list(correction)
+    assert [one.ranked is None for one in attempts] == [True, False, *[True] * 5]
+    correction.result.save(tmp_path)
+    again = dict(redraw(read_recipe(tmp_path), Together(defaults)))
+    assert all(same(one.generation, again[one.index]) for one in attempts)
+    ends = [1, *range(2, 7, batch)]  # the attempt after each batch's last, but for the end
+    kept = replace(correction.result, attempts=tuple(attempts[: ends[begun % len(ends)]]))
+    further = opened.correct(request, begun=kept)
+    assert all(same(one.generation, attempts[one.index].generation) for one in further)
+
+
+@pytest.mark.parametrize("name", ["result.json", "original.png", "best.png"])
+def test_an_original_that_was_accepted_is_not_drawn_again(name: str, tmp_path: Path) -> None:
+    for first in (Image.new("RGB", (16, 16)), corrected(REQUEST, FakeEyes([""])).best.generation):
+        corrected(REQUEST, FakeEyes([""]), original=first).save(tmp_path)
+        with pytest.raises(SettingsError, match="was not drawn: it existed before"):
+            read_recipe(tmp_path / name)
+
+
+def test_what_is_not_there_any_more_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    given_picture = Image.new("RGB", (16, 16))
+    corrected(REQUEST, Changing(["four apples"]), original=given_picture).save(tmp_path)
+    (tmp_path / "original.png").unlink()
+    with pytest.raises(SettingsError, match="existed before; give the folder"):
+        read_recipe(tmp_path)
+
+
+@pytest.mark.parametrize("steps", [12, 6])
+def test_an_earlier_original_is_begun_with_again_where_its_pixels_were(
+    steps: int, tmp_path: Path
+) -> None:
+    first = corrected(replace(REQUEST, steps=6), FakeEyes([""])).best.generation
+    result = corrected(
+        replace(REQUEST, steps=steps, looks=1), Changing(["four apples"]), original=first
+    )
+    result.save(tmp_path)
+    if steps == 6:  # it began with the latents, which may differ from what the pixels give
+        with pytest.raises(SettingsError, match="latents of an earlier correction"):
+            read_recipe(tmp_path)
+        return
+    again = drawn_again(tmp_path)
+    assert [*again] == [1, 2, 3]
+    assert all(same(a.generation, again[a.index]) for a in result.attempts[1:])
 
 
 @pytest.mark.parametrize(

@@ -121,3 +121,12 @@ def test_a_missing_picture_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "attempt-1.png").unlink()
     with pytest.raises(SettingsError, match=r"attempt-1\.png"):
         load_result(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["", " ", "a\0b", b"out", 5, None])
+def test_what_is_no_path_is_one_sentence(place: Any) -> None:
+    correction = session().correct(Request("three apples", candidates=0))
+    list(correction)
+    for use in (correction.result.save, load_result):
+        with pytest.raises(SettingsError, match="it is no path; name a file or a folder"):
+            use(place)

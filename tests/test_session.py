@@ -12,10 +12,11 @@ from PIL import Image
 from npcorrect import session as module
 from npcorrect.diffusion.fake import FakeImageModel
 from npcorrect.diffusion.families import FAMILIES
-from npcorrect.errors import InputError, SettingsError
+from npcorrect.errors import InputError, ModelError, SettingsError
 from npcorrect.records import Request
 from npcorrect.session import Session, SessionSettings, check, check_request, open_session
 from npcorrect.settings import LoadSettings, RoleSettings
+from npcorrect.vlm import build as build_roles
 from npcorrect.vlm.settings import read_table
 from tests.diffusion.tiny import build
 from tests.test_loop import REQUEST, FakeRoles, scored
@@ -181,3 +182,21 @@ def test_how_models_are_asked_is_refused_where_none_is(
         check(SessionSettings(roles=RoleSettings(**roles)), STARS)
     asked = RoleSettings(**roles | {"vlm": "openai:x", "verifier": None})
     assert check(SessionSettings(roles=asked), STARS)
+
+
+def test_an_unknown_ranker_is_one_sentence_wherever_it_stands() -> None:
+    for name in ("mini", "http://127.0.0.1:9/v1#model"):
+        settings = SessionSettings(
+            load=LoadSettings(model=name), roles=RoleSettings(vlm="http://127.0.0.1:9/v1#model")
+        )
+        with pytest.raises(SettingsError, match=r"'ranker' is 'x'; give one of salient"):
+            check(settings, replace(STARS, ranker="x"))
+
+
+def test_a_device_that_is_not_there_is_refused_before_anyone_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(build_roles, "roles", lambda *_: pytest.fail("somebody was asked"))
+    settings = SessionSettings(load=LoadSettings(device="cuda:99"))
+    with pytest.raises(ModelError, match="'cuda:99' cannot be used"), open_session(settings):
+        pass

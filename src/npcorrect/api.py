@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +14,7 @@ from npcorrect.diffusion.base import ImageModel
 from npcorrect.errors import SettingsError
 from npcorrect.extras import requiring
 from npcorrect.loop import Correction, OnEvent, sized
-from npcorrect.ranking import ranker_maker
+from npcorrect.ranking import DEFAULT_RANKER
 from npcorrect.records import Request
 from npcorrect.result import Result
 from npcorrect.session import (
@@ -23,6 +23,7 @@ from npcorrect.session import (
     SessionSettings,
     check,
     check_original,
+    check_ranker,
     check_request,
     embedded_roles,
     family_of,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from npcorrect.diffusion.pipeline import PipelineModel
 
 S = TypeVar("S", bound=declared.Settings)
+_MODEL = ("name", "plan", "check_text", "draw", "origin")
+_VLM = ("name", "remote", "together", "ask")
+"""What an object has that is to be a model or a VLM; their protocols say more."""
 
 
 def load(model: str = EMBEDDED, **options: Any) -> PipelineModel:
@@ -59,18 +63,22 @@ def from_pipeline(
 
     Raises:
         ModelError: no family is of this class, there is none of this name, the pipeline is of
-            another one, or diffusers cannot draw with the model.
-        SettingsError: what draws is not installed.
+            another one, a part of it is missing, or diffusers cannot draw with the model.
+        SettingsError: what draws is not installed, or a name is no text.
     """
+    declared.check_kind(name, str | None, "name", "a text")
+    declared.check_kind(family, str | None, "family", "its name; see 'npc models'")
     from npcorrect.diffusion.identify import (
         family_named,
         family_of_pipeline,
         refuse_embedded_guidance,
+        refuse_missing_parts,
     )
 
     with requiring("Drawing"):
         from npcorrect.diffusion.pipeline import PipelineModel
 
+    refuse_missing_parts(pipeline)
     row = family_of_pipeline(pipeline) if family is None else family_named(pipeline, family)
     known = name or str(pipeline.config.get("_name_or_path") or "") or type(pipeline).__name__
     refuse_embedded_guidance(known, row, lambda part: getattr(pipeline, part).config)
@@ -84,14 +92,17 @@ def roles(
     """The roles that a vision-language model plays, let go of at the end.
 
     ``vlm`` is a name as ``--vlm`` takes it, or an object that answers questions; without one, the
-    embedded model's own roles. The options are those of :class:`~npcorrect.settings.RoleSettings`.
+    embedded model's own roles. The options are those of :class:`~npcorrect.settings.RoleSettings`;
+    an object takes ``votes`` and ``questions``.
 
     Raises:
         InputError: a name or an option cannot work, or the model is not to be had.
     """
     _check_vlm(vlm)
     if vlm is not None and not isinstance(vlm, str):
-        yield build.played_by(vlm, _settings(RoleSettings, options).votes)
+        asked = _settings(RoleSettings, options)
+        _refuse_idle(asked)
+        yield build.played_by(vlm, asked)
         return
     wanted = SessionSettings(
         load=LoadSettings(model=model), roles=_settings(RoleSettings, {"vlm": vlm, **options})
@@ -122,7 +133,7 @@ def correct_prompt(
     Raises:
         InputError: the prompt, a model or an option cannot work.
     """
-    _check_able(model, "plan", "model", "a name, or what load() or from_pipeline() returns")
+    _check_able(model, _MODEL, "model", "a name, or what load() or from_pipeline() returns")
     _check_vlm(vlm)
     declared.check_kind(on_event, Callable | None, "listener", "a function that takes events")
     request = Request(prompt, **_known(declared.DrawSettings, options))
@@ -139,11 +150,11 @@ def correct_prompt(
     if isinstance(model, str):
         check_request(settings, asked, family_of(opened), original)
     else:
-        ranker_maker(asked.ranker)
         if original is not None:
-            check_original(settings, original)
             asked = sized(asked, original)
+            check_original(settings, original)
         model.plan(asked)
+        check_ranker(asked.ranker or DEFAULT_RANKER, model)
     with roles(vlm, model=name) as played:
         opening = open_model(settings) if isinstance(model, str) else nullcontext(model)
         with opening as drawer:
@@ -153,13 +164,34 @@ def correct_prompt(
 
 def _check_vlm(vlm: object) -> None:
     if vlm is not None:
-        _check_able(vlm, "ask", "VLM", "a name, or an object that answers questions")
+        _check_able(vlm, _VLM, "VLM", "a name, or an object that answers questions")
 
 
-def _check_able(value: object, method: str, what: str, remedy: str) -> None:
-    """Refuse what is neither a name nor has a method that its kind has."""
-    if not hasattr(value, method):
+def _check_able(value: object, names: Sequence[str], what: str, remedy: str) -> None:
+    """Refuse what is neither a name nor an object with all that its kind has."""
+    missing = [name for name in names if isinstance(value, type) or not hasattr(value, name)]
+    if len(missing) == len(names):
         declared.check_kind(value, str, what, remedy)
+    elif missing:
+        raise SettingsError(
+            f"The {what} is of type {type(value).__name__!r}, which has no {missing[0]!r}; an "
+            f"object needs {', '.join(names)}."
+        )
+
+
+def _refuse_idle(given: RoleSettings) -> None:
+    """Refuse what says how a model of a name is asked, where an object answers.
+
+    Raises:
+        SettingsError: a setting would have no effect.
+    """
+    for one in declared.options(RoleSettings):
+        value = getattr(given, one.field)
+        if one.field not in ("votes", "questions") and value != one.default:
+            raise SettingsError(
+                f"The setting {one.name!r} is {value!r}, which has no effect on a VLM that is an "
+                "object; leave it out."
+            )
 
 
 def _finished(correction: Correction) -> Result:

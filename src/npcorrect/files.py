@@ -27,8 +27,24 @@ RECORD = "npcorrect"
 """The PNG text in which this program keeps what it needs to draw the picture again, as JSON."""
 _PNG_LEVEL = 4
 """Smooth pictures, and sheets, take a third of the time of zlib's usual 6, at few bytes more."""
+_PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 MAX_TEXT_FILE = 64 * 2**20
 """Bytes that a text file may have."""
+
+
+def given_path(place: object) -> Path:
+    """A path as somebody gave it; an empty one, as an unset variable is, is not the current folder.
+
+    Raises:
+        SettingsError: it is empty, or no path.
+    """
+    named = isinstance(place, str | Path) and str(place).strip() and "\0" not in str(place)
+    if not named:
+        raise SettingsError(
+            f"{repr(place)[:60]} cannot be used: it is no path; name a file or a folder, '.' for "
+            "the current one."
+        )
+    return Path(str(place))
 
 
 def prepare(folder: Path) -> None:
@@ -164,13 +180,13 @@ def save_png(path: Path, image: Image.Image, texts: Mapping[str, str] = {}) -> N
         # What is no text, such as a lone surrogate of a server's, must not lose the picture.
         info.add_text(keyword, text.encode("utf-8", "replace").decode().replace("\0", ""))
     with replacing(path) as file:
-        image.save(file, format="PNG", pnginfo=info, compress_level=_PNG_LEVEL)
+        _writable(image).save(file, format="PNG", pnginfo=info, compress_level=_PNG_LEVEL)
 
 
 def png(image: Image.Image) -> bytes:
     """A picture as the bytes of a PNG."""
     file = BytesIO()
-    image.save(file, format="PNG", compress_level=_PNG_LEVEL)
+    _writable(image).save(file, format="PNG", compress_level=_PNG_LEVEL)
     return file.getvalue()
 
 
@@ -206,6 +222,17 @@ def decode_picture(content: bytes, name: str) -> Image.Image:
     """
     with _reading(name), _opened(BytesIO(content)) as picture:
         return _rgb(picture)
+
+
+def upright(picture: Image.Image, name: str) -> Image.Image:
+    """A picture in RGB and upright, itself where it is so; ``name`` is for messages.
+
+    Raises:
+        SettingsError: its pixels cannot be read.
+    """
+    with _reading(name):
+        picture.load()
+        return picture if picture.mode == "RGB" and not picture.getexif() else _rgb(picture)
 
 
 def picture_texts(path: Path) -> Mapping[str, str]:
@@ -259,6 +286,11 @@ def parameters(generation: Generation, made_with: Provenance | None = None) -> s
         ", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value != "")
     )
     return "\n".join(lines)
+
+
+def _writable(image: Image.Image) -> Image.Image:
+    """The picture, in RGB where a PNG has no such pixels: a model may paint in CMYK."""
+    return image if image.mode in _PNG_MODES else image.convert("RGB")
 
 
 def _quoted(value: object) -> str:

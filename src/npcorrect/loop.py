@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from inspect import GEN_CLOSED, getgeneratorstate
-from itertools import groupby
+from inspect import GEN_CLOSED, GEN_RUNNING, getgeneratorstate
 from threading import Event as Flag
 from time import perf_counter
 
 from PIL.Image import Image
 
 from npcorrect.diffusion.base import Cancelled, ImageModel
+from npcorrect.files import upright
 from npcorrect.model_calls import ModelCalls, accepted
+from npcorrect.plan import batches
 from npcorrect.provenance import Provenance
 from npcorrect.ranking import Ranker
 from npcorrect.records import (
@@ -25,6 +26,7 @@ from npcorrect.records import (
     Cost,
     Drawing,
     Generation,
+    Origin,
     Ranked,
     Request,
     Usage,
@@ -34,7 +36,7 @@ from npcorrect.result import Ended, Result
 from npcorrect.role_calls import Event as Event
 from npcorrect.role_calls import OnEvent as OnEvent
 from npcorrect.role_calls import RoleCalls, ignore
-from npcorrect.settings import check_kind
+from npcorrect.settings import check_kind, read
 from npcorrect.vlm.roles import Roles
 from npcorrect.vlm.usage import Account
 
@@ -115,12 +117,13 @@ class Correction(Iterator[Attempt]):
         check_kind(begun, Result | None, "correction that was begun", "its Result")
         check_kind(tell, Callable, "listener", "a function that takes events")
         self._given = original if isinstance(original, Generation) else None
+        picture = original.image if isinstance(original, Generation) else original
         if isinstance(original, Image):
-            request = sized(request, original)
-        self.plan = model.plan(request)
-        if isinstance(original, Image):
+            picture = upright(original, "original")
+        self.plan = model.plan(request if picture is None else sized(request, picture))
+        if picture is not None and self._given is None:
             self._given = Generation(
-                image=original, drawing=self.plan.template, evaluations=0, seconds=0.0
+                image=picture, drawing=self.plan.template, evaluations=0, seconds=0.0
             )
         self._model, self._ranker, self._made_with = model, ranker, made_with
         self._begun = begun.attempts if begun else ()
@@ -161,8 +164,12 @@ class Correction(Iterator[Attempt]):
         self._stopped.set()
 
     def close(self) -> None:
-        """End now, and let go of what is under way."""
-        if getgeneratorstate(self._stream) != GEN_CLOSED:
+        """End now, and let go of what is under way; while an attempt is made, as :meth:`stop`."""
+        state = getgeneratorstate(self._stream)
+        if state == GEN_RUNNING:  # in another thread, or below this call, in a listener
+            self.stop()
+            return
+        if state != GEN_CLOSED:
             self._ended = "stopped"
         self._stream.close()
 
@@ -173,7 +180,8 @@ class Correction(Iterator[Attempt]):
                 yield attempt
             self._ended = self._reason()
         except Cancelled:
-            self._ended = "stopped"
+            spent = self._calls.spent.is_set() and not self._stopped.is_set()
+            self._ended = "budget" if spent else "stopped"
         except GeneratorExit:
             self._ended = "stopped"
             raise
@@ -215,8 +223,8 @@ class Correction(Iterator[Attempt]):
         if not (hopeless or self._over()):
             caption = self._calls.caption(0, generation.image, account)
         cost = _cost(generation, account, perf_counter() - start)
-        if generation is self._given:
-            cost = replace(cost, images=0)
+        if generation is self._given:  # others have paid for it
+            cost = replace(cost, images=0, evaluations=0)
         yield Attempt(index=0, generation=generation, verdict=verdict, caption=caption, cost=cost)
         if not (hopeless or self._over()):
             yield from self._redraw(generation, verdict, caption or Caption(""))
@@ -229,7 +237,7 @@ class Correction(Iterator[Attempt]):
         """
         given, template = self._given, self.plan.template
         begins = self.plan.request.candidates and template.restart_step
-        if begins and given and given.origin and _begins_alike(given, template):
+        if begins and given and given.origin and begins_alike(given.drawing, template):
             given.origin.check(self._model.name)
 
     def _continued(self, begun: Sequence[Attempt]) -> Generator[Attempt]:
@@ -248,20 +256,28 @@ class Correction(Iterator[Attempt]):
 
     def _original(self) -> Generation:
         """The first picture, drawn or given."""
-        if self._given is None:
-            (generation,) = self._model_calls.draw([None], 0)
-            return generation
-        if self.plan.template.restart_step and not _begins_alike(self._given, self.plan.template):
-            origin = self._model.origin(self._given.image, self.plan.template)
-            self._given = replace(self._given, origin=origin)
-            if origin is None:
-                self._calls.say(
-                    "draw", 0, "cannot begin with this picture; redrawings begin with noise"
-                )
-        return self._given
+        if self._given is not None:
+            return self._given
+        calls = self._model_calls
+        (generation,) = calls.draw([calls.acting(None)], 0, cancelled=self._stopped.is_set)
+        return generation
+
+    def _origin(self, original: Generation) -> Origin | None:
+        """What redrawings begin with, if they do: the original's own latents, or its pixels'."""
+        template = self.plan.template
+        if not template.restart_step:
+            return None
+        if original.origin is not None and begins_alike(original.drawing, template):
+            return original.origin
+        origin = self._model.origin(original.image, template)
+        if origin is None:
+            self._calls.say(
+                "draw", 1, "cannot begin with this picture; redrawings begin with noise"
+            )
+        return origin
 
     def _redraw(
-        self, origin: Generation, verdict: Verdict, caption: Caption, done: int = 0
+        self, original: Generation, verdict: Verdict, caption: Caption, done: int = 0
     ) -> Generator[Attempt]:
         """The attempts after the original, which has this verdict and caption.
 
@@ -276,9 +292,9 @@ class Correction(Iterator[Attempt]):
         candidates = tuple(c for c in candidates if calls.takes(c.negative_prompt))
         self._calls.say("rank", 1, total=len(candidates))
         ranking = account.charged(lambda: self._ranker.rank(self.checklist, candidates))
-        batches = self._batches(self._in_order(ranking, verdict), done)
+        left = self._batches(self._in_order(ranking, verdict), done, calls)
         proposing = perf_counter() - start
-        for drawn, verified in calls.verified_batches(batches, origin.origin):
+        for drawn, verified in calls.verified_batches(left, self._origin(original)):
             share = drawn.seconds / len(drawn.ranking)
             rows = zip(drawn.ranking, drawn.generations, drawn.looks, verified, strict=True)
             for index, (ranked, generation, looks, answer) in enumerate(rows, drawn.first):
@@ -292,6 +308,8 @@ class Correction(Iterator[Attempt]):
                     ranked=ranked,
                     cost=cost,
                 )
+            if self._stopped.is_set():  # also where more is drawn, for which models take turns
+                return
 
     def _verify(self, attempt: int, image: Image, account: Account, unscored: str = "") -> Verdict:
         """The verdict on a picture; none where ``unscored`` says why there can be none."""
@@ -313,40 +331,32 @@ class Correction(Iterator[Attempt]):
         return (*tried, *(again,) * (most - len(tried)))
 
     def _batches(
-        self, order: Sequence[Ranked | None], done: int
+        self, order: Sequence[Ranked | None], done: int, calls: ModelCalls
     ) -> list[tuple[int, Sequence[Ranked | None]]]:
-        """What follows the first ``done`` redrawings, a batch each, with its first attempt.
-
-        Either all pictures of a batch have a negative or none has.
-        """
-        size, batches = self.plan.request.batch, []
-        for _, group in groupby(range(done, len(order)), lambda place: order[place] is None):
-            places = tuple(group)
-            alike = order[places[0] : places[-1] + 1]
-            batches += [
-                (places[first] + 1, alike[first : first + size])
-                for first in range(0, len(alike), size)
-            ]
-        return batches
+        """What follows the first ``done`` redrawings, a batch each, with its first attempt."""
+        acts = [calls.acting(one) is not None for one in order]
+        places = batches(acts, self.plan.request.batch)
+        left = [range(max(one.start, done), one.stop) for one in places]
+        return [(one.start + 1, order[one.start : one.stop]) for one in left if one]
 
 
-def _begins_alike(given: Generation, template: Drawing) -> bool:
-    """Whether redrawings can begin with a given picture's own latents."""
+def begins_alike(drawn: Drawing, template: Drawing) -> bool:
+    """Whether redrawings by a template can begin with the latents that a drawing came to."""
     names = ("num_inference_steps", "height", "width")
-    same = all(getattr(given.drawing, name) == getattr(template, name) for name in names)
-    return given.origin is not None and same
+    return all(getattr(drawn, name) == getattr(template, name) for name in names)
 
 
 def sized(request: Request, original: Image) -> Request:
     """The request at the size of a picture that exists, where it asks for none.
 
     Raises:
-        SettingsError: it is no picture.
+        SettingsError: it is no picture, or a side is too short or too long.
     """
     check_kind(original, Image, "original", "a picture of PIL")
     if any(side is not None for side in (request.size, request.height, request.width)):
         return request
-    return replace(request, height=original.height, width=original.width)
+    sides = {"height": original.height, "width": original.width}
+    return read(Request, sides, "The original", base=request)
 
 
 def _cost(generation: Generation, account: Account, seconds: float) -> Cost:

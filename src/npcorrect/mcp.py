@@ -7,32 +7,31 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio
 import PIL.Image
 from anyio import from_thread, to_thread
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import BaseModel
+from pydantic import WithJsonSchema
 
 import npcorrect
 from npcorrect.errors import NpcError, SettingsError
 from npcorrect.faults import WORDS, faults
 from npcorrect.files import decode_picture
 from npcorrect.loop import Event
+from npcorrect.plan import check_request
 from npcorrect.records import Request
 from npcorrect.result import Result, cost_record
 from npcorrect.session import Session, SessionSettings, check, check_device, open_session
-from npcorrect.settings import DrawSettings, model_of
+from npcorrect.settings import DrawSettings, model_of, read
 
 T = TypeVar("T")
-if TYPE_CHECKING:
-    Draw = BaseModel
-else:
-    Draw = model_of(DrawSettings)
+Draw = Annotated[dict[str, Any] | None, WithJsonSchema(model_of(DrawSettings).model_json_schema())]
+"""The settings by the options' names, as bodies of ``npc serve`` have them."""
 Answer = list[Image | str]
 """A picture, and what is said of it as JSON."""
 _INSTRUCTIONS = (
@@ -52,12 +51,18 @@ def serve(settings: SessionSettings) -> None:
     check(settings)
     check_device(settings.load)
     with ExitStack() as stack:
-        server(lambda: stack.enter_context(open_session(settings))).run("stdio")
+        refuse = partial(check, settings)
+        server(lambda: stack.enter_context(open_session(settings)), refuse).run("stdio")
 
 
-def server(open_model: Callable[[], Session]) -> MCPServer:
-    """The server with its two tools; the session is opened once, when a tool is first used."""
-    tools = _Tools(open_model)
+def server(
+    open_model: Callable[[], Session], refuse: Callable[[Request], object] = check_request
+) -> MCPServer:
+    """The server with its two tools; the session is opened once, when a tool is first used.
+
+    ``refuse`` is asked about each request first, and raises where it could not work.
+    """
+    tools = _Tools(open_model, refuse)
     made = MCPServer("npc", instructions=_INSTRUCTIONS, version=npcorrect.__version__)
     made.add_tool(tools.draw_and_correct, structured_output=False)
     made.add_tool(tools.verify_picture, structured_output=False)
@@ -67,12 +72,14 @@ def server(open_model: Callable[[], Session]) -> MCPServer:
 class _Tools:
     """The tools; one call at a time has the model."""
 
-    def __init__(self, open_model: Callable[[], Session]) -> None:
-        self._session = cache(open_model)
+    def __init__(
+        self, open_model: Callable[[], Session], refuse: Callable[[Request], object]
+    ) -> None:
+        self._session, self._check = cache(open_model), refuse
         self._turn = anyio.Lock()
 
     async def draw_and_correct(
-        self, prompt: str, context: Context[Any], settings: Draw | None = None
+        self, prompt: str, context: Context[Any], settings: Draw = None
     ) -> Answer:
         """Draw a prompt, check the picture claim by claim, and correct it until all claims hold.
 
@@ -80,10 +87,11 @@ class _Tools:
         unscored) and, for each attempt, what was asked and seen where a claim failed, and the
         negative prompts that acted.
         """
-        given = settings.model_dump(exclude_unset=True) if settings is not None else {}
-        request = Request(prompt, **given)
 
         def work() -> Result:
+            draw = read(DrawSettings, settings or {}, "The settings")
+            request = Request(prompt, **vars(draw))
+            self._check(request)
             correction = self._session().correct(request, _Progress(context).tell)
             for _ in correction:
                 from_thread.check_cancelled()
@@ -100,6 +108,7 @@ class _Tools:
         """
 
         def work() -> Answer:
+            check_request(Request(prompt))
             image = decode_picture(_bytes(picture), "picture")
             roles = self._session().roles
             from_thread.run(context.report_progress, 0, 2, "reading the prompt")

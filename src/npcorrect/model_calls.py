@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from npcorrect.asked import unwanted
 from npcorrect.diffusion.base import Cancelled, Glance, ImageModel, Look, Watch
-from npcorrect.errors import PromptError
+from npcorrect.errors import ModelError, PromptError
 from npcorrect.plan import Plan
 from npcorrect.records import (
     Attempt,
@@ -71,7 +71,7 @@ class ModelCalls:
         needless: Callable[[], bool] | None = None,
     ) -> Drawn:
         start, accounts = perf_counter(), [Account() for _ in ranking]
-        negatives = [one.candidate.negative_prompt if one else None for one in ranking]
+        negatives = [self.acting(one) for one in ranking]
         look, cancelled = self._looking(first, accounts), needless or self.over
         generations = accounts[0].charged(
             lambda: self.draw(negatives, first, look, origin, cancelled)
@@ -86,20 +86,41 @@ class ModelCalls:
         origin: Origin | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> list[Generation]:
-        """Draw the attempts from ``first`` on, each with what the prompt denies in its negative."""
-        acting = [self._denying(negative) for negative in negatives]
-        detail = "; ".join(filter(None, acting))
+        """Draw the attempts from ``first`` on with the negatives that act on them."""
+        detail = "; ".join(filter(None, negatives))
         drawings = [
             self.plan.drawing(attempt, negative, origin)
-            for attempt, negative in enumerate(acting, first)
+            for attempt, negative in enumerate(negatives, first)
         ]
-        self.calls.say("draw", first, detail)
+        begun = first
+        self.calls.say("draw", begun, detail)
+
+        def on_begin(place: int) -> None:
+            nonlocal begun
+            if place:
+                begun = first + place
+                self.calls.say("draw", begun, detail)
 
         def on_step(step: int, total: int) -> None:
-            self.calls.say("draw", first, detail, step=step, total=total)
+            self.calls.say("draw", begun, detail, step=step, total=total)
 
-        watch = Watch(on_step, look, cancelled or self.over)
-        return self.model.draw(drawings, watch)
+        watch = Watch(on_step, look, cancelled or self.over, on_begin)
+        drawn = [*(self.model.draw(drawings, watch) or ())]
+        self._check_drawn(drawn, len(drawings))
+        return drawn
+
+    def _check_drawn(self, drawn: Sequence[object], asked: int) -> None:
+        """Refuse what a model of somebody's own gave in place of a picture for each drawing.
+
+        Raises:
+            ModelError: they are too few or too many, or something else.
+        """
+        good = [d for d in drawn if isinstance(d, Generation) and isinstance(d.image, Image)]
+        if not len(good) == len(drawn) == asked:
+            raise ModelError(
+                f"The model {self.model.name!r} gave {len(drawn)} answers for {asked} drawings, "
+                f"{len(good)} of them generations with a picture; give one for each."
+            )
 
     def _looking(self, attempt: int, accounts: Sequence[Account]) -> Look:
         """Looks at a batch from ``attempt`` on; ``accounts`` pay for each picture's."""
@@ -128,6 +149,10 @@ class ModelCalls:
         caption = self.calls.caption(attempt, image, account)
         usable = caption is not None and caption.text and self.takes(caption.text)
         return Glance(self._denying(caption.text) if caption and usable else negative, wrong=True)
+
+    def acting(self, ranked: Ranked | None) -> str | None:
+        """The negative that acts on an attempt which tries a candidate, or none."""
+        return self._denying(ranked.candidate.negative_prompt if ranked else None)
 
     def _denying(self, negative: str | None) -> str | None:
         """A negative with what the prompt denies before it; None where there is neither."""
@@ -159,8 +184,7 @@ class ModelCalls:
             yield from self._overlapping(batches, origin)
             return
         if self.calls.roles.turns:
-            for drawn in [self._draw_batch(*batch, origin) for batch in batches]:
-                yield drawn, self._verify_all(drawn)
+            yield from self._drawn_first(batches, origin)
             return
         for first, ranking in batches:
             drawn = self._draw_batch(first, ranking, origin)
@@ -168,6 +192,24 @@ class ModelCalls:
             yield drawn, _kept(self._verify_all(drawn), verified)
             if accepted(verified) or self.over():
                 return
+
+    def _drawn_first(
+        self, batches: Sequence[tuple[int, Sequence[Ranked | None]]], origin: Origin | None
+    ) -> Generator[tuple[Drawn, Iterable[Verified]]]:
+        """All batches drawn, then all verified; one that fails does not take those before it."""
+        made: list[Drawn] = []
+        verified: list[Verified] = []
+        failure: Exception | None = None
+        try:
+            made.extend(self._draw_batch(*batch, origin) for batch in batches)
+        except Cancelled:
+            raise
+        except Exception as error:
+            failure = error
+        for drawn in made:
+            yield drawn, _kept(self._verify_all(drawn), verified)
+        if failure is not None and not accepted(verified):
+            raise failure
 
     def _overlapping(
         self, batches: Sequence[tuple[int, Sequence[Ranked | None]]], origin: Origin | None

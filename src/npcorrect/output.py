@@ -12,15 +12,17 @@ from typing import Any, Literal
 from PIL.Image import Image
 
 from npcorrect.errors import OutputError
-from npcorrect.files import locked, prepare
+from npcorrect.files import locked, open_picture, prepare
 from npcorrect.loop import OnEvent, sized
+from npcorrect.plan import batches
 from npcorrect.provenance import Provenance
-from npcorrect.records import Attempt, Checklist, Request
+from npcorrect.records import Checklist, Request
 from npcorrect.result import (
     Result,
     damaged,
     file_name,
     load_result,
+    read_cost,
     read_record,
     read_request,
 )
@@ -78,6 +80,8 @@ class OutputFolder:
             return "new"
         record = read_record(self.record_path, _REMEDY)
         self._refuse_another(record)
+        if record["attempts"] and not self._begins_alike(record["attempts"][0]):
+            raise OutputError(f"{str(self.path)!r} begins with another original; {_REMEDY}.")
         open_ends = (None, "stopped", "budget", "unscored")
         return "begun" if record.get("ended") in open_ends else "finished"
 
@@ -146,18 +150,22 @@ class OutputFolder:
         """What is in the folder up to the end of a batch, as long as it is scored."""
         kept = load_result(self.path)
         scored = [*takewhile(lambda a: a.verdict.accepted is not None, kept.attempts)]
-        if scored and not self._begins_alike(scored[0]):
-            raise OutputError(f"{str(self.path)!r} begins with another original; {_REMEDY}.")
-        size = self.request.batch
-        whole = (len(scored) - 1) // size * size + 1 if scored else 0
-        return replace(kept, attempts=tuple(scored[:whole]), ended=None)
+        acts = [one.generation.drawing.negative_prompt is not None for one in scored[1:]]
+        drawn = batches(acts, self.request.batch)
+        if drawn and len(drawn[-1]) < self.request.batch:  # others of it may be missing
+            scored = scored[: drawn[-1].start + 1]
+        return replace(kept, attempts=tuple(scored), ended=None)
 
-    def _begins_alike(self, first: Attempt) -> bool:
-        """Whether a first attempt is this folder's original, or was drawn where there is none."""
-        if self.original is None:
-            return first.cost.images > 0
-        kept = first.generation.image
-        return first.cost.images == 0 and kept.tobytes() == self.original.tobytes()
+    def _begins_alike(self, first: Mapping[str, Any]) -> bool:
+        """Whether a record's first attempt is this original, or was drawn where there is none."""
+        try:
+            given = read_cost(first["cost"]).images == 0
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(self.record_path, error, _REMEDY) from None
+        if self.original is None or not given:
+            return self.original is None and not given
+        kept = open_picture(self.path / file_name(0))
+        return kept.size == self.original.size and kept.tobytes() == self.original.tobytes()
 
 
 def correct_into(

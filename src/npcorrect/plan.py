@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from math import ceil
 from typing import Protocol, TypeVar
 
@@ -202,6 +203,7 @@ def plan(
             leave the negative without effect.
     """
     check_request(request)
+    _refuse_idle_size(request)
     prompt, standing = _texts(request, family)
     name = request.rule or defaults.rule
     rule = _rule(name, family)
@@ -352,6 +354,15 @@ def window_steps(
     return interval.steps(steps, levels)
 
 
+def batches(acts: Sequence[bool], size: int) -> list[range]:
+    """The places of redrawings that are drawn together, at most ``size`` of them.
+
+    ``acts`` says of each redrawing whether a negative acts: in a batch it does in all or in none.
+    """
+    runs = [[*run] for _, run in groupby(range(len(acts)), acts.__getitem__)]
+    return [range(first, min(first + size, run[-1] + 1)) for run in runs for first in run[::size]]
+
+
 def _rule(name: str, family: FamilyTraits) -> RuleTraits:
     if name in family.rules:
         return family.rules[name]
@@ -369,6 +380,14 @@ def _check_interval(request: Request, family: FamilyTraits) -> None:
         raise SettingsError(
             f"The interval is {request.negative!r}, but on {family.title} a negative acts in all "
             "steps or in none; leave the interval out."
+        )
+
+
+def _refuse_idle_size(request: Request) -> None:
+    if None not in (request.size, request.height, request.width):
+        raise SettingsError(
+            f"The size {request.size} has no effect beside a height of {request.height} and a "
+            f"width of {request.width}; leave it out."
         )
 
 

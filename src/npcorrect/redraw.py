@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 from npcorrect.diffusion.base import Glance, ImageModel, Watch
 from npcorrect.errors import SettingsError
 from npcorrect.files import RECORD, open_picture, picture_texts, read_json
-from npcorrect.plan import check_request
+from npcorrect.loop import begins_alike
+from npcorrect.plan import batches, check_request
 from npcorrect.provenance import Provenance
 from npcorrect.records import Drawing, Generation, Request
 from npcorrect.result import (
@@ -31,11 +32,15 @@ Answers = tuple[tuple[str | None, bool], ...]
 
 @dataclass(frozen=True)
 class Drawn:
-    """How one picture was drawn, and what its looks said; ``given`` pictures existed before."""
+    """How one picture was drawn, and what its looks said.
+
+    ``given`` pictures existed before; a model drew them where they have ``evaluations``.
+    """
 
     drawing: Drawing
     answers: Answers
     given: bool
+    evaluations: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,38 @@ class Recipe:
         path = self.place if alone else self.place.parent / file_name(index)
         return open_picture(path) if path.is_file() else None
 
+    @property
+    def begins(self) -> bool:
+        """Whether there are redrawings, and they begin with the original."""
+        return any(one.drawing.restart_step for one in self.pictures[1:])
+
+    def check(self) -> None:
+        """Refuse what its record alone does not tell how to draw.
+
+        Raises:
+            SettingsError: nothing of it was drawn, or it begins with what is not there any more.
+        """
+        first, last = self.pictures[0], self.pictures[-1]
+        if not first.given:
+            return
+        if self.wanted == 0 or first is last:
+            raise SettingsError(
+                f"The picture of {str(self.place)!r} was not drawn: it existed before; give a "
+                "record with redrawings."
+            )
+        if not self.begins:
+            return
+        if first.evaluations and begins_alike(first.drawing, last.drawing):
+            raise SettingsError(
+                f"{str(self.place)!r} begins with the latents of an earlier correction's picture, "
+                "which no record keeps; draw that one again."
+            )
+        if self.wanted is not None or self.kept(0) is None:
+            raise SettingsError(
+                f"{str(self.place)!r} begins with a picture that existed before; give the folder "
+                "that has it as original.png."
+            )
+
 
 def read_recipe(place: Path) -> Recipe:
     """The recipe in a ``result.json``, in a folder that has one, or in a picture.
@@ -68,14 +105,17 @@ def read_recipe(place: Path) -> Recipe:
     Code that a model's repository brings is not run on a record's word.
 
     Raises:
-        SettingsError: there is none, or it is damaged or of another version.
+        SettingsError: there is none, or it is damaged or of another version, or does not tell
+            enough; see :meth:`Recipe.check`.
     """
     path = record_path(place)
     record = read_record(path) if path.suffix == ".json" else _picture_record(path)
     try:
-        return _recipe(path, record)
+        recipe = _recipe(path, record)
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, error) from None
+    recipe.check()
+    return recipe
 
 
 def redraw(recipe: Recipe, model: ImageModel) -> Iterator[tuple[int, Generation]]:
@@ -84,22 +124,23 @@ def redraw(recipe: Recipe, model: ImageModel) -> Iterator[tuple[int, Generation]
     What looks said is said again at the same steps, so that nobody is asked.
 
     Raises:
-        SettingsError: it begins with a picture that existed, which is not there any more.
         InputError: the model cannot draw this.
     """
-    first = recipe.pictures[0]
+    first, *others = recipe.pictures
     for text in _texts(recipe.pictures):
         model.check_text(text)
-    if recipe.wanted in (None, 0) or first.drawing.restart_step:
+    drawn = recipe.wanted in (None, 0) and not first.given
+    if drawn or recipe.begins:
         original = _original(recipe, model)
-        if recipe.wanted in (None, 0) and not first.given:
+        if drawn:
             yield 0, original
-    for begin in range(1, len(recipe.pictures), recipe.batch):
-        group = recipe.pictures[begin : begin + recipe.batch]
-        places = range(begin, begin + len(group))
+    acts = [one.drawing.negative_prompt is not None for one in others]
+    for batch in batches(acts, recipe.batch):
+        group = others[batch.start : batch.stop]
+        places = range(batch.start + 1, batch.stop + 1)
         if recipe.wanted is not None and recipe.wanted not in places:
             continue
-        origin = original.origin if first.drawing.restart_step else None
+        origin = original.origin if recipe.begins else None
         drawings = [replace(one.drawing, origin=origin) for one in group]
         generations = model.draw(drawings, _replay(group))
         for place, generation in zip(places, generations, strict=True):
@@ -120,16 +161,11 @@ def _replay(pictures: Sequence[Drawn]) -> Watch:
 
 def _original(recipe: Recipe, model: ImageModel) -> Generation:
     """The original, drawn again, or as it was given."""
-    first = recipe.pictures[0]
-    if not first.given:
-        return model.draw([first.drawing])[0]
-    picture = recipe.kept(0) if recipe.wanted is None else None
+    first, last = recipe.pictures[0], recipe.pictures[-1]
+    picture = recipe.kept(0) if first.given else None
     if picture is None:
-        raise SettingsError(
-            f"{str(recipe.place)!r} begins with a picture that existed before; give the folder "
-            "that has it as original.png."
-        )
-    origin = model.origin(picture, first.drawing)
+        return model.draw([first.drawing])[0]
+    origin = model.origin(picture, last.drawing)
     return Generation(
         image=picture, drawing=first.drawing, evaluations=0, seconds=0.0, origin=origin
     )
@@ -182,7 +218,8 @@ def _drawn(attempt: Mapping[str, Any]) -> Drawn:
         )
     )
     answers = TypeAdapter(Answers).validate_python(written["answers"])
-    return Drawn(drawing, answers, attempt["cost"]["images"] == 0)
+    evaluations = TypeAdapter(int).validate_python(written["evaluations"])
+    return Drawn(drawing, answers, attempt["cost"]["images"] == 0, evaluations)
 
 
 def _texts(pictures: Sequence[Drawn]) -> dict[str, None]:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from npcorrect.errors import SettingsError
 from npcorrect.faults import fault
 from npcorrect.files import (
+    given_path,
     open_picture,
     prepare,
     read_json,
@@ -89,11 +90,11 @@ class Result:
 
         Raises:
             OutputError: the folder cannot be written.
-            SettingsError: there is no attempt yet.
+            SettingsError: there is no attempt yet, or that is no path.
         """
         if not self.attempts:
             raise SettingsError("There is no attempt yet, so there is nothing to save.")
-        folder = Path(folder)
+        folder = given_path(folder)
         prepare(folder)
         for attempt in self.attempts:
             self.save_attempt(folder, attempt)
@@ -232,8 +233,12 @@ def read_record(path: Path, remedy: str = REMEDY) -> Mapping[str, Any]:
 
 
 def record_path(place: Path | str) -> Path:
-    """The ``result.json`` of a folder, or the file itself."""
-    path = Path(place)
+    """The ``result.json`` of a folder, or the file itself.
+
+    Raises:
+        SettingsError: it is no path.
+    """
+    path = given_path(place)
     return path / "result.json" if path.is_dir() else path
 
 

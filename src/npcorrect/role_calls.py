@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event as Flag
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from PIL.Image import Image
 
@@ -21,6 +21,7 @@ from npcorrect.records import Candidate, Caption, Checklist, Verdict
 from npcorrect.vlm.roles import Roles, is_brief
 from npcorrect.vlm.usage import Account
 
+T = TypeVar("T")
 Stage = Literal["checklist", "draw", "look", "verify", "caption", "propose", "rank"]
 
 
@@ -70,7 +71,7 @@ class RoleCalls:
         self.say("checklist", 0)
         try:
             read = account.role(lambda: self.roles.checklister.checklist(prompt))
-            return with_absences(read), ""
+            return with_absences(_expected(read, Checklist, "checklister")), ""
         except _NO_ANSWER as failure:
             return None, self._failed("checklist", 0, failure) or "no checklist"
 
@@ -102,7 +103,7 @@ class RoleCalls:
     def _verdict(self, attempt: int, ask: Callable[[], Verdict], account: Account) -> Verdict:
         self.say("verify", attempt)
         try:
-            return account.role(ask)
+            return _expected(account.role(ask), Verdict, "verifier")
         except _NO_ANSWER as failure:
             raw = getattr(failure, "raw", "")
             return Verdict((), self._failed("verify", attempt, failure) or "no usable answer", raw)
@@ -111,7 +112,8 @@ class RoleCalls:
         """What a picture shows, or None where the captioner gives nothing."""
         self.say("caption", attempt)
         try:
-            return account.role(lambda: self.roles.captioner.caption(image))
+            said = account.role(lambda: self.roles.captioner.caption(image))
+            return _expected(said, Caption, "captioner")
         except _NO_ANSWER as failure:
             self._failed("caption", attempt, failure)
             return None
@@ -128,7 +130,9 @@ class RoleCalls:
         self.say("propose", 1)
         asked = checklist, verdict, caption, limit
         try:
-            return account.role(lambda: self.roles.proposer.propose(*asked))
+            proposed = account.role(lambda: self.roles.proposer.propose(*asked))
+            rows = _expected(proposed, (tuple, list), "proposer")
+            return tuple(_expected(row, Candidate, "proposer") for row in rows)
         except _NO_ANSWER as failure:
             self._failed("propose", 1, failure, "rules propose instead: ")
             return RuleProposer().propose(*asked)
@@ -162,3 +166,14 @@ class RoleCalls:
             self.spent.set()
         self.say(stage, attempt, f"{remedy}{failure}")
         return str(failure)
+
+
+def _expected(answer: T, kind: Any, role: str) -> T:
+    """What a role answered, where that is what it is to answer; a role may be somebody's own.
+
+    Raises:
+        VLMError: it is something else.
+    """
+    if isinstance(answer, kind):
+        return answer
+    raise VLMError(f"The {role} gave a {type(answer).__name__!r}, which is no answer of its role.")

@@ -153,17 +153,16 @@ def check_request(
         InputError: a setting cannot work, alone or with the others.
     """
     asked = settings.policy(request)
-    ranker_maker(asked.ranker)
-    if settings.on_server and asked.ranker != SOURCE_RANKER:
-        raise SettingsError(
-            f"The ranker {asked.ranker!r} needs the model's text encoder, which {family.title} "
-            f"does not lend; use {SOURCE_RANKER!r}."
-        )
     planned = asked
     if original is not None:
         planned = sized(asked, original)
         check_original(settings, original)
     made = plan(planned, family, family.defaults)
+    if settings.on_server and asked.ranker != SOURCE_RANKER:
+        raise SettingsError(
+            f"The ranker {asked.ranker!r} needs the model's text encoder, which {family.title} "
+            f"does not lend; use {SOURCE_RANKER!r}."
+        )
     if asked.rule is None:
         refuse_idle_weight(asked, family.defaults.rule, family)
     return made
@@ -186,6 +185,19 @@ def check_original(settings: SessionSettings, original: Image) -> None:
         )
 
 
+def check_ranker(name: str, model: ImageModel) -> None:
+    """Refuse a ranker that reads texts as a model does which lends no encoder.
+
+    Raises:
+        SettingsError: the model has none.
+    """
+    if name != SOURCE_RANKER and not hasattr(model, "encode"):
+        raise SettingsError(
+            f"The ranker {name!r} needs a text encoder, which {model.name!r} has not; use "
+            f"{SOURCE_RANKER!r}."
+        )
+
+
 @dataclass(frozen=True)
 class Session:
     """An image model, the roles and the rankers, ready to correct one prompt after the other."""
@@ -200,11 +212,7 @@ class Session:
 
         @cache
         def named(name: str) -> Ranker:
-            if name != "source" and not hasattr(self.model, "encode"):
-                raise SettingsError(
-                    f"The ranker {name!r} needs a text encoder, which {self.model.name!r} has not; "
-                    "use 'source'."
-                )
+            check_ranker(name, self.model)
             encoder: TextEncoder = self.model  # type: ignore[assignment]
             return ranker_maker(name)(encoder)
 
@@ -268,6 +276,7 @@ def open_session(settings: SessionSettings) -> Generator[Session]:
         InputError: a setting cannot work, or a model is not to be had.
     """
     check(settings)
+    check_device(settings.load)
     embedded = None
     if settings.embedded:
         embedded = embedded_roles()

@@ -162,6 +162,7 @@ def test_prompts_come_from_standard_input(eyes: FakeEyes, tmp_path: Path) -> Non
     [
         ((), "Give a PROMPT"),
         (("x", "--prompts", "p"), "leave PROMPT out"),
+        (("--original", "x.png", "--prompts", "p"), "leave --original (NPC_ORIGINAL) out"),
         (("--prompts", "nowhere"), "'nowhere' cannot be read (there is no such file)"),
         (("--images", "nowhere"), "no folder 'nowhere'"),
         ((PROMPT, "--original", "nowhere"), "no picture 'nowhere'"),

@@ -8,6 +8,7 @@ from base64 import b64decode
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -232,3 +233,26 @@ def test_a_picture_waits_through_the_end_of_the_server(tmp_path: Path) -> None:
     with served(FakeServer(tmp_path)) as client:
         assert kept(client, job.id)[-1].body["ended"] == "accepted"
     assert load_result(tmp_path / job.id).attempts[0].cost.images == 0
+
+
+@pytest.mark.parametrize("name", ["negative-prompt", "negative_prompt"])
+@pytest.mark.parametrize("text", ["5", "null", "true", "0.5"])
+def test_a_text_of_a_form_stays_one_by_either_name(name: str, text: str, address: str) -> None:
+    form = {"prompt": PROMPT, "candidates": "0", name: text}
+    answer = httpx2.post(f"{address}/v1/images/edits", data=form, files={"image": png()})
+    job = answer.json()["data"][0]["job"]
+    settings = httpx2.get(f"{address}/v1/jobs/{job}").json()["settings"]
+    assert settings["negative-prompt"] == text
+
+
+def test_what_a_form_says_twice_is_refused(address: str) -> None:
+    def sent(form: dict[str, Any], *pictures: str) -> str:
+        files = [(name, png()) for name in pictures]
+        answer = httpx2.post(f"{address}/v1/images/edits", data={"prompt": PROMPT} | form,
+                             files=files)  # fmt: skip
+        assert answer.status_code == 400
+        return str(answer.json()["error"]["message"])
+
+    assert "There are 2 pictures" in sent({}, "image", "image")
+    assert "There are 2 pictures" in sent({}, "image", "image[]")
+    assert "'seed' is ['1', '2']" in sent({"seed": ["1", "2"]}, "image")

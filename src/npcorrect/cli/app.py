@@ -49,9 +49,13 @@ def given_path(text: object) -> Path:
     Raises:
         typer.BadParameter: it is empty, or no path.
     """
-    if not isinstance(text, str | Path) or not str(text).strip() or "\0" in str(text):
-        raise typer.BadParameter("it is no path; name a file or a folder, '.' for the current one")
-    return Path(text)
+    from npcorrect import files
+    from npcorrect.errors import SettingsError
+
+    try:
+        return files.given_path(text)
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def path_option(*flags: str, **declared: Any) -> Any:

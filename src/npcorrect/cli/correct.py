@@ -110,7 +110,8 @@ def correct(
     out = out.expanduser()
     if prompts is not None or images is not None:
         if prompt is not None or original is not None:
-            raise SettingsError("--prompts and --images name what to correct; leave PROMPT out.")
+            given = "PROMPT" if prompt is not None else "--original (NPC_ORIGINAL)"
+            raise SettingsError(f"--prompts and --images name what to correct; leave {given} out.")
         jobs = read_jobs(prompts, images, draw)
         shared = pool_alone(context, workers, threads, ray_address, load, roles)
         _correct_many(settings, jobs, shard, shared, out, overwrite, as_json)

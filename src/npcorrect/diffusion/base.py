@@ -34,7 +34,7 @@ class Cancelled(Exception):  # noqa: N818 (no error: nobody waits for the pictur
     """Ends a drawing that its watch has cancelled."""
 
 
-def _ignore(step: int, total: int) -> None:
+def _ignore(*_: int) -> None:
     """Nobody listens."""
 
 
@@ -42,7 +42,8 @@ def _ignore(step: int, total: int) -> None:
 class Watch:
     """What a model tells whoever waits for a drawing, and what it asks.
 
-    ``on_step`` is told each denoising step done, from 1, and the number of steps. ``look`` is shown
+    ``on_step`` is told each denoising step done, from 1, and the number of steps; ``on_begin``, of
+    pictures that are not drawn together, the place of the first that begins. ``look`` is shown
     pictures that have a negative before each of their ``look_steps``, as the model then expects
     them to turn out. Once ``cancelled`` says so, the drawing ends with
     :class:`Cancelled` before its next step.
@@ -51,6 +52,7 @@ class Watch:
     on_step: Callable[[int, int], None] = _ignore
     look: Look | None = None
     cancelled: Callable[[], bool] = lambda: False
+    on_begin: Callable[[int], None] = _ignore
 
     def check(self) -> None:
         """End the drawing where it is cancelled.
@@ -60,6 +62,15 @@ class Watch:
         """
         if self.cancelled():
             raise Cancelled
+
+    def begin(self, place: int) -> None:
+        """Tell which of the pictures begin, and end the drawing where it is cancelled.
+
+        Raises:
+            Cancelled: nobody waits for the drawing any more.
+        """
+        self.check()
+        self.on_begin(place)
 
     def step(self, step: int, total: int) -> None:
         """Tell a step, and end the drawing where it is cancelled.

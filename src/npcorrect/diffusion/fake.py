@@ -205,7 +205,7 @@ class _Draw:
         Raises:
             ModelError: a negative acted in no step, and no look has withdrawn it.
         """
-        self.watch.check()
+        self.watch.begin(self.looks.first)
         step, total = self.start, self.first.num_inference_steps
         while step < total:
             if self._goes_back(step):

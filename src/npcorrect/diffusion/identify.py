@@ -216,6 +216,21 @@ def _of_class(pipeline: Any, kind: str) -> tuple[FamilySpec, str]:
     return _member(name, kind, pipeline.config, lambda part: getattr(pipeline, part).config)
 
 
+def refuse_missing_parts(pipeline: Any) -> None:
+    """Refuse a pipeline that was loaded without a part which its class needs.
+
+    Raises:
+        ModelError: it was.
+    """
+    optional = getattr(pipeline, "_optional_components", ())
+    for name, part in getattr(pipeline, "components", {}).items():
+        if part is None and name not in optional:
+            raise ModelError(
+                f"The {type(pipeline).__name__} was loaded without its {name}, which it needs to "
+                "draw; load it whole."
+            )
+
+
 def refuse_embedded_guidance(
     name: str, row: FamilySpec, config: Callable[[str], Mapping[str, Any]]
 ) -> None:

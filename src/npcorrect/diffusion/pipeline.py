@@ -134,7 +134,7 @@ class PipelineModel:
     def _draw_together(
         self, drawings: Sequence[Drawing], watch: Watch, place: int
     ) -> list[Generation]:
-        watch.check()
+        watch.begin(place)
         started = perf_counter()
         first, negatives = shared(drawings)
         steering = Steering(self.stock, drawings, watch, place)

@@ -70,7 +70,7 @@ class EditBody(ImageBody):
 
     model_config = ConfigDict(extra="allow", strict=False)  # a form has nothing but texts
 
-    image: UploadFile | None = None
+    image: list[UploadFile] = []
     images: list[UploadFile] = Field(default=[], alias="image[]")
     mask: UploadFile | None = None
     input_fidelity: str | None = None
@@ -83,7 +83,7 @@ class EditBody(ImageBody):
         """
         if self.mask is not None:
             raise SettingsError("Whole pictures are corrected; leave 'mask' out.")
-        pictures: list[UploadFile] = [*([self.image] if self.image else []), *self.images]
+        pictures = [*self.image, *self.images]
         if len(pictures) != 1:
             raise SettingsError(f"There are {len(pictures)} pictures; send one, as 'image'.")
         return pictures[0]
@@ -171,13 +171,19 @@ def _submitted(
 def _from_texts(values: Mapping[str, Any]) -> dict[str, Any]:
     """A form's settings as JSON has them; those that are texts, or unknown, stay as they are."""
     texts = {one.name for one in options(DrawSettings) if str in one.kinds}
-    return {name: value if name in texts else _from_text(value) for name, value in values.items()}
+    return {
+        name: value if name.replace("_", "-") in texts else _from_text(value)
+        for name, value in values.items()
+    }
 
 
 def _from_text(value: Any) -> Any:
+    """What a text stands for in JSON; a field that is sent twice is a list, which is no value."""
+    if not isinstance(value, str):
+        return value if isinstance(value, list) else "a file"
     try:
-        return read_json(value) if isinstance(value, str) else "a file"
-    except (ValueError, RecursionError):
+        return read_json(value)
+    except ValueError:
         return value
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from re import fullmatch
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from npcorrect.vlm.model_roles import (
     VLMChecklister,
     VLMProposer,
 )
+from npcorrect.vlm.own import OwnVLM
 from npcorrect.vlm.roles import Checklister, Proposer, Roles
 from npcorrect.vlm.settings import VLMSettings
 from npcorrect.vlm.verifier import Questions, VLMVerifier
@@ -103,14 +104,14 @@ def _refuse_idle(roles: RoleSettings) -> None:
         )
 
 
-def played_by(vlm: VLM, votes: int = 1) -> Roles:
+def played_by(vlm: VLM, settings: RoleSettings | None = None) -> Roles:
     """All four roles played by one model, which is asked nothing twice.
 
     Prompts that the grammar reads are not asked about.
     """
-    vlm = CachedVLM(vlm, AnswerMemory())
+    vlm = CachedVLM(OwnVLM(vlm), AnswerMemory())
     checklister = FirstUnderstood(GrammarChecklister(), VLMChecklister(vlm))
-    verifier = VLMVerifier(vlm, votes)
+    verifier = _verifier(vlm, settings or RoleSettings())
     return Roles(checklister, verifier, VLMCaptioner(vlm), VLMProposer(vlm), overlap=vlm.remote)
 
 
@@ -131,6 +132,11 @@ def budget_of(roles: RoleSettings) -> Budget | None:
         SettingsError: it is not understood.
     """
     return Budget.parse(roles.budget) if roles.budget is not None else None
+
+
+def _verifier(vlm: VLM, settings: RoleSettings) -> VLMVerifier:
+    questions: Questions = "single" if settings.questions == "single" else "together"
+    return VLMVerifier(vlm, settings.votes, questions)
 
 
 class _Builder:
@@ -155,16 +161,12 @@ class _Builder:
         Raises:
             InputError: a role has no model, or its model cannot be asked.
         """
-        verifier = self._role("verifier", lambda r: r.verifier, self._verifier)
+        asking = partial(_verifier, settings=self._settings.roles)
+        verifier = self._role("verifier", lambda r: r.verifier, asking)
         waits = any(vlm.remote for vlm in self._built.values())
         captioner = self._role("captioner", lambda r: r.captioner, VLMCaptioner)
         roles = Roles(self._checklister(), verifier, captioner, self._proposer())
         return replace(roles, overlap=waits and not self._turns, turns=self._turns)
-
-    def _verifier(self, vlm: VLM) -> VLMVerifier:
-        asked = self._settings.roles
-        questions: Questions = "single" if asked.questions == "single" else "together"
-        return VLMVerifier(vlm, asked.votes, questions)
 
     def vlm(self, name: str) -> VLM:
         """The connected model of a name; names of one identity share one model and its answers.

@@ -184,7 +184,7 @@ class CachedVLM(VLMWrapper):
                 return None
         except (ValidationError, UnusableError):
             return None
-        if not all(_fits(shares, question) for shares in (row.probabilities, *row.fields.values())):
+        if not all(fits(shares, question) for shares in (row.probabilities, *row.fields.values())):
             return None
         if sum(row.tokens.values()) > 1 + 1e-6 or (row.tokens and not question.tokens):
             return None
@@ -205,7 +205,7 @@ class CachedVLM(VLMWrapper):
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _fits(shares: Mapping[str, float], question: Question) -> bool:
+def fits(shares: Mapping[str, float], question: Question) -> bool:
     """Whether these can be the probabilities of a question's choices."""
     return shares.keys() <= set(question.choices) and sum(shares.values()) <= 1 + 1e-6
 
