@@ -6,10 +6,10 @@ from itertools import product
 
 from npcorrect.mini.checklist import MiniChecklister
 from npcorrect.mini.data import describe
-from npcorrect.mini.eyes import checks
 from npcorrect.mini.language import REMARKS
 from npcorrect.mini.proposer import as_drawn
 from npcorrect.mini.scene import GRID, Scene, Thing
+from npcorrect.mini.viewer import checks
 from npcorrect.records import Checklist, Verdict
 
 FAULTS = {

@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from npcorrect.mini import judge as template
 from npcorrect.mini.checklist import meets
-from npcorrect.mini.eyes import Reader
 from npcorrect.mini.family import DEFAULTS, FAMILY
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.language import MAX_TOKENS
 from npcorrect.mini.model import SHIFT
 from npcorrect.mini.scene import GRID, Scene
 from npcorrect.mini.tensors import pack, to_pixels, unpack
+from npcorrect.mini.viewer import Reader
 
 STEPS = DEFAULTS.num_inference_steps
 BATCH = 64

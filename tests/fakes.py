@@ -61,7 +61,7 @@ class HeldModel(FakeImageModel):
 
 
 @dataclass
-class FakeEyes:
+class FakeViewer:
     """Sees what it is told to, one answer for each picture; the last for all that follow.
 
     An answer is what is seen in place of three apples, "" for a right picture, None for no answer.
@@ -95,11 +95,13 @@ class ManyFaults:
 
 
 def session(
-    eyes: FakeEyes | None = None,
+    viewer: FakeViewer | None = None,
     defaults: Defaults = FAKE_DEFAULTS,
     on_draw: Callable[[Drawing], object] = lambda drawing: None,
     settings: SessionSettings | None = None,
 ) -> Session:
-    eyes = eyes or FakeEyes()
+    viewer = viewer or FakeViewer()
     model = FakeImageModel(replace(defaults, sizes=(16,)), paint=shade, on_draw=on_draw)
-    return Session(model, Roles(eyes, eyes, eyes, ManyFaults()), settings or SessionSettings())
+    return Session(
+        model, Roles(viewer, viewer, viewer, ManyFaults()), settings or SessionSettings()
+    )

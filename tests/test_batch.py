@@ -26,7 +26,7 @@ from npcorrect.records import Drawing, Request
 from npcorrect.session import Session, SessionSettings
 from npcorrect.settings import LoadSettings
 from npcorrect.workers import Pool
-from tests.fakes import FakeEyes, session
+from tests.fakes import FakeViewer, session
 from tests.test_output import Killed
 
 PROMPTS = ("three red apples", "two green bananas", "one blue clock", "two pink clocks")
@@ -43,7 +43,7 @@ def jobs(*prompts: str, **settings: Any) -> tuple[Job, ...]:
 class World:
     """Opens sessions of fakes, and counts what is drawn in them."""
 
-    eyes: FakeEyes = field(default_factory=lambda: FakeEyes([""]))
+    viewer: FakeViewer = field(default_factory=lambda: FakeViewer([""]))
     opened: int = 0
     drawn: list[str] = field(default_factory=list)
     on_draw: Callable[[Drawing], object] = lambda drawing: None
@@ -56,7 +56,7 @@ class World:
             self.on_draw(drawing)
             self.drawn.append(drawing.prompt)
 
-        yield session(self.eyes, on_draw=note, settings=settings)
+        yield session(self.viewer, on_draw=note, settings=settings)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 def test_every_prompt_has_its_folder_its_line_and_its_card(tmp_path: Path, world: World) -> None:
-    world.eyes = FakeEyes(["", "four apples", "", "four apples"])
+    world.viewer = FakeViewer(["", "four apples", "", "four apples"])
     run(tmp_path)
     assert world.opened == 1
     assert [line["outcome"] for line in lines(tmp_path)] == [
@@ -98,7 +98,7 @@ def test_every_prompt_has_its_folder_its_line_and_its_card(tmp_path: Path, world
 
 @pytest.mark.parametrize("dies", range(1, 8))
 def test_a_killed_batch_goes_on_where_it_was(dies: int, tmp_path: Path, world: World) -> None:
-    world.eyes = FakeEyes(["four apples"])
+    world.viewer = FakeViewer(["four apples"])
 
     def on_draw(drawing: Drawing) -> None:
         if len(world.drawn) == dies - 1:
@@ -192,21 +192,21 @@ def test_failures_in_a_row_end_the_batch(tmp_path: Path, world: World) -> None:
 
 
 def test_a_spent_budget_ends_the_batch_and_more_continues_it(tmp_path: Path, world: World) -> None:
-    class Spent(FakeEyes):
+    class Spent(FakeViewer):
         def verify(self, image: Any, checklist: Any) -> Any:
             raise BudgetError("The budget is used up.")
 
-    world.eyes = Spent()
+    world.viewer = Spent()
     with pytest.raises(VLMError, match="budget is spent at line 1"):
         run(tmp_path)
-    world.eyes = FakeEyes([""])
+    world.viewer = FakeViewer([""])
     run(tmp_path)
     assert {line["outcome"] for line in lines(tmp_path)} == {"accepted"}
 
 
 def test_pictures_that_exist_are_corrected(tmp_path: Path, world: World) -> None:
     Image.new("RGB", (192, 192), "blue").save(tmp_path / "a.png")
-    world.eyes = FakeEyes(["four apples", ""])
+    world.viewer = FakeViewer(["four apples", ""])
     todo = (Job(1, Request("one banana", candidates=2), "a.png", tmp_path / "a.png"),)
     run(tmp_path / "out", todo)
     with Image.open(tmp_path / "out/0001-one-banana/original.png") as kept:
@@ -286,14 +286,14 @@ def mortal(settings: SessionSettings, *, graves: Path) -> Iterator[Session]:
             grave.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    yield session(FakeEyes(["four apples"]), on_draw=on_draw, settings=settings)
+    yield session(FakeViewer(["four apples"]), on_draw=on_draw, settings=settings)
 
 
 @pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed (npcorrect[ray]).")
 def test_workers_leave_what_one_leaves_even_where_one_is_killed(
     tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.eyes = FakeEyes(["four apples"])
+    world.viewer = FakeViewer(["four apples"])
     run(tmp_path / "one")
     monkeypatch.setattr(module, "open_session", partial(mortal, graves=tmp_path))
     told: list[int] = []

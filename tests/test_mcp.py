@@ -18,7 +18,7 @@ from npcorrect.errors import SettingsError
 from npcorrect.mcp import server
 from npcorrect.records import Request
 from npcorrect.session import Session
-from tests.fakes import FakeEyes, session
+from tests.fakes import FakeViewer, session
 
 Use = Callable[[Client], Awaitable[Any]]
 
@@ -62,7 +62,7 @@ def test_a_picture_is_drawn_and_corrected_with_progress() -> None:
         }
         return client.call_tool("draw_and_correct", asked, progress_callback=note)
 
-    opened = session(FakeEyes(["four apples", ""]))
+    opened = session(FakeViewer(["four apples", ""]))
     answer = using(opened, use)
     assert not answer.is_error
     said = json.loads(answer.content[1].text)
@@ -189,11 +189,11 @@ def test_settings_are_those_of_every_other_face() -> None:
 
 
 def test_an_empty_prompt_is_not_asked_about() -> None:
-    eyes = FakeEyes()
+    viewer = FakeViewer()
 
     async def use(client: Client) -> Any:
         asked = {"prompt": " ", "picture": encoded(Image.new("RGB", (16, 16)))}
         return await client.call_tool("verify_picture", asked)
 
-    assert using(session(eyes), use).is_error
-    assert not eyes.asked
+    assert using(session(viewer), use).is_error
+    assert not viewer.asked

@@ -20,7 +20,7 @@ from npcorrect.records import Request
 from npcorrect.result import Result, load_result, to_record
 from npcorrect.session import SessionSettings
 from npcorrect.settings import LoadSettings, RoleSettings
-from tests.fakes import FakeEyes, session
+from tests.fakes import FakeViewer, session
 
 REQUEST = Request(
     "three apples", candidates=4, ranker="source", rule="extra", strength=0.5, looks=0
@@ -45,7 +45,7 @@ def corrected(one: OutputFolder, *sees: str | None, dies: int | None = None) -> 
         if len(drawn) == dies:
             raise Killed
 
-    opened = session(FakeEyes(sees or ("four apples",)), on_draw=on_draw)
+    opened = session(FakeViewer(sees or ("four apples",)), on_draw=on_draw)
     with one.claimed() as begun:
         return correct_into(one, begun, opened)
 
@@ -132,11 +132,11 @@ def test_what_is_continued_is_not_drawn_or_asked_again(tmp_path: Path) -> None:
     one = folder(tmp_path / "out")
     with pytest.raises(Killed):
         corrected(one, dies=4)
-    eyes = FakeEyes()
-    opened = session(eyes)
+    viewer = FakeViewer()
+    opened = session(viewer)
     with one.claimed() as begun:
         correct_into(one, begun, opened)
-    assert [len(begun.attempts), len(eyes.asked)] == [3, 2]
+    assert [len(begun.attempts), len(viewer.asked)] == [3, 2]
     # The original is drawn again for its latents, of which no file tells.
     assert opened.model.drawn == [(0, None), (0, "6 apples"), (0, "7 apples")]  # type: ignore[attr-defined]
 
@@ -221,7 +221,7 @@ def test_overwriting_leaves_nothing_of_another_run(tmp_path: Path) -> None:
     other = folder(tmp_path, replace(REQUEST, prompt="two apples"))
     with other.claimed(overwrite=True) as begun:
         assert (tmp_path / "attempt-4.png").exists()  # until there is something in its place
-        correct_into(other, begun, session(FakeEyes([""])))
+        correct_into(other, begun, session(FakeViewer([""])))
     assert {*contents(tmp_path)} == {"original.png", "best.png", "sheet.png", "result.json"}
 
 

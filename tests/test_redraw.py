@@ -19,7 +19,7 @@ from npcorrect.errors import InputError, SettingsError
 from npcorrect.records import Caption, Drawing, Generation, Request
 from npcorrect.redraw import read_recipe, redraw
 from npcorrect.result import Result
-from tests.fakes import FakeEyes, session
+from tests.fakes import FakeViewer, session
 
 DEFAULTS = replace(
     FAKE_DEFAULTS, rule="extra", num_inference_steps=12, looks=3, rewinds=2, strength=0.5
@@ -28,7 +28,7 @@ REQUEST = Request("three apples", seed=7, candidates=3, ranker="source")
 
 
 @dataclass
-class Changing(FakeEyes):
+class Changing(FakeViewer):
     """Describes pictures by turns, so that looks change the negative, or do not."""
 
     captions: Sequence[str] = ("a",)
@@ -39,8 +39,8 @@ class Changing(FakeEyes):
         return Caption(self.captions[self.described % len(self.captions)])
 
 
-def corrected(request: Request, eyes: FakeEyes, **more: Any) -> Result:
-    correction = session(eyes, DEFAULTS).correct(request, **more)
+def corrected(request: Request, viewer: FakeViewer, **more: Any) -> Result:
+    correction = session(viewer, DEFAULTS).correct(request, **more)
     for _ in correction:
         pass
     return correction.result
@@ -129,7 +129,7 @@ def test_batches_of_redrawings_without_a_negative_are_those_of_the_correction(
 ) -> None:
     defaults = replace(FAKE_DEFAULTS, fresh_from=2, seeds_suffice=frozenset({"count"}))
     request = replace(REQUEST, candidates=6, batch=batch)
-    opened = replace(session(FakeEyes()), model=Together(defaults))
+    opened = replace(session(FakeViewer()), model=Together(defaults))
     correction = opened.correct(request)
     attempts = list(correction)
     assert [one.ranked is None for one in attempts] == [True, False, *[True] * 5]
@@ -144,8 +144,8 @@ def test_batches_of_redrawings_without_a_negative_are_those_of_the_correction(
 
 @pytest.mark.parametrize("name", ["result.json", "original.png", "best.png"])
 def test_an_original_that_was_accepted_is_not_drawn_again(name: str, tmp_path: Path) -> None:
-    for first in (Image.new("RGB", (16, 16)), corrected(REQUEST, FakeEyes([""])).best.generation):
-        corrected(REQUEST, FakeEyes([""]), original=first).save(tmp_path)
+    for first in (Image.new("RGB", (16, 16)), corrected(REQUEST, FakeViewer([""])).best.generation):
+        corrected(REQUEST, FakeViewer([""]), original=first).save(tmp_path)
         with pytest.raises(SettingsError, match="was not drawn: it existed before"):
             read_recipe(tmp_path / name)
 
@@ -162,7 +162,7 @@ def test_what_is_not_there_any_more_is_refused_before_a_model_is_loaded(tmp_path
 def test_an_earlier_original_is_begun_with_again_where_its_pixels_were(
     steps: int, tmp_path: Path
 ) -> None:
-    first = corrected(replace(REQUEST, steps=6), FakeEyes([""])).best.generation
+    first = corrected(replace(REQUEST, steps=6), FakeViewer([""])).best.generation
     result = corrected(
         replace(REQUEST, steps=steps, looks=1), Changing(["four apples"]), original=first
     )
@@ -187,7 +187,7 @@ def test_an_earlier_original_is_begun_with_again_where_its_pixels_were(
     ],
 )
 def test_a_damaged_record_is_one_sentence(change: Any, says: str, tmp_path: Path) -> None:
-    corrected(REQUEST, FakeEyes([""])).save(tmp_path)
+    corrected(REQUEST, FakeViewer([""])).save(tmp_path)
     record = json.loads((tmp_path / "result.json").read_text()) | change
     (tmp_path / "result.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match=says):
@@ -196,7 +196,7 @@ def test_a_damaged_record_is_one_sentence(change: Any, says: str, tmp_path: Path
 
 @pytest.mark.parametrize(("name", "value"), [("height", 10**6), ("num_inference_steps", 10**9)])
 def test_a_record_cannot_ask_for_more_than_a_user(name: str, value: int, tmp_path: Path) -> None:
-    corrected(REQUEST, FakeEyes([""])).save(tmp_path)
+    corrected(REQUEST, FakeViewer([""])).save(tmp_path)
     record = json.loads((tmp_path / "result.json").read_text())
     record["attempts"][0]["generation"][name] = value
     (tmp_path / "result.json").write_text(json.dumps(record))
@@ -205,7 +205,7 @@ def test_a_record_cannot_ask_for_more_than_a_user(name: str, value: int, tmp_pat
 
 
 def test_a_record_cannot_say_that_a_models_code_is_trusted(tmp_path: Path) -> None:
-    corrected(REQUEST, FakeEyes([""])).save(tmp_path)
+    corrected(REQUEST, FakeViewer([""])).save(tmp_path)
     record = json.loads((tmp_path / "result.json").read_text())
     record["made_with"]["load"]["trust_remote_code"] = True
     (tmp_path / "result.json").write_text(json.dumps(record))

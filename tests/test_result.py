@@ -12,13 +12,13 @@ import pytest
 from npcorrect.errors import SettingsError
 from npcorrect.records import Request
 from npcorrect.result import Result, load_result, to_record
-from tests.fakes import FakeEyes, session
+from tests.fakes import FakeViewer, session
 
 REQUEST = Request("three apples", seed=7, candidates=2, ranker="source")
 
 
 def corrected(*sees: str | None) -> Result:
-    correction = session(FakeEyes(sees)).correct(REQUEST)
+    correction = session(FakeViewer(sees)).correct(REQUEST)
     for _ in correction:
         pass
     return correction.result

@@ -18,16 +18,16 @@ from npcorrect.cli.show import show_result
 from npcorrect.diffusion.fake import FAKE_DEFAULTS
 from npcorrect.records import Request
 from npcorrect.session import Session, SessionSettings
-from tests.fakes import FakeEyes, session
+from tests.fakes import FakeViewer, session
 
 PROMPT = "three red apples"
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def eyes(monkeypatch: pytest.MonkeyPatch) -> FakeEyes:
+def viewer(monkeypatch: pytest.MonkeyPatch) -> FakeViewer:
     """What the verifier of all sessions sees; no model is loaded."""
-    made = FakeEyes(["four apples", ""])
+    made = FakeViewer(["four apples", ""])
 
     @contextmanager
     def open_session(settings: SessionSettings) -> Iterator[Session]:
@@ -44,7 +44,7 @@ def npc(*arguments: str, **more: Any) -> Any:
     return CliRunner(env=environment).invoke(app, arguments, **more)
 
 
-def test_the_table_says_what_was_asked_and_seen(eyes: FakeEyes, tmp_path: Path) -> None:
+def test_the_table_says_what_was_asked_and_seen(viewer: FakeViewer, tmp_path: Path) -> None:
     done = npc("correct", PROMPT, "--ranker", "source", "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
     assert "asked exactly three apples, saw four apples" in done.stdout
@@ -53,15 +53,15 @@ def test_the_table_says_what_was_asked_and_seen(eyes: FakeEyes, tmp_path: Path) 
 
 
 def test_the_table_has_a_negatives_score_where_a_ranker_gives_one(
-    eyes: FakeEyes, tmp_path: Path
+    viewer: FakeViewer, tmp_path: Path
 ) -> None:
     done = npc("correct", PROMPT, "--ranker", "salient", "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
     assert findall(r"4 apples \(targeted, [+-]\d\.\d{3}\)", done.stdout)
 
 
-def test_the_chosen_pictures_faults_are_said_too(eyes: FakeEyes, tmp_path: Path) -> None:
-    eyes.sees = ["four apples", "five apples"]
+def test_the_chosen_pictures_faults_are_said_too(viewer: FakeViewer, tmp_path: Path) -> None:
+    viewer.sees = ["four apples", "five apples"]
     done = npc("correct", PROMPT, "-k", "1", "--out", str(tmp_path / "out"))
     assert done.exit_code == 3
     assert "saw five apples" in done.stdout
@@ -72,7 +72,7 @@ def test_a_redrawing_without_a_negative_is_said_to_be_a_new_seed(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     defaults = replace(FAKE_DEFAULTS, fresh_from=2, seeds_suffice=frozenset({"count"}))
-    looking = FakeEyes(["four apples", "five apples", "six apples"])
+    looking = FakeViewer(["four apples", "five apples", "six apples"])
     attempts = session(looking, defaults).correct(Request(PROMPT, candidates=2))
     assert len([*attempts]) == 3
     show_result(attempts.result, tmp_path)
@@ -83,18 +83,18 @@ def test_a_redrawing_without_a_negative_is_said_to_be_a_new_seed(
     "parts", [("three", "red", "apples"), ("\u201cthree", "red", "apples\u201d")]
 )
 def test_a_prompt_without_quotes_is_refused_with_what_to_type(
-    parts: tuple[str, ...], eyes: FakeEyes, tmp_path: Path
+    parts: tuple[str, ...], viewer: FakeViewer, tmp_path: Path
 ) -> None:
     done = npc("correct", *parts, "--out", str(tmp_path / "out"))
     assert done.exit_code == 2
     assert 'in 3 parts; put all of it in straight quotes: npc correct "three red apples".' in (
         done.stderr
     )
-    assert not eyes.asked
+    assert not viewer.asked
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_is_refused_continued_or_overwritten(eyes: FakeEyes, tmp_path: Path) -> None:
+def test_a_folder_is_refused_continued_or_overwritten(viewer: FakeViewer, tmp_path: Path) -> None:
     out = ("--out", str(tmp_path / "out"))
     assert npc("correct", PROMPT, *out).exit_code == 0
     again = npc("correct", PROMPT, *out)
@@ -105,7 +105,7 @@ def test_a_folder_is_refused_continued_or_overwritten(eyes: FakeEyes, tmp_path: 
     assert npc("correct", "two bananas", *out, "--overwrite").exit_code == 0
 
 
-def test_pictures_are_not_drawn_again_over_a_correction(eyes: FakeEyes, tmp_path: Path) -> None:
+def test_pictures_are_not_drawn_again_over_a_correction(viewer: FakeViewer, tmp_path: Path) -> None:
     out = tmp_path / "out"
     npc("correct", PROMPT, "--out", str(out))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -115,7 +115,7 @@ def test_pictures_are_not_drawn_again_over_a_correction(eyes: FakeEyes, tmp_path
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_a_refused_request_leaves_no_folder(eyes: FakeEyes, tmp_path: Path) -> None:
+def test_a_refused_request_leaves_no_folder(viewer: FakeViewer, tmp_path: Path) -> None:
     for arguments in (("three lamps",), (PROMPT, "--looks", "99"), (" " * 300_000,)):
         done = npc("correct", *arguments, "--out", str(tmp_path / "out"))
         assert done.exit_code == 2
@@ -124,7 +124,7 @@ def test_a_refused_request_leaves_no_folder(eyes: FakeEyes, tmp_path: Path) -> N
 
 
 def test_a_request_that_failed_does_not_block_the_folder(
-    eyes: FakeEyes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    viewer: FakeViewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from npcorrect.errors import ModelError
 
@@ -139,10 +139,10 @@ def test_a_request_that_failed_does_not_block_the_folder(
     assert npc("correct", "two bananas", *out).exit_code == 0
 
 
-def test_a_file_of_prompts(eyes: FakeEyes, tmp_path: Path) -> None:
+def test_a_file_of_prompts(viewer: FakeViewer, tmp_path: Path) -> None:
     file, out = tmp_path / "prompts.txt", tmp_path / "out"
     file.write_text(f'{PROMPT}\n{{"prompt": "two green bananas", "seed": 4}}\n')
-    eyes.sees = ["", "four apples"]
+    viewer.sees = ["", "four apples"]
     many = ("correct", "--prompts", str(file), "-k", "1", "--out", str(out))
     done = npc(*many)
     assert done.exit_code == 3, done.output
@@ -151,7 +151,7 @@ def test_a_file_of_prompts(eyes: FakeEyes, tmp_path: Path) -> None:
     assert [json.loads(line)["seed"] for line in again.stdout.splitlines()] == [0, 4]
 
 
-def test_prompts_come_from_standard_input(eyes: FakeEyes, tmp_path: Path) -> None:
+def test_prompts_come_from_standard_input(viewer: FakeViewer, tmp_path: Path) -> None:
     done = npc("correct", "--prompts", "-", "--out", str(tmp_path / "out"), input="two bananas\n")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "out" / "0001-two-bananas" / "best.png").is_file()
@@ -190,7 +190,7 @@ def test_prompts_come_from_standard_input(eyes: FakeEyes, tmp_path: Path) -> Non
     ],
 )
 def test_bad_input_is_one_sentence(
-    arguments: tuple[str, ...], says: str, eyes: FakeEyes, tmp_path: Path
+    arguments: tuple[str, ...], says: str, viewer: FakeViewer, tmp_path: Path
 ) -> None:
     where = () if "--out" in arguments else ("--out", str(tmp_path / "out"))
     done = npc("correct", *arguments, *where)
@@ -200,7 +200,7 @@ def test_bad_input_is_one_sentence(
 
 
 def test_settings_come_from_flags_then_environment_then_the_file(
-    eyes: FakeEyes, tmp_path: Path
+    viewer: FakeViewer, tmp_path: Path
 ) -> None:
     file = settings_file(tmp_path, "[correct]\nseed = 5\ncandidates = 0\nsteps = 2\n")
 
@@ -221,7 +221,7 @@ def settings_file(folder: Path, text: str, mark: bytes = b"") -> str:
 
 
 def test_keys_of_the_settings_file_are_the_flags_own_names(
-    eyes: FakeEyes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    viewer: FakeViewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     text = (
@@ -261,7 +261,7 @@ def test_keys_of_the_settings_file_are_the_flags_own_names(
     ],
 )
 def test_a_wrong_settings_file_is_refused(
-    text: str, says: str, eyes: FakeEyes, tmp_path: Path
+    text: str, says: str, viewer: FakeViewer, tmp_path: Path
 ) -> None:
     file = settings_file(tmp_path, text)
     done = npc("--config", file, "correct", PROMPT, "--out", str(tmp_path / "out"))
@@ -271,7 +271,7 @@ def test_a_wrong_settings_file_is_refused(
 
 
 @pytest.mark.parametrize("value", ["", "  "])
-def test_an_empty_variable_is_refused(value: str, eyes: FakeEyes, tmp_path: Path) -> None:
+def test_an_empty_variable_is_refused(value: str, viewer: FakeViewer, tmp_path: Path) -> None:
     done = npc("correct", PROMPT, env={"NPC_BUDGET": value}, catch_exceptions=False)
     assert done.exit_code == 2
     assert "NPC_BUDGET is empty" in done.stderr
@@ -279,7 +279,7 @@ def test_an_empty_variable_is_refused(value: str, eyes: FakeEyes, tmp_path: Path
 
 @pytest.mark.parametrize("prompt", [r"\[/\]", "$$", ":heart:", "a\nb", "x\ud800", "\x1b[2J"])
 def test_awkward_prompts_are_drawn_or_refused(
-    prompt: str, eyes: FakeEyes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prompt: str, viewer: FakeViewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def anything(prompt: str) -> None:
         """Everything can be drawn."""
@@ -303,7 +303,7 @@ def test_awkward_prompts_are_drawn_or_refused(
      ("--ray-address", "auto")],
 )  # fmt: skip
 def test_options_of_many_prompts_are_refused_for_one(
-    option: tuple[str, str], eyes: FakeEyes, tmp_path: Path
+    option: tuple[str, str], viewer: FakeViewer, tmp_path: Path
 ) -> None:
     done = npc("correct", PROMPT, *option, "--out", str(tmp_path / "out"))
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
@@ -320,7 +320,7 @@ def test_options_of_many_prompts_are_refused_for_one(
     ],
 )
 def test_what_workers_cannot_do_is_refused(
-    options: tuple[str, ...], says: str, eyes: FakeEyes, tmp_path: Path
+    options: tuple[str, ...], says: str, viewer: FakeViewer, tmp_path: Path
 ) -> None:
     (tmp_path / "prompts.txt").write_text(PROMPT)
     many = ("correct", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "out"))
@@ -331,7 +331,7 @@ def test_what_workers_cannot_do_is_refused(
 
 
 def test_workers_without_ray_are_refused(
-    eyes: FakeEyes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    viewer: FakeViewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("npcorrect.workers.find_spec", lambda name: None)
     (tmp_path / "prompts.txt").write_text(PROMPT)
@@ -356,7 +356,7 @@ def test_workers_without_ray_are_refused(
     ],
 )
 def test_a_settings_file_is_blamed_for_its_own_values(
-    line: str, says: str, eyes: FakeEyes, tmp_path: Path
+    line: str, says: str, viewer: FakeViewer, tmp_path: Path
 ) -> None:
     (tmp_path / "npc.toml").write_text(f"[correct]\n{line}\n")
     done = npc("--config", str(tmp_path / "npc.toml"), "correct", PROMPT)
@@ -376,7 +376,7 @@ def test_a_settings_file_is_blamed_for_its_own_values(
     ],
 )
 def test_a_misspelt_variable_is_refused(
-    variable: str, near: str, eyes: FakeEyes, tmp_path: Path
+    variable: str, near: str, viewer: FakeViewer, tmp_path: Path
 ) -> None:
     done = npc("correct", PROMPT, "--out", str(tmp_path / "out"), env={variable: "3"})
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
@@ -393,7 +393,7 @@ def test_variables_that_the_documentation_names_are_known() -> None:
     assert (done.exit_code, done.stderr) == (0, "")
 
 
-def test_another_programs_variable_is_only_spoken_of(eyes: FakeEyes, tmp_path: Path) -> None:
+def test_another_programs_variable_is_only_spoken_of(viewer: FakeViewer, tmp_path: Path) -> None:
     out = ("--out", str(tmp_path / "out"))
     done = npc("correct", PROMPT, *out, env={"NPC_ZZZQQQ": "3"})
     assert done.exit_code == 0
@@ -411,7 +411,7 @@ def test_another_programs_variable_is_only_spoken_of(eyes: FakeEyes, tmp_path: P
     ],
 )
 def test_what_is_missing_or_idle_leaves_no_folder(
-    options: tuple[str, ...], says: str, eyes: FakeEyes, tmp_path: Path
+    options: tuple[str, ...], says: str, viewer: FakeViewer, tmp_path: Path
 ) -> None:
     (tmp_path / "prompts.txt").write_text(PROMPT)
     for what in ((PROMPT,), ("--prompts", str(tmp_path / "prompts.txt"))):

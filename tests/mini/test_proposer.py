@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from npcorrect.mini.checklist import MiniChecklister
 from npcorrect.mini.data import TAGS, sample_scene, sample_spec
-from npcorrect.mini.eyes import checks
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.proposer import MiniProposer, as_drawn
 from npcorrect.mini.scene import Scene, Thing
+from npcorrect.mini.viewer import checks
 from npcorrect.records import Caption, Verdict
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from npcorrect.errors import ModelError, PromptError, VLMError
 from npcorrect.mini.checklist import MiniChecklister
-from npcorrect.mini.eyes import MiniEyes
 from npcorrect.mini.roles import embedded_roles
 from npcorrect.mini.scene import Scene, Thing
 from npcorrect.mini.verifier import CellReader
+from npcorrect.mini.viewer import MiniViewer
 
 PICTURE = Image.new("RGB", (192, 192))
 
@@ -34,7 +34,7 @@ class KnownScene:
 
 def observed(prompt: str, *things: Thing) -> dict[str, str]:
     """What is seen in place of each claim that fails."""
-    verifier = MiniEyes(KnownScene(Scene(things)))
+    verifier = MiniViewer(KnownScene(Scene(things)))
     verdict = verifier.verify(PICTURE, MiniChecklister().checklist(prompt))
     assert all(check.confidence == 0.9 for check in verdict.checks)
     return {c.requirement.text: c.observed for c in verdict.checks if not c.passed}
@@ -82,24 +82,24 @@ def test_a_fault_is_named_by_what_is_seen(
 
 def test_the_caption_counts_and_colours_everything() -> None:
     scene = Scene((thing("cup"), thing("cup", column=1), thing("fork", "gray", 2)))
-    caption = MiniEyes(KnownScene(scene)).caption(PICTURE)
+    caption = MiniViewer(KnownScene(scene)).caption(PICTURE)
     assert caption.text == "two red cups and one gray fork"
     assert caption.phrases == ("two red cups", "one gray fork")
 
 
 def test_each_picture_is_looked_at_once() -> None:
-    eyes = KnownScene(Scene((thing("cup"),)))
-    verifier = MiniEyes(eyes)
+    scenes = KnownScene(Scene((thing("cup"),)))
+    verifier = MiniViewer(scenes)
     verifier.verify(PICTURE, MiniChecklister().checklist("a cup"))
     verifier.caption(PICTURE.copy())
-    assert eyes.looks == 1
+    assert scenes.looks == 1
     verifier.caption(Image.new("RGB", (192, 192), "white"))
-    assert eyes.looks == 2
+    assert scenes.looks == 2
 
 
 def test_other_sizes_prompts_and_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(VLMError, match="192 x 192"):
-        MiniEyes(KnownScene(Scene(()))).caption(Image.new("RGB", (64, 64)))
+        MiniViewer(KnownScene(Scene(()))).caption(Image.new("RGB", (64, 64)))
     with pytest.raises(PromptError, match="unicorn"):
         MiniChecklister().checklist("a unicorn")
     with pytest.raises(ModelError, match="missing"):

@@ -25,12 +25,12 @@ from PIL import Image
 
 from npcorrect.english import NUMBERS
 from npcorrect.mini.checklist import requirements
-from npcorrect.mini.eyes import MiniEyes
 from npcorrect.mini.grammar import parse
 from npcorrect.mini.language import RELATIONS, SIZE_WORDS
 from npcorrect.mini.roles import embedded_roles
 from npcorrect.mini.scene import COLORS, IMAGE_SIZE
 from npcorrect.mini.things import THINGS
+from npcorrect.mini.viewer import MiniViewer
 from npcorrect.records import Check, Checklist, Requirement
 from npcorrect.vlm.capabilities import CLAIMS, PICTURE, SYSTEM
 from npcorrect.vlm.pictures import Encoder
@@ -457,9 +457,9 @@ def _probe() -> str:
 
 
 @cache
-def _eyes() -> MiniEyes:
+def _eyes() -> MiniViewer:
     eyes = embedded_roles().verifier
-    assert isinstance(eyes, MiniEyes)
+    assert isinstance(eyes, MiniViewer)
     return eyes
 
 

@@ -163,7 +163,7 @@ def test_what_stands_around_an_answer_does_not_matter(question: Question, fault:
 @pytest.mark.parametrize("fault", [*loopback.TRANSIENT, *loopback.UNUSABLE])
 def test_what_can_pass_is_asked_again_and_answered(fault: str) -> None:
     plain, _ = ask(OBSERVE)
-    once = 1.0 if fault in ("hung", "slow") else 10.0
+    once = 2.5 if fault in ("hung", "slow") else 10.0
     reply, server = ask(OBSERVE, once, fault=lambda asked: None if asked.again else fault)
     assert (reply.text, reply.error) == (plain.text, "")
     assert len(server.questions()) == 2
@@ -174,7 +174,7 @@ def test_what_can_pass_is_asked_again_and_answered(fault: str) -> None:
 @pytest.mark.parametrize("question", [CHECK, OBSERVE])
 @pytest.mark.parametrize("fault", loopback.FAULTS)
 def test_what_does_not_pass_is_an_error_after_few_tries(fault: str, question: Question) -> None:
-    timeout = 0.7 if fault in ("hung", "slow") else 10.0
+    timeout = 1.2 if fault in ("hung", "slow") else 10.0
     reply, server = ask(question, timeout, fault=lambda asked: fault)
     if fault == "truncated" and question is CHECK:
         assert reply.error or reply.text in ("yes", "no")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from npcorrect.mini.checklist import MiniChecklister
-from npcorrect.mini.eyes import MiniEyes
 from npcorrect.mini.language import REMARKS
 from npcorrect.mini.model import WEIGHTS
 from npcorrect.mini.parts import load_weights
 from npcorrect.mini.proposer import MiniProposer
 from npcorrect.mini.verifier import CellReader
+from npcorrect.mini.viewer import MiniViewer
 from npcorrect.vlm.roles import Roles
 
 
@@ -22,5 +22,5 @@ def embedded_roles(weights: Path = WEIGHTS) -> Roles:
     """
     network = CellReader()
     load_weights(network, weights / "verifier.safetensors")
-    viewer = MiniEyes(network.eval().requires_grad_(False))
+    viewer = MiniViewer(network.eval().requires_grad_(False))
     return Roles(MiniChecklister(), viewer, viewer, MiniProposer(REMARKS))

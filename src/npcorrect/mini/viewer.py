@@ -30,7 +30,7 @@ class Reader(Protocol):
         ...
 
 
-class MiniEyes:
+class MiniViewer:
     """Verifies and captions pictures of the world; looks at each picture once."""
 
     def __init__(self, network: Reader) -> None:
