@@ -38,7 +38,7 @@ from npcorrect.vlm.questions import instructions
 from tests.http_server import serving_http
 from tests.vlm.thinking import THINKING, token
 
-MODEL = "mini-eyes"
+MODEL = "mini-viewer"
 TRANSIENT = ("busy", "burst", "hung", "slow", "reset", "half")
 """Faults that the client must try again after."""
 UNUSABLE = ("truncated", "wrong_types", "missing_fields", "empty", "wrong_language", "not_json")
@@ -408,7 +408,7 @@ def _observe(asked: Asked) -> str:
 
 def _caption(asked: Asked) -> str:
     with _LOOKING:
-        caption = _eyes().caption(_fitting(asked.images[0]))
+        caption = _viewer().caption(_fitting(asked.images[0]))
     return json.dumps({"text": caption.text, "phrases": caption.phrases})
 
 
@@ -445,7 +445,7 @@ _ROLES: dict[str, Callable[[Asked], str]] = {
 def _look(uri: str, text: str) -> tuple[Check, ...]:
     """What the miniature eyes say of the claims in a text."""
     with _LOOKING:
-        return _eyes().verify(_fitting(uri), Checklist("", tuple(_claims(text)))).checks
+        return _viewer().verify(_fitting(uri), Checklist("", tuple(_claims(text)))).checks
 
 
 _LOOKING = threading.Lock()
@@ -457,7 +457,7 @@ def _probe() -> str:
 
 
 @cache
-def _eyes() -> MiniViewer:
+def _viewer() -> MiniViewer:
     eyes = embedded_roles().verifier
     assert isinstance(eyes, MiniViewer)
     return eyes

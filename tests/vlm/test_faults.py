@@ -54,7 +54,7 @@ def cases() -> Iterator[tuple[Scene, Checklist]]:
 
 def test_hundreds_of_faults_lose_nothing_and_score_nothing() -> None:
     pictures = [(to_image(scene), checklist) for scene, checklist in cases()]
-    loopback._eyes()  # read before anybody waits for them
+    loopback._viewer()  # read before anybody waits for them
     with loopback.loopback() as server:
         retry_policy = RetryPolicy(
             tries=3, timeout=3.0, first_wait=0.001, longest_wait=0.05, parallel=16
