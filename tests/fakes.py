@@ -24,7 +24,7 @@ from npcorrect.records import (
 )
 from npcorrect.session import Session, SessionSettings
 from npcorrect.vlm.roles import Roles
-from tests.serve.asking import until
+from tests.timing import until
 
 EXISTS = Requirement("r1", "object", "at least one apple is visible", "apple", "apple")
 COUNT = Requirement("r2", "count", "exactly three apples", "apple", "3", depends_on=("r1",))

@@ -369,9 +369,9 @@ def test_a_weight_that_the_rule_does_not_take_is_refused() -> None:
     assert plan(Request("x", rule="extra", negative_scale=2.0), FakeFamily(), FAKE_DEFAULTS)
 
 
-@given(st.lists(st.booleans(), max_size=12), st.integers(1, 5))
-def test_batches_are_alike_full_and_in_order(acts: list[bool], size: int) -> None:
-    made = batches(acts, size)
+@given(st.lists(st.sampled_from([None, "four apples", "fog"]), max_size=12), st.integers(1, 5))
+def test_batches_are_alike_full_and_in_order(negatives: list[str | None], size: int) -> None:
+    made, acts = batches(negatives, size), [negative is not None for negative in negatives]
     assert [place for batch in made for place in batch] == [*range(len(acts))]
     for batch in made:
         assert 1 <= len(batch) <= size

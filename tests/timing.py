@@ -1,10 +1,11 @@
-"""How long something takes, whatever else the machine and the process do."""
+"""Waiting for a moment, and how long work takes, whatever else the machine and the process do."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from time import thread_time
+from time import monotonic, sleep, thread_time
+from typing import Any
 
 
 def thread_seconds(work: Callable[[], object]) -> float:
@@ -16,3 +17,13 @@ def thread_seconds(work: Callable[[], object]) -> float:
         return thread_time() - start
     finally:
         gc.enable()
+
+
+def until(happens: Callable[[], Any], seconds: float = 120) -> Any:
+    """What ``happens`` returns as soon as it is true."""
+    begin = monotonic()
+    while monotonic() - begin < seconds:
+        if value := happens():
+            return value
+        sleep(0.01)
+    raise AssertionError("it did not happen in time")

@@ -32,6 +32,7 @@ from npcorrect.session import (
     open_session,
 )
 from npcorrect.settings import LoadSettings, RoleSettings
+from npcorrect.text import shown
 from npcorrect.vlm import build
 from npcorrect.vlm.base import VLM
 from npcorrect.vlm.roles import Roles
@@ -189,8 +190,8 @@ def _refuse_idle(given: RoleSettings) -> None:
         value = getattr(given, one.field)
         if one.field not in ("votes", "questions") and value != one.default:
             raise SettingsError(
-                f"The setting {one.name!r} is {value!r}, which has no effect on a VLM that is an "
-                "object; leave it out."
+                f"The setting {one.name!r} is {shown(value)}, which has no effect on a VLM that "
+                "is an object; leave it out."
             )
 
 

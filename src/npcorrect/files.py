@@ -20,6 +20,7 @@ from npcorrect.errors import OutputError, SettingsError
 from npcorrect.extras import requiring
 from npcorrect.provenance import Provenance
 from npcorrect.records import Generation, joined
+from npcorrect.text import shown
 
 PARAMETERS = "parameters"
 """The PNG text in which A1111, and whoever follows it, keeps how a picture was drawn."""
@@ -38,13 +39,12 @@ def given_path(place: object) -> Path:
     Raises:
         SettingsError: it is empty, or no path.
     """
-    named = isinstance(place, str | Path) and str(place).strip() and "\0" not in str(place)
-    if not named:
+    if not isinstance(place, str | Path) or not str(place).strip() or "\0" in str(place):
         raise SettingsError(
-            f"{repr(place)[:60]} cannot be used: it is no path; name a file or a folder, '.' for "
+            f"The place given is {shown(place)}: it is no path; name a file or a folder, '.' for "
             "the current one."
         )
-    return Path(str(place))
+    return Path(place)
 
 
 def prepare(folder: Path) -> None:

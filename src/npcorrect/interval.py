@@ -9,6 +9,7 @@ from re import fullmatch
 from typing import Literal
 
 from npcorrect.errors import SettingsError
+from npcorrect.text import shown
 
 Unit = Literal["steps", "shares", "sigmas"]
 _SIGMA = "sigma:"
@@ -96,9 +97,7 @@ class Interval:
 
 
 def _unusable(value: object, more: str = "") -> SettingsError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return SettingsError(
-        f"The setting 'negative' is {shown}; give steps ('3', '2..10'), shares of them ('0.06', "
-        f"'0.2..0.7') or noise levels ('sigma:0.95..0.4'), the earlier end first{more}."
+        f"The setting 'negative' is {shown(value)}; give steps ('3', '2..10'), shares of them "
+        f"('0.06', '0.2..0.7') or noise levels ('sigma:0.95..0.4'), the earlier end first{more}."
     )

@@ -334,8 +334,7 @@ class Correction(Iterator[Attempt]):
         self, order: Sequence[Ranked | None], done: int, calls: ModelCalls
     ) -> list[tuple[int, Sequence[Ranked | None]]]:
         """What follows the first ``done`` redrawings, a batch each, with its first attempt."""
-        acts = [calls.acting(one) is not None for one in order]
-        places = batches(acts, self.plan.request.batch)
+        places = batches([calls.acting(one) for one in order], self.plan.request.batch)
         left = [range(max(one.start, done), one.stop) for one in places]
         return [(one.start + 1, order[one.start : one.stop]) for one in left if one]
 

@@ -85,18 +85,20 @@ class OutputFolder:
         open_ends = (None, "stopped", "budget", "unscored")
         return "begun" if record.get("ended") in open_ends else "finished"
 
-    def refuse_finished(self) -> None:
-        """Refuse a folder that holds this correction, finished, or something else.
+    def refuse_finished(self) -> State:
+        """What the folder holds, where it is not this correction, finished, or something else.
 
         Raises:
             OutputError: it does.
             SettingsError: the record in it cannot be read.
         """
-        if self.state() == "finished":
+        state = self.state()
+        if state == "finished":
             raise OutputError(
                 f"{str(self.path)!r} holds this correction, finished; see its result.json, or "
                 f"{_REMEDY}."
             )
+        return state
 
     @contextmanager
     def claimed(self, overwrite: bool = False) -> Generator[Result]:
@@ -116,8 +118,7 @@ class OutputFolder:
             if overwrite:
                 yield self.asked
                 return
-            self.refuse_finished()
-            yield self._continuable() if self.state() == "begun" else self.asked
+            yield self._continuable() if self.refuse_finished() == "begun" else self.asked
 
     def begin(self, begun: Result) -> None:
         """Leave nothing in the folder but what a correction goes on with.
@@ -150,8 +151,8 @@ class OutputFolder:
         """What is in the folder up to the end of a batch, as long as it is scored."""
         kept = load_result(self.path)
         scored = [*takewhile(lambda a: a.verdict.accepted is not None, kept.attempts)]
-        acts = [one.generation.drawing.negative_prompt is not None for one in scored[1:]]
-        drawn = batches(acts, self.request.batch)
+        negatives = [one.generation.drawing.negative_prompt for one in scored[1:]]
+        drawn = batches(negatives, self.request.batch)
         if drawn and len(drawn[-1]) < self.request.batch:  # others of it may be missing
             scored = scored[: drawn[-1].start + 1]
         return replace(kept, attempts=tuple(scored), ended=None)

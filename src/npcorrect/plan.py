@@ -354,12 +354,12 @@ def window_steps(
     return interval.steps(steps, levels)
 
 
-def batches(acts: Sequence[bool], size: int) -> list[range]:
+def batches(negatives: Sequence[str | None], size: int) -> list[range]:
     """The places of redrawings that are drawn together, at most ``size`` of them.
 
-    ``acts`` says of each redrawing whether a negative acts: in a batch it does in all or in none.
+    ``negatives`` act on the redrawings: in a batch there is one on each picture or on none.
     """
-    runs = [[*run] for _, run in groupby(range(len(acts)), acts.__getitem__)]
+    runs = [[*run] for _, run in groupby(range(len(negatives)), lambda i: negatives[i] is None)]
     return [range(first, min(first + size, run[-1] + 1)) for run in runs for first in run[::size]]
 
 

@@ -134,8 +134,7 @@ def redraw(recipe: Recipe, model: ImageModel) -> Iterator[tuple[int, Generation]
         original = _original(recipe, model)
         if drawn:
             yield 0, original
-    acts = [one.drawing.negative_prompt is not None for one in others]
-    for batch in batches(acts, recipe.batch):
+    for batch in batches([one.drawing.negative_prompt for one in others], recipe.batch):
         group = others[batch.start : batch.stop]
         places = range(batch.start + 1, batch.stop + 1)
         if recipe.wanted is not None and recipe.wanted not in places:

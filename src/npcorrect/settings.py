@@ -17,6 +17,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from npcorrect.errors import SettingsError
+from npcorrect.text import shown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -443,7 +444,9 @@ def read(
         if one is None:
             raise SettingsError(unknown_name(str(key), [*by_name, *switches, *others], place))
         if name in switches and not isinstance(value, bool):
-            raise SettingsError(f"{place}: The setting {name!r} is {value!r}; give true or false.")
+            raise SettingsError(
+                f"{place}: The setting {name!r} is {shown(value)}; give true or false."
+            )
         listed = one.kinds == (tuple,) and isinstance(value, list)
         meant = not value if name in switches else tuple(value) if listed else value
         set_once(named, one.name, meant, str(key), place)
@@ -510,16 +513,8 @@ def _validated(record: type[Settings], given: Mapping[str, Any], before: str) ->
     one = _first_wrong(record, given)
     if one is None:
         return
-    shown = _shown(given.get(one.field))
-    raise SettingsError(f"{before}The setting {one.name!r} is {shown}; give {one.expected}.")
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes out no whole number of more than 4,300 digits
-        return "too long to show"
-    return text if len(text) <= 60 else text[:57] + "..."
+    value = shown(given.get(one.field))
+    raise SettingsError(f"{before}The setting {one.name!r} is {value}; give {one.expected}.")
 
 
 def _first_wrong(record: type[Settings], given: Mapping[str, Any]) -> Option | None:

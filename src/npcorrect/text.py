@@ -22,6 +22,15 @@ def one_line(text: str, most: int = 1000) -> str:
     return line if len(line) <= most and len(text) <= 4 * most else line[: most - 1] + "…"
 
 
+def shown(value: object) -> str:
+    """A value as Python writes it, in at most 60 characters: what a message says was given."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        return "too long to show"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _plain(character: str) -> str:
     if character == "\n" or character.isprintable() or character in _JOINERS:
         return character

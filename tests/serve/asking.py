@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +52,3 @@ def parsed(lines: Iterator[str]) -> Iterator[Told]:
 def kept(client: httpx2.Client, job: str) -> list[Told]:
     """The events of a job that are kept, when it has ended."""
     return [event for event in events(client, job) if event.number is not None]
-
-
-def until(happens: Callable[[], Any], seconds: float = 120) -> Any:
-    """What ``happens`` returns as soon as it is true."""
-    begin = time.monotonic()
-    while time.monotonic() - begin < seconds:
-        if value := happens():
-            return value
-        time.sleep(0.01)
-    raise AssertionError("it did not happen in time")

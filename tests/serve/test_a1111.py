@@ -9,8 +9,9 @@ import pytest
 import webuiapi
 
 from npcorrect.serve.security import Access
-from tests.serve.asking import PROMPT, submit, until
+from tests.serve.asking import PROMPT, submit
 from tests.serve.fakes import FakeServer, client_of, listening
+from tests.timing import until
 
 SIZE = {"width": 16, "height": 16}
 

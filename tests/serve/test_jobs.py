@@ -15,8 +15,9 @@ from npcorrect.diffusion.fake import looking
 from npcorrect.errors import ModelError
 from npcorrect.result import load_result
 from npcorrect.serve.service import Limits
-from tests.serve.asking import PROMPT, events, kept, submit, until
+from tests.serve.asking import PROMPT, events, kept, submit
 from tests.serve.fakes import FakeServer, listening, redrawing, served
+from tests.timing import until
 
 
 def test_a_job_is_followed_from_its_queue_to_its_end(

@@ -21,8 +21,9 @@ from npcorrect.result import load_result
 from npcorrect.serve.security import Access
 from npcorrect.serve.service import Limits
 from npcorrect.serve.store import open_store
-from tests.serve.asking import PROMPT, kept, parsed, until
+from tests.serve.asking import PROMPT, kept, parsed
 from tests.serve.fakes import FakeServer, client_of, listening, redrawing, served
+from tests.timing import until
 
 SOURCE = {"ranker": "source"}
 

@@ -18,9 +18,10 @@ from selenium.webdriver.common.keys import Keys
 
 from npcorrect.diffusion.fake import looking
 from npcorrect.serve.security import Access
-from tests.serve.asking import PROMPT, submit, until
+from tests.serve.asking import PROMPT, submit
 from tests.serve.browser import chromium, installed, show
 from tests.serve.fakes import FakeServer, client_of, listening, redrawing
+from tests.timing import until
 
 pytestmark = pytest.mark.skipif(not installed(), reason="needs Chromium and its driver")
 

@@ -21,8 +21,9 @@ from npcorrect.errors import OutputError
 from npcorrect.records import Request
 from npcorrect.serve.store import MAX_STARTS, open_store
 from tests.e2e.program import inside
-from tests.serve.asking import PROMPT, kept, submit, until
+from tests.serve.asking import PROMPT, kept, submit
 from tests.serve.fakes import FakeServer, client_of, redrawing, served
+from tests.timing import until
 
 JOBS, KILLED = 20, (4, 9, 14)
 """How many jobs there are, and in which of them the server is killed."""

@@ -20,8 +20,9 @@ from npcorrect.records import Drawing
 from npcorrect.serve.remote import remote_session
 from npcorrect.session import Session
 from npcorrect.workers import Pool
-from tests.serve.asking import events, kept, submit, until
+from tests.serve.asking import events, kept, submit
 from tests.serve.fakes import FakeRoles, FakeServer, served
+from tests.timing import until
 
 pytestmark = pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed.")
 POOL = Pool(2)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 import typer
 
 from npcorrect.cli.metavars import App
-from npcorrect.text import one_line
+from npcorrect.text import one_line, shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -204,7 +204,7 @@ def _defaults(path: Path, name: str, table: dict[str, Any], command: Any) -> dic
         if key not in commands:
             raise SettingsError(unknown_name(key, [*commands, "vlm"], where))
         if not isinstance(value, dict):
-            raise SettingsError(f"{where}: {key!r} is {value!r}; it is a table.")
+            raise SettingsError(f"{where}: {key!r} is {shown(value)}; it is a table.")
         made[key] = _defaults(path, f"{name}.{key}".lstrip("."), value, commands[key])
     return made
 
@@ -233,12 +233,11 @@ def _default(where: str, key: str, value: Any, command: Any) -> tuple[str, Any]:
     truth = parameter.is_flag
     wrong = isinstance(value, bool) != truth or isinstance(value, dict)
     if wrong or isinstance(value, list) != parameter.multiple:
-        raise SettingsError(f"{where}: {key!r} is {value!r}; give it as its flag takes it.")
+        raise SettingsError(f"{where}: {key!r} is {shown(value)}; give it as its flag takes it.")
     try:
         parameter.process_value(command.context_class(command), value)
     except typer.BadParameter as error:
-        shown = one_line(repr(value), 60)
-        raise SettingsError(f"{where}: {key!r} is {shown}: {error.message}.") from None
+        raise SettingsError(f"{where}: {key!r} is {shown(value)}: {error.message}.") from None
     if truth:
         return parameter.name, value if on else not value
     return parameter.name, [*map(_expanded, value)] if isinstance(value, list) else _expanded(value)

@@ -31,7 +31,7 @@ class PlainConsole(Console):
 
 def progress_bar(*columns: ProgressColumn, quiet: bool = False) -> Progress:
     """Progress on standard error, gone at the end; nothing where no terminal shows it."""
-    console = PlainConsole(stderr=True, quiet=quiet)
+    console = PlainConsole(stderr=True)
     console.quiet = quiet or not console.is_interactive  # else rich ends with an empty line
     return Progress(*columns, console=console, transient=True)
 

@@ -29,8 +29,8 @@ from npcorrect.evaluation.run.fake import FakeBench, FakeJudge, fake_manifest, f
 from npcorrect.evaluation.run.manifest import Manifest
 from npcorrect.evaluation.run.store import Store
 from npcorrect.settings import RoleSettings
-from tests.serve.asking import until
 from tests.serve.browser import chromium, installed, show
+from tests.timing import until
 
 
 def carry_out(folder: Path, made: Manifest | None = None) -> None:
