@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
-from pydantic import TypeAdapter
 
 from npcorrect.diffusion.base import Glance, ImageModel, Watch
 from npcorrect.errors import SettingsError
@@ -19,6 +18,7 @@ from npcorrect.provenance import Provenance
 from npcorrect.records import Drawing, Generation, Request
 from npcorrect.result import (
     SCHEMA_VERSION,
+    adapter,
     damaged,
     file_name,
     read_drawing,
@@ -216,8 +216,8 @@ def _drawn(attempt: Mapping[str, Any]) -> Drawn:
             negative_prompt=drawing.standing_negative,
         )
     )
-    answers = TypeAdapter(Answers).validate_python(written["answers"])
-    evaluations = TypeAdapter(int).validate_python(written["evaluations"])
+    answers = adapter(Answers).validate_python(written["answers"])
+    evaluations = adapter(int).validate_python(written["evaluations"])
     return Drawn(drawing, answers, attempt["cost"]["images"] == 0, evaluations)
 
 
